@@ -1,0 +1,1 @@
+"""Ready targets: conjugate models with exact answers, standard posteriors, and posteriordb."""

@@ -1,0 +1,146 @@
+"""Posteriors of posteriordb with their data and reference draws, the models written in numpyro.
+
+``load(folder, name)`` reads any folder with the database's layout; ``names(folder)`` lists what it
+has that a model was written for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from smcinfer.arrays import Array
+from smcinfer.errors import ArgumentError
+from smcinfer.models.posteriordb import evidence, latent, regression
+from smcinfer.models.posteriordb.database import posterior_names, read_data, read_description, read_draws
+from smcinfer.static import StaticTarget, from_numpyro
+from smcinfer.static.numpyro_model import LAPLACE
+
+Draws = dict[str, NDArray[np.float64]]
+
+
+def _as_recorded(draw: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    del data
+    return draw
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one model.
+
+    Attributes:
+        model: the numpyro model, a function of the data.
+        improper: whether some prior is flat, so that a reference is needed.
+        sites: one draw of the database and the data -> values of the model's latent sites.
+        log_z: the data -> exact log evidence, or ``None`` where it is not known.
+    """
+
+    model: Callable[[dict[str, Any]], None]
+    improper: bool = False
+    sites: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = _as_recorded
+    log_z: Callable[[dict[str, Any]], float] | None = None
+
+
+MODELS: dict[str, Entry] = {
+    "arK": Entry(regression.ark, log_z=evidence.ark),
+    "arma11": Entry(latent.arma11),
+    "blr": Entry(regression.blr, log_z=evidence.blr),
+    "diamonds": Entry(regression.diamonds, log_z=evidence.diamonds),
+    "eight_schools_noncentered": Entry(
+        latent.eight_schools_noncentered, sites=latent.eight_schools_sites, log_z=evidence.eight_schools
+    ),
+    "gp_pois_regr": Entry(latent.gp_pois_regr, sites=latent.gp_sites),
+    "hmm_example": Entry(latent.hmm_example, sites=latent.hmm_sites),
+    "kidscore_interaction": Entry(regression.kidscore_interaction, improper=True, log_z=evidence.kidscore_interaction),
+    "kidscore_momhs": Entry(regression.kidscore_momhs, improper=True, log_z=evidence.kidscore_momhs),
+    "kidscore_momhsiq": Entry(regression.kidscore_momhsiq, improper=True, log_z=evidence.kidscore_momhsiq),
+    "kilpisjarvi": Entry(regression.kilpisjarvi, improper=True, log_z=evidence.kilpisjarvi),
+    "logearn_height": Entry(regression.logearn_height, improper=True, log_z=evidence.logearn_height),
+    "low_dim_gauss_mix": Entry(latent.low_dim_gauss_mix),
+    "nes": Entry(regression.nes, improper=True, log_z=evidence.nes),
+}
+"""The models written so far, by the database's name."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """One posterior of the database.
+
+    Attributes:
+        name: its name in the database.
+        model: the numpyro model, a function of ``data``.
+        data: its data, as arrays.
+        target: what to sample: from the prior, or from a wide Gaussian at the mode where a prior is flat.
+        parameters: the names the reference draws have.
+    """
+
+    name: str
+    model: Callable[[dict[str, Any]], None]
+    data: dict[str, Any]
+    target: StaticTarget
+    parameters: tuple[str, ...]
+    folder: Path = field(repr=False)
+    reference_name: str | None = field(repr=False)
+    entry: Entry = field(repr=False)
+
+    def log_z(self) -> float | None:
+        """Exact log evidence, nats, or ``None`` where it is not known; a flat prior counts as density one."""
+        return None if self.entry.log_z is None else self.entry.log_z(self.data)
+
+    def reference_draws(self) -> Draws:
+        """The database's own draws: (chains, draws) or (chains, draws, k) by parameter name."""
+        if self.reference_name is None:
+            raise ArgumentError(f"posterior {self.name!r} has no reference draws in the database")
+        return read_draws(self.folder, self.reference_name)
+
+    def reference_vectors(self) -> Array:
+        """The database's draws as unconstrained vectors, Float["chains draws dim"]."""
+        draws = {name: jnp.asarray(values) for name, values in self.reference_draws().items()}
+        unconstrain = self.target.unconstrain
+        assert unconstrain is not None, "every target made from a numpyro model has an inverse"
+        return jax.jit(jax.vmap(jax.vmap(lambda draw: unconstrain(self.entry.sites(draw, self.data)))))(draws)
+
+
+def names(folder: str | Path) -> list[str]:
+    """Names of the posteriors in a folder whose model is written."""
+    folder = Path(folder)
+    every = posterior_names(folder)
+    return [name for name in every if read_description(folder, name)["model_name"] in MODELS]
+
+
+def load(folder: str | Path, name: str) -> Posterior:
+    """One posterior of a posteriordb folder.
+
+    Args:
+        folder: the folder that holds ``posteriors``.
+        name: the posterior's name, such as ``"arK-arK"``.
+
+    Raises:
+        ArgumentError: for a folder without the layout, an unknown posterior, or a model not written.
+    """
+    folder = Path(folder)
+    description = read_description(folder, name)
+    entry = MODELS.get(description["model_name"])
+    if entry is None:
+        raise ArgumentError(
+            f"the model of posterior {name!r} is not written in numpyro",
+            expected=f"one of {sorted(MODELS)}",
+            got=description["model_name"],
+            hint="write it and pass it to smcinfer.from_numpyro",
+        )
+    data = read_data(folder, description["data_name"])
+    return Posterior(
+        name=name,
+        model=entry.model,
+        data=data,
+        target=from_numpyro(entry.model, data, reference=LAPLACE if entry.improper else None),
+        parameters=tuple(description["dimensions"]),
+        folder=folder,
+        reference_name=description["reference_posterior_name"],
+        entry=entry,
+    )

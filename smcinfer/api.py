@@ -1,0 +1,225 @@
+"""The front door: ``sample`` takes a target of any kind and returns a `Result`."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from smcinfer import smc
+from smcinfer.arrays import Array
+from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.feynman_kac import FeynmanKac
+from smcinfer.kernels.base import Kernel
+from smcinfer.kernels.registry import by_name as kernel_by_name
+from smcinfer.result import Result
+from smcinfer.runner import Run, as_typed_key, run
+from smcinfer.static import schedules
+from smcinfer.static.data_annealing import DataAnnealing, data_annealing
+from smcinfer.static.moves import Moves
+from smcinfer.static.schedules import Schedule
+from smcinfer.static.target import StaticTarget
+from smcinfer.static.tempering import Tempering, freeze, tempering
+
+# Moves forget most of where they were at each step, so noise that is three steps old no longer matters to log Z.
+STATIC_LAG = 3
+PATHS = ("tempering", "data_annealing")
+
+
+def sample(
+    key: Any,
+    target: Any,
+    *,
+    num_particles: int = 4096,
+    num_runs: int = 4,
+    kernel: str | Kernel = "hmc",
+    path: str = "tempering",
+    schedule: str | Schedule | Array | list[float] | None = None,
+    max_steps: int = 1000,
+    max_move_steps: int = 100,
+    min_move_steps: int = 1,
+    autocorrelation: float = 0.2,
+    chain_length: int | None = None,
+    batch_size: int = 1,
+    unbiased: bool = False,
+    resampling: str = "systematic",
+    resample_below: float | None = None,
+    history: smc.History = "scalars",
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> Result:
+    """Sample a target, and estimate its normaliser with an error bar.
+
+    Args:
+        key: ``jax.random.key(seed)``; the same key gives the same result bit for bit.
+        target: made by `posterior`, `log_density` or `from_numpyro`; or any `FeynmanKac`.
+        num_particles: particles of each run.
+        num_runs: independent runs, side by side in one program; their spread is part of the error bar.
+        kernel: name of a move kernel, or a `Kernel` (``kernels.from_blackjax`` bridges any blackjax one).
+        path: ``"tempering"``, or ``"data_annealing"`` for targets given with ``data``.
+        schedule: ``"ess"`` (default), ``"conditional_ess"``, a list of exponents that ends at 1, or a `Schedule`.
+        max_steps: the most exponents an adaptive schedule may take; fewer than needed shows in the status.
+        max_move_steps, min_move_steps: bounds on kernel steps a move.
+        autocorrelation: a move stops once the cloud's autocorrelation with its start is below this; 0 takes
+            ``max_move_steps`` always.
+        chain_length: where given, waste-free: keep every state of chains of this length.
+        batch_size: data a step of data annealing.
+        unbiased: run once to choose exponents, kernel parameters and move lengths, then run again with them frozen: log Z
+            is then unbiased exactly, at twice the cost.
+        resampling: name of a scheme.
+        resample_below: resample where the ESS falls below this fraction of N; the schedule's own where ``None``.
+        history: ``"none"``, ``"scalars"``, ``"ancestors"`` (genealogy plots) or ``"full"``.
+        progress: draw a bar on stderr.
+        checkpoint: a file to resume from and to save to.
+        checkpoint_seconds: how often, at most.
+
+    Returns:
+        `Result`: prints log Z with its error bar; ``to_arviz()``, ``expectation``, ``draws``, ``save``.
+
+    Raises:
+        ArgumentError, TargetError: before any work, saying what to change.
+
+    Properly weighted for: the target, run by run, with log Z unbiased on the scale of Z exactly where nothing adapts to
+    the particles (``unbiased=True``; a `FeynmanKac` without ``adapt``) and up to a bias of order 1/N otherwise.
+    """
+    key = as_typed_key(key)
+    common = {
+        "num_runs": num_runs,
+        "resampling": resampling,
+        "history": history,
+        "progress": progress,
+        "checkpoint_seconds": checkpoint_seconds,
+    }
+    if isinstance(target, FeynmanKac):
+        below = 0.5 if resample_below is None else resample_below
+        done = run(
+            key, target, num_particles, resample_below=below, checkpoint=checkpoint, description="filter", **common
+        )
+        return _result(done, _leaves_by_name, _settings(key, target, num_particles, common, below))
+    if not isinstance(target, StaticTarget):
+        raise TargetError(
+            "target is of no kind that can be sampled",
+            expected="posterior(...), log_density(...), from_numpyro(...) or a FeynmanKac model",
+            got=type(target).__name__,
+            hint="smcinfer.posterior(prior=dist, log_likelihood=function) makes one from two parts",
+        )
+    moves = Moves(max_move_steps, min(min_move_steps, max_move_steps), autocorrelation)
+    chosen_kernel = kernel_by_name(kernel)
+    model: Tempering | DataAnnealing
+    if path == "data_annealing":
+        if unbiased or chain_length is not None or schedule is not None:
+            raise ArgumentError(
+                "data annealing takes no schedule, no chain_length and no pilot",
+                expected="schedule=None, chain_length=None, unbiased=False",
+                got={"schedule": schedule, "chain_length": chain_length, "unbiased": unbiased},
+            )
+        model = data_annealing(target, chosen_kernel, batch_size=batch_size, moves=moves)
+        below = 0.5 if resample_below is None else resample_below
+    elif path == "tempering":
+        rule = schedules.by_name(schedule)
+        below = _resample_below(rule, resample_below)
+        model = tempering(
+            target,
+            chosen_kernel,
+            rule,
+            moves=moves,
+            max_steps=max_steps,
+            chain_length=chain_length,
+            record_choices=unbiased,
+        )
+    else:
+        raise ArgumentError("unknown path", expected=" or ".join(PATHS), got=path)
+    description = "sampling"
+    if unbiased:
+        assert isinstance(model, Tempering)
+        pilot_key, key_of_runs = jax.random.split(key)
+        pilot = run(
+            pilot_key,
+            model,
+            num_particles,
+            resample_below=below,
+            lag=STATIC_LAG,
+            description="pilot",
+            **(common | {"num_runs": 1, "history": "scalars"}),
+        )
+        model = freeze(model, pilot.history, int(pilot.num_steps[0]))
+        key = key_of_runs
+    done = run(
+        key,
+        model,
+        num_particles,
+        resample_below=below,
+        lag=STATIC_LAG,
+        checkpoint=checkpoint,
+        description=description,
+        **common,
+    )
+    settings = _settings(key, model, num_particles, common, below) | {
+        "path": path,
+        "kernel": kernel if isinstance(kernel, str) else type(chosen_kernel).__name__,
+        "dim": target.dim,
+        "unbiased": unbiased or (isinstance(model, Tempering) and model.frozen is not None),
+        "chain_length": chain_length,
+    }
+
+    def names(particles: Any) -> dict[str, Array]:
+        states = particles.states if path == "data_annealing" else particles
+        return jax.vmap(jax.vmap(target.constrain))(states.position)
+
+    return _result(done, names, settings)
+
+
+def _resample_below(rule: Schedule, asked: float | None) -> float:
+    """A schedule that measures the ESS of all weights so far would freeze unless every step resamples."""
+    if asked is None:
+        return rule.resample_below
+    if isinstance(rule, schedules.ESS) and asked < 1.0:
+        raise ArgumentError(
+            "the ESS schedule must resample at every temperature",
+            expected="resample_below=1 (or None)",
+            got=asked,
+            hint='schedule="conditional_ess" allows steps without resampling',
+        )
+    return asked
+
+
+def _settings(
+    key: Array, model: FeynmanKac, num_particles: int, common: dict[str, Any], below: float
+) -> dict[str, Any]:
+    """How the run was made, as JSON can hold it."""
+    return {
+        "num_particles": num_particles,
+        "num_runs": common["num_runs"],
+        "resampling": common["resampling"],
+        "resample_below": below,
+        "history": common["history"],
+        "model": type(model).__name__,
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "precision": str(jax.numpy.result_type(float)),
+        "jax": jax.__version__,
+    }
+
+
+def _leaves_by_name(particles: Any) -> dict[str, Array]:
+    """Leaves of the model's state by their path in the tree."""
+    state = getattr(particles, "state", particles)
+    with_paths, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator=".") or "x": leaf for path, leaf in with_paths}
+
+
+def _result(done: Run, names: Any, settings: dict[str, Any]) -> Result:
+    history = {name: value for name, value in done.history.items() if name != "params"}
+    return Result(
+        particles={name: np.asarray(value) for name, value in names(done.particles).items()},
+        log_weights=done.log_weights,
+        log_z=done.log_z,
+        log_z_variance=done.log_z_variance,
+        status=done.status,
+        num_steps=done.num_steps,
+        history=history,
+        settings=settings
+        | {"eve_variance": np.asarray(done.eve_variance).tolist(), "num_roots": np.asarray(done.num_roots).tolist()},
+        seconds=done.seconds,
+        compile_seconds=done.compile_seconds,
+    )

@@ -1,0 +1,121 @@
+"""The contract of a whole Feynman-Kac model, and of one composed of the four nouns, part by part."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer import smc
+from smcinfer.arrays import Array, KeyArray, PyTree
+from smcinfer.checks.functions import check_potential, check_twist
+from smcinfer.checks.process import check_process
+from smcinfer.checks.proposal import check_proposal
+from smcinfer.checks.report import Check, Report, none_of
+from smcinfer.compose import Composed
+from smcinfer.errors import TargetError
+from smcinfer.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.static.contract import abstract_output, describe
+from smcinfer.status import Status
+
+STEPS = 5
+
+
+def check_model(model: FeynmanKac, key: KeyArray, *, num_particles: int = 512) -> Report:
+    """Check that a Feynman-Kac model keeps its shapes from step to step and weighs its particles with numbers.
+
+    Args:
+        model: what is checked; a composed one is checked part by part too.
+        key: random key.
+        num_particles: particles of the trial run of a few steps.
+
+    Returns:
+        `Report`.
+    """
+    name = f"model {type(model).__name__}"
+    try:
+        checks = _structure(model, key, num_particles)
+    except TargetError as error:
+        return Report(name, (Check("can be traced", False, message=str(error)),))
+    if not all(check.passed for check in checks):
+        return Report(name, tuple(checks))
+    run_key, parts_key = jax.random.split(key)
+    checks += _trial(model, run_key, num_particles)
+    if isinstance(model, Composed):
+        checks += _parts(model, parts_key)
+    return Report(name, tuple(checks))
+
+
+def _structure(model: FeynmanKac, key: KeyArray, num_particles: int) -> list[Check]:
+    """By abstract evaluation: init returns a mutation, adapt and mutate return what they were given."""
+    num_ancestors = model.num_ancestors(num_particles)
+
+    def first_step(key: KeyArray, t: Array, flag: Array) -> Any:
+        first = model.init(key, num_particles)
+        if not isinstance(first, Mutation):
+            return [first]
+        shared = model.adapt(t, Population(first.particles, first.log_weights), first.shared)
+        ancestors = jax.tree.map(lambda leaf: leaf[:num_ancestors], first.particles)
+        return first, shared, model.mutate(key, t, ancestors, shared, flag)
+
+    time, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_)
+    traced = abstract_output("model", first_step, jax.eval_shape(lambda: key), time, flag)
+    if not isinstance(traced[-1], Mutation):
+        return [Check("init and mutate return a Mutation", False, type(traced[-1]).__name__, "Mutation")]
+    first, shared, later = traced
+    return [
+        _alike("one log weight a particle", later.log_weights, jnp.zeros((num_particles,))),
+        _alike("adapt keeps the structure of shared", shared, first.shared),
+        _alike("mutate keeps the structure of the particles", later.particles, first.particles),
+        _alike("mutate keeps the structure of shared", later.shared, first.shared),
+        _alike("mutate reports the info that init does", later.info, first.info),
+    ]
+
+
+def _alike(name: str, observed: PyTree[Any], expected: PyTree[Any]) -> Check:
+    found, wanted = describe(observed), describe(expected)
+    if found == wanted:
+        return Check(name, True)
+    return Check(name, False, found, wanted, "every step must return the same pytree, shapes and dtypes")
+
+
+@eqx.filter_jit
+def _run(model: FeynmanKac, key: Array, settings: smc.Settings, length: int) -> smc.SMCState:
+    state, _ = smc.init(key, model, settings)
+    return smc.scan(jnp.ones((), jnp.int32), state, model, settings, length)[0]
+
+
+def _trial(model: FeynmanKac, key: KeyArray, num_particles: int) -> list[Check]:
+    """A few steps of one run."""
+    state = _run(model, jax.random.split(key, 1), smc.Settings(num_particles), min(STEPS, model.num_steps))
+    status = int(state.status[0])
+    log_z = np.asarray(state.log_z)
+    zero = bool(status & Status.ALL_WEIGHTS_ZERO)
+    return [
+        Check("no log weight is NaN or +inf", not status & Status.NON_FINITE_POTENTIAL),
+        Check("some particle keeps a weight", not zero, "all weights zero" if zero else "yes", "yes"),
+        none_of("log Z is not NaN or +inf", np.isnan(log_z) | (log_z == np.inf)),
+    ]
+
+
+def _parts(model: Composed, key: KeyArray) -> list[Check]:
+    """The four nouns, each by its own check."""
+    steps = max(1, min(STEPS, model.num_steps))
+    keys = jax.random.split(key, 4)
+    reports = [
+        check_process(model.process, keys[0], num_steps=steps),
+        check_potential(model.potential, model.process, keys[1], num_steps=steps),
+    ]
+    if model.twist is not None and model.num_steps > 0:
+        reports.append(check_twist(model.twist, model.process, keys[2], num_steps=model.num_steps))
+    if model.num_steps > 0:
+        reports.append(
+            check_proposal(
+                model.proposal, model.process, keys[3], potential=model.potential, num_steps=min(steps, model.num_steps)
+            )
+        )
+    return [
+        dataclasses.replace(check, name=f"{report.name}: {check.name}") for report in reports for check in report.checks
+    ]

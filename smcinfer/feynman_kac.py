@@ -1,0 +1,110 @@
+"""The protocol of the driver: a twisted Feynman-Kac model, seen as a population.
+
+The driver (`smcinfer.smc`) knows only this. A step is
+
+    adapt      the shared quantities (next exponent, kernel parameters) from the weighted population
+    look ahead weigh what can be weighed before moving, so that resampling already sees it
+    resample   if the effective sample size asks
+    mutate     move every particle, and weigh what the move earned
+
+`compose` builds it from the four nouns, process, potential, twist and proposal, each written for one
+particle. Adaptive families (tempering, data annealing) implement it themselves.
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from smcinfer.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+
+
+class Population(eqx.Module):
+    """A weighted particle system: what the engine carries, resamples and reports.
+
+    Attributes:
+        particles: pytree, every leaf with a leading axis of ``num_particles``.
+        log_weights: Float["num_particles"], normalised (their exponentials sum to one).
+    """
+
+    particles: Particles
+    log_weights: LogWeights
+
+
+class Mutation(eqx.Module):
+    """What `FeynmanKac.init` and `FeynmanKac.mutate` return.
+
+    Attributes:
+        particles: the moved particles.
+        log_weights: Float["num_particles"], the *incremental* log weights, nats.
+        shared: population-level quantities carried to the next step.
+        info: dict of scalars (or small arrays) for the history; the same keys and shapes at every step.
+        status: Int[""], bits of `smcinfer.status.Status`.
+    """
+
+    particles: Particles
+    log_weights: LogWeights
+    shared: PyTree[Any] = None
+    info: dict[str, Array] = eqx.field(default_factory=dict)
+    status: Int[Array, ""] = eqx.field(default_factory=lambda: jnp.zeros((), jnp.int32))
+
+
+class FeynmanKac(eqx.Module):
+    """A Feynman-Kac model: an initial population, a way to move it and a way to weigh it.
+
+    Subclasses set ``num_steps``: the number of mutations after the initial population, exact for a
+    model with a fixed horizon, the largest allowed for one that decides itself when it is `done`.
+    """
+
+    num_steps: eqx.AbstractVar[int]
+
+    @property
+    def fixed_horizon(self) -> bool:
+        """Whether the run takes exactly ``num_steps`` steps (the driver then never asks `done`)."""
+        return True
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the model computes outside JAX (a torch network, a service).
+
+        Its methods are then called on concrete arrays, one run at a time, and never traced; its horizon must be fixed.
+        """
+        return False
+
+    def num_ancestors(self, num_particles: int) -> int:
+        """How many particles resampling keeps; fewer than ``num_particles`` for waste-free samplers."""
+        return num_particles
+
+    @abc.abstractmethod
+    def init(self, key: KeyArray, num_particles: int) -> Mutation:
+        """The population at t = 0, with its first incremental weights."""
+
+    def adapt(self, t: Int[Array, ""], population: Population, shared: PyTree[Any]) -> PyTree[Any]:
+        """Shared quantities for step t from the weighted population before it."""
+        del t, population
+        return shared
+
+    def look_ahead(self, t: Int[Array, ""], particles: Particles, shared: PyTree[Any]) -> LogWeights | None:
+        """The part of step t's log weight that is known before the particles move, or ``None``."""
+        del t, particles, shared
+
+    @abc.abstractmethod
+    def mutate(
+        self, key: KeyArray, t: Int[Array, ""], particles: Particles, shared: PyTree[Any], resampled: Flag
+    ) -> Mutation:
+        """Move the (resampled) particles at step t and weigh what `look_ahead` did not."""
+
+    def done(self, shared: PyTree[Any]) -> Flag:
+        """Whether an adaptive model has reached its end."""
+        del shared
+        return jnp.asarray(False)
+
+    def unfinished(self, shared: PyTree[Any]) -> Flag:
+        """Whether a run that stopped with this had not reached its end (reported in its status)."""
+        return jnp.asarray(False) if self.fixed_horizon else ~self.done(shared)
+
+    def progress(self, t: Int[Array, ""], shared: PyTree[Any]) -> Scalar:
+        """Fraction of the work done after step t, in [0, 1], for the progress bar."""
+        del shared
+        return t / max(self.num_steps, 1)

@@ -1,0 +1,40 @@
+"""Kernels by name, for arguments and command lines."""
+
+from typing import Any
+
+from smcinfer.errors import ArgumentError
+from smcinfer.kernels.base import Kernel
+from smcinfer.kernels.hmc import HMC
+from smcinfer.kernels.independent import Independent
+from smcinfer.kernels.mala import MALA
+from smcinfer.kernels.nuts import NUTS
+from smcinfer.kernels.random_walk import RandomWalk
+
+KERNELS: dict[str, type[Kernel]] = {
+    "random_walk": RandomWalk,
+    "independent": Independent,
+    "mala": MALA,
+    "hmc": HMC,
+    "nuts": NUTS,
+}
+
+
+def by_name(kernel: Any) -> Kernel:
+    """The kernel of that name with its default settings; a kernel is returned as it is.
+
+    Args:
+        kernel: str | Kernel.
+
+    Raises:
+        ArgumentError: no kernel has that name, or it is neither a name nor a kernel.
+    """
+    if isinstance(kernel, Kernel):
+        return kernel
+    if isinstance(kernel, str) and kernel in KERNELS:
+        return KERNELS[kernel]()
+    if isinstance(kernel, type):
+        got, hint = kernel.__name__, f"make an instance: {kernel.__name__}()"
+    else:
+        got, hint = repr(kernel), "give a name, or an instance with its settings"
+    expected = "one of " + ", ".join(KERNELS) + ", or a smcinfer.kernels.Kernel"
+    raise ArgumentError("unknown kernel", expected=expected, got=got, hint=hint)

@@ -1,0 +1,197 @@
+r"""A static target: a density on unconstrained vectors, as a base with exact draws and a potential.
+
+.. math:: \gamma(x) = \mu(x) \exp(\Phi(x)), \qquad Z = \int \gamma(x)\,dx
+
+Tempering raises :math:`\Phi` slowly from nothing; data annealing adds its terms in batches. With a
+normalised base, the log normaliser of the run is the log evidence.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from smcinfer.arrays import Array, Float, Int, PyTree, Scalar
+from smcinfer.errors import TargetError
+from smcinfer.kernels.base import TemperedDensity
+from smcinfer.static.contract import abstract_output, check_scalar
+from smcinfer.static.prior import Prior
+
+
+class StaticTarget(eqx.Module):
+    """What tempering and data annealing consume; made by `posterior`, `log_density` and `from_numpyro`.
+
+    Attributes:
+        dim: length of the unconstrained vector.
+        log_base: ``Float["dim"] -> Float[""]``, log density of the base there, Jacobians included, nats.
+        log_potential: ``Float["dim"] -> Float[""]``, log target minus log base, nats; NaN is allowed
+            and taken by the engine as weight zero.
+        sample_base: ``(key, n) -> Float["n dim"]``, exact draws of the base.
+        constrain: ``Float["dim"] -> dict``, the user's own names, shapes and space.
+        unconstrain: the inverse of ``constrain``, or ``None`` where it is not known.
+        base_mean, base_scale: mean and lower Cholesky factor of the base where it is Gaussian on
+            the vectors, else ``None``.
+        log_terms: ``(Float["dim"], Int["k"]) -> Float["k"]``, the potential's terms for some data
+            points, or ``None`` for a potential that is not a sum over data.
+        num_data: how many terms there are, or ``None``.
+    """
+
+    dim: int = eqx.field(static=True)
+    log_base: Callable[[Array], Array]
+    log_potential: Callable[[Array], Array]
+    sample_base: Callable[[Any, int], Array]
+    constrain: Callable[[Array], dict[str, Array]]
+    unconstrain: Callable[[dict[str, Array]], Array] | None = None
+    base_mean: Float[Array, " dim"] | None = None
+    base_scale: Float[Array, "dim dim"] | None = None
+    log_terms: Callable[[Array, Array], Array] | None = None
+    num_data: int | None = eqx.field(static=True, default=None)
+
+    def density(self, exponent: Scalar | float) -> TemperedDensity:
+        r"""The tempered density :math:`\mu(x) \exp(\lambda \Phi(x))` that kernels move on."""
+        exponent = jnp.asarray(exponent, dtype=jnp.result_type(float))
+        return TemperedDensity(self.log_base, self.log_potential, exponent, self.base_mean, self.base_scale)
+
+    def log_prob(self, x: Float[Array, " dim"]) -> Scalar:
+        """Unnormalised log density of the target itself (exponent one), nats."""
+        return self.log_base(x) + self.log_potential(x)
+
+
+class _Whole(eqx.Module):
+    """A potential that is one function of the constrained value."""
+
+    prior: Prior
+    function: Callable[..., Any]
+
+    def __call__(self, x: Float[Array, " dim"]) -> Scalar:
+        return jnp.asarray(self.function(self.prior.values(x)), x.dtype)
+
+
+class _OverReference(eqx.Module):
+    """Log target minus log reference; the Jacobians of the two cancel."""
+
+    reference: Prior
+    function: Callable[..., Any]
+
+    def __call__(self, x: Float[Array, " dim"]) -> Scalar:
+        values = self.reference.values(x)
+        return jnp.asarray(self.function(values) - self.reference.log_prob(values), x.dtype)
+
+
+class _Terms(eqx.Module):
+    """A potential that is a sum over data, one user's call a datum."""
+
+    prior: Prior
+    function: Callable[..., Any]
+    data: PyTree[Any]
+
+    def _evaluate(self, x: Float[Array, " dim"], data: PyTree[Any]) -> Float[Array, " k"]:
+        values = self.prior.values(x)
+        return jax.vmap(lambda datum: jnp.asarray(self.function(values, datum), x.dtype))(data)
+
+    def total(self, x: Float[Array, " dim"]) -> Scalar:
+        return jnp.sum(self._evaluate(x, self.data))
+
+    def some(self, x: Float[Array, " dim"], indices: Int[Array, " k"]) -> Float[Array, " k"]:
+        return self._evaluate(x, jax.tree.map(lambda leaf: leaf[indices], self.data))
+
+
+def _value_structure(prior: Prior) -> PyTree[Any]:
+    vector = jax.ShapeDtypeStruct((prior.dim,), jnp.result_type(float))
+    return abstract_output("the prior's bijection", prior.values, vector)
+
+
+def _with_base(prior: Prior, log_potential: Callable[[Array], Array], **extra: Any) -> StaticTarget:
+    gaussian = prior.gaussian()
+    mean, scale = (None, None) if gaussian is None else gaussian
+    return StaticTarget(
+        dim=prior.dim,
+        log_base=prior.log_density,
+        log_potential=log_potential,
+        sample_base=prior.sample,
+        constrain=prior.constrain,
+        unconstrain=prior.unconstrain,
+        base_mean=mean,
+        base_scale=scale,
+        **extra,
+    )
+
+
+def _check_data(data: PyTree[Any]) -> tuple[PyTree[Any], int]:
+    leaves = jax.tree.leaves(data)
+    try:
+        data = jax.tree.map(jnp.asarray, data)
+    except TypeError as error:
+        raise TargetError(
+            "data cannot be read as arrays",
+            expected="arrays whose leading axis is the datum",
+            got=", ".join(type(leaf).__name__ for leaf in leaves),
+            hint="keep text and metadata out of data; put them in the likelihood's closure",
+        ) from error
+    shapes = [leaf.shape for leaf in jax.tree.leaves(data)]
+    if len({shape[:1] for shape in shapes}) != 1 or shapes[0] == ():
+        raise TargetError(
+            "the leaves of data do not share a leading axis",
+            expected="arrays with the same leading length, one entry a datum",
+            got=shapes,
+            hint="put what is not per datum in the likelihood's closure",
+        )
+    if shapes[0][0] == 0:
+        raise TargetError("data is empty", expected="at least one datum", got=shapes)
+    return data, shapes[0][0]
+
+
+def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTree[Any] = None) -> StaticTarget:
+    r"""The posterior of a prior and a log likelihood, starting from the prior.
+
+    .. math:: \gamma(\theta) = p(\theta) \exp(\ell(\theta)), \qquad Z = \text{the evidence}
+
+    Args:
+        prior: a numpyro distribution, or a (nested) dict of them; batch dimensions are independent
+            parameters. Draws are named by the dict's keys (nested ones joined by dots), ``theta``
+            for a bare distribution.
+        log_likelihood: without ``data``, ``theta -> Float[""]`` on the value the prior itself draws
+            (array or dict), in nats; with ``data``, ``(theta, datum) -> Float[""]`` for one datum.
+        data: pytree of arrays with the datum as leading axis, or ``None``. It makes data annealing
+            possible.
+
+    Returns:
+        `StaticTarget` whose log normaliser is the log evidence.
+
+    Raises:
+        TargetError: for an improper, discrete or unknown prior, or a likelihood that raises, or does
+            not return one floating-point scalar.
+    """
+    base = Prior.of(prior)
+    value = _value_structure(base)
+    if data is None:
+        check_scalar("log_likelihood", log_likelihood, value)
+        return _with_base(base, _Whole(base, log_likelihood))
+    data, num_data = _check_data(data)
+    datum = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
+    check_scalar("log_likelihood", log_likelihood, value, datum)
+    terms = _Terms(base, log_likelihood, data)
+    return _with_base(base, terms.total, log_terms=terms.some, num_data=num_data)
+
+
+def log_density(fn: Callable[..., Any], reference: PyTree[Any]) -> StaticTarget:
+    r"""Any unnormalised log density, starting from a reference distribution.
+
+    .. math:: Z = \int \exp(f(\theta))\,d\theta, \qquad \Phi = f - \log q_{\text{reference}}
+
+    Args:
+        fn: ``theta -> Float[""]``, log density on the reference's own space, nats.
+        reference: a numpyro distribution, or a (nested) dict of them, that covers the target: heavier
+            tails and wider. It changes how hard the run is, not what it estimates.
+
+    Returns:
+        `StaticTarget` whose log normaliser is the log integral of ``exp(fn)``.
+
+    Raises:
+        TargetError: as for `posterior`.
+    """
+    base = Prior.of(reference)
+    check_scalar("fn", fn, _value_structure(base))
+    return _with_base(base, _OverReference(base, fn))

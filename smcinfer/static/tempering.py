@@ -1,0 +1,237 @@
+r"""Tempering: a path of densities from a base that can be drawn to the target.
+
+.. math:: \gamma_t(x) = \mu(x)\, e^{\lambda_t \Phi(x)}, \qquad 0 = \lambda_0 < \lambda_1 < \dots < \lambda_T = 1
+
+Step t picks :math:`\lambda_t`, weighs each particle by :math:`e^{(\lambda_t - \lambda_{t-1}) \Phi}` (known before it moves),
+resamples, and moves it by a kernel that leaves :math:`\gamma_t` invariant, so that the final particles are equally weighted
+draws moved at the target itself.
+
+Sources: Del Moral, Doucet & Jasra (2006), section 3.3.2; waste-free: Dau & Chopin (2022), algorithm 2.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from smcinfer.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, PyTree, Scalar
+from smcinfer.errors import ArgumentError
+from smcinfer.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
+from smcinfer.static.moves import MoveReport, Moves, chains, move
+from smcinfer.static.schedules import ESS, Exponents, Schedule, increments
+from smcinfer.static.target import StaticTarget
+from smcinfer.status import Status, raise_bit
+
+# A waste-free chain is too short where its mean keeps more than this share of the potential's variance: at 1/2 a chain
+# is worth two independent states, and the variance within it says little about the variance of its mean.
+CHAIN_SHARE = 0.5
+
+
+class Guarded(eqx.Module):
+    """A potential in which NaN and plus infinity count as outside the support."""
+
+    log_potential: Any
+
+    def __call__(self, x: Float[Array, " dim"]) -> Scalar:
+        """The potential at x, nats; minus infinity where it is undefined."""
+        value = self.log_potential(x)
+        return jnp.where(jnp.isnan(value) | (value == jnp.inf), -jnp.inf, value)
+
+
+class Frozen(eqx.Module):
+    """Everything an adaptive run chose, step by step, so that another run chooses nothing (see `freeze`).
+
+    Attributes:
+        exponents: Float["T"]. params: kernel parameters with leading axis T. num_moves: Int["T"], kernel steps.
+    """
+
+    exponents: Float[Array, " T"]
+    params: PyTree[Any]
+    num_moves: Int[Array, " T"]
+
+
+class TemperingShared(eqx.Module):
+    """What a tempering run keeps between steps: the exponent, the step just taken in it, the kernel's parameters."""
+
+    exponent: Scalar
+    delta: Scalar
+    params: PyTree[Any]
+    acceptance: Scalar
+
+
+class Tempering(FeynmanKac):
+    """The Feynman-Kac model of a tempering path.
+
+    Attributes:
+        target: what to reach.
+        kernel: what moves.
+        schedule: how exponents are chosen.
+        moves: how long a move is.
+        num_steps: the largest number of exponents.
+        chain_length: where given, waste-free: resample N / chain_length and keep every state of their chains.
+        frozen: where given, all choices are taken from here and nothing adapts: log Z is then unbiased exactly.
+    """
+
+    target: StaticTarget
+    kernel: Kernel
+    schedule: Schedule = ESS()
+    moves: Moves = Moves()
+    num_steps: int = eqx.field(static=True, default=1000)
+    chain_length: int | None = eqx.field(static=True, default=None)
+    frozen: Frozen | None = None
+    record_choices: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ArgumentError("max_steps is out of range", expected="at least 1", got=self.num_steps)
+        if self.chain_length is not None and self.chain_length < 2:
+            raise ArgumentError("chain_length is out of range", expected="at least 2", got=self.chain_length)
+
+    @property
+    def fixed_horizon(self) -> bool:
+        """A path whose exponents are given takes exactly that many steps."""
+        return self.frozen is not None or isinstance(self.schedule, Exponents)
+
+    def num_ancestors(self, num_particles: int) -> int:
+        """The number of chains where waste-free; else N."""
+        return num_particles // (self.chain_length or 1)
+
+    def _density(self, exponent: Scalar) -> TemperedDensity:
+        target = self.target
+        return TemperedDensity(
+            target.log_base, Guarded(target.log_potential), exponent, target.base_mean, target.base_scale
+        )
+
+    def _info(self, shared: TemperingShared, report: MoveReport, num_moves: Array) -> dict[str, Any]:
+        info: dict[str, Any] = {
+            "exponent": shared.exponent,
+            "acceptance": report.acceptance,
+            "num_move_steps": num_moves,
+            "num_evals": report.num_evals,
+            "autocorrelation": report.autocorrelation,
+            "cap_reached": report.cap_reached,
+        }
+        if self.record_choices:
+            info["params"] = shared.params
+        return info
+
+    def init(self, key: KeyArray, num_particles: int) -> Mutation:
+        """Exact draws of the base, at exponent zero."""
+        dtype = jnp.result_type(float)
+        zero = jnp.zeros((), dtype)
+        positions = self.target.sample_base(key, num_particles).astype(dtype)
+        states = jax.vmap(lambda x: self.kernel.init(x, self._density(zero)))(positions)
+        raw = jax.vmap(self.target.log_potential)(positions)
+        bad = jnp.any(jnp.isnan(raw) | (raw == jnp.inf))
+        nothing = jnp.asarray(jnp.nan, dtype)
+        shared = TemperingShared(zero, zero, self.kernel.parameters(self.target.dim), nothing)
+        steps = jnp.zeros((), jnp.int32)
+        report = MoveReport(nothing, steps, jnp.ones((), dtype), nothing, zero)
+        status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, bad)
+        weights = jnp.zeros((num_particles,), dtype)
+        return Mutation(states, weights, shared, self._info(shared, report, steps), status)
+
+    def adapt(self, t: Int[Array, ""], population: Population, shared: TemperingShared) -> TemperingShared:
+        """The next exponent, and kernel parameters tuned to the cloud weighted for it."""
+        states: KernelState = population.particles
+        if self.frozen is not None:
+            exponent = self.frozen.exponents[t - 1]
+            params = jax.tree.map(lambda leaf: leaf[t - 1], self.frozen.params)
+            return TemperingShared(exponent, exponent - shared.exponent, params, shared.acceptance)
+        exponent = self.schedule.next(t, shared.exponent, population.log_weights, states.log_potential)
+        delta = exponent - shared.exponent
+        _, weights = increments(delta, population.log_weights, states.log_potential)
+        params = self.kernel.tune(shared.params, states.position, weights, shared.acceptance)
+        return TemperingShared(exponent, delta, params, shared.acceptance)
+
+    def look_ahead(self, t: Int[Array, ""], particles: KernelState, shared: TemperingShared) -> LogWeights:
+        """The exponent's step times the potential."""
+        del t
+        return increments(shared.delta, jnp.zeros_like(particles.log_potential), particles.log_potential)[0]
+
+    def mutate(
+        self, key: KeyArray, t: Int[Array, ""], particles: KernelState, shared: TemperingShared, resampled: Flag
+    ) -> Mutation:
+        """Move at the new exponent; the weight is already counted."""
+        del resampled
+        density = self._density(shared.exponent)
+        status = jnp.zeros((), jnp.int32)
+        if self.chain_length is None:
+            fixed = None if self.frozen is None else self.frozen.num_moves[t - 1]
+            states, report = move(key, particles, density, self.kernel, shared.params, self.moves, fixed)
+            capped = (report.num_steps >= self.moves.max_steps) & (report.autocorrelation > self.moves.autocorrelation)
+            asked = self.moves.autocorrelation > 0
+            status = raise_bit(status, Status.MOVES_TOO_SHORT, capped & asked)
+        else:
+            states, report = chains(key, particles, density, self.kernel, shared.params, self.chain_length)
+            status = raise_bit(status, Status.MOVES_TOO_SHORT, report.autocorrelation > CHAIN_SHARE)
+        status = raise_bit(status, Status.LOOP_CAP_REACHED, report.cap_reached > 0)
+        after = TemperingShared(shared.exponent, shared.delta, shared.params, report.acceptance)
+        weights = jnp.zeros((states.position.shape[0],), shared.exponent.dtype)
+        return Mutation(states, weights, after, self._info(after, report, report.num_steps), status)
+
+    def done(self, shared: TemperingShared) -> Flag:
+        """Whether the path has reached one (and the particles have moved there)."""
+        return shared.exponent >= 1.0
+
+    def unfinished(self, shared: TemperingShared) -> Flag:
+        """Whether the path stopped before one."""
+        return ~self.done(shared)
+
+    def progress(self, t: Int[Array, ""], shared: TemperingShared) -> Scalar:
+        """Where the path is, on a scale that spends as much bar near zero as near one."""
+        del t
+        return jnp.maximum(shared.exponent, 0.0) ** 0.25
+
+
+def tempering(
+    target: StaticTarget,
+    kernel: Kernel,
+    schedule: Schedule | None = None,
+    *,
+    moves: Moves | None = None,
+    max_steps: int = 1000,
+    chain_length: int | None = None,
+    record_choices: bool = False,
+) -> Tempering:
+    """A `Tempering` model whose horizon fits its schedule.
+
+    Args:
+        target: what to reach.
+        kernel: what moves.
+        schedule: how exponents are chosen; `ESS` where ``None``.
+        moves: how long a move is; ignored by waste-free runs.
+        max_steps: the most exponents an adaptive schedule may take.
+        chain_length: waste-free chains of this many states; particles are resampled to ``num_particles / chain_length``.
+        record_choices: keep every step's kernel parameters in the history, for `freeze`.
+    """
+    schedule = schedule or ESS()
+    steps = schedule.exponents.shape[0] if isinstance(schedule, Exponents) else max_steps
+    return Tempering(target, kernel, schedule, moves or Moves(), steps, chain_length, None, record_choices)
+
+
+def freeze(model: Tempering, history: dict[str, Any], num_steps: int, run: int = 0) -> Tempering:
+    """A model that repeats the choices of a finished run: exponents, kernel parameters and numbers of moves.
+
+    Nothing in it depends on its own particles, so its Z_hat is unbiased exactly, not only as N grows.
+
+    Args:
+        model: the model that ran, with ``record_choices``.
+        history: the history of its `Run`.
+        num_steps: steps the chosen run took.
+        run: which of the runs to repeat.
+
+    Raises:
+        ArgumentError: if the run did not record its choices.
+    """
+    if "params" not in history:
+        raise ArgumentError("the run did not record its choices", expected="record_choices=True", got=sorted(history))
+    taken = slice(1, num_steps + 1)
+    frozen = Frozen(
+        exponents=jnp.asarray(history["exponent"][run, taken]),
+        params=jax.tree.map(lambda leaf: jnp.asarray(leaf[run, taken]), history["params"]),
+        num_moves=jnp.asarray(history["num_move_steps"][run, taken]),
+    )
+    return Tempering(model.target, model.kernel, model.schedule, model.moves, num_steps, model.chain_length, frozen)

@@ -1,0 +1,44 @@
+"""What every test runs under: checked signatures, one precision at a time, a compilation cache.
+
+The import hook must be in place before the first import of `smcinfer`: it makes beartype check every
+annotated shape and dtype of the package at run time.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("smcinfer", "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Compiled programs are kept between runs; what compiles in a moment is not worth a file.
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def precision(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once in each precision; the value is the name of the default float dtype."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Run the test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of reference data beside the checkout, or the one that SMCINFER_SHARED names."""
+    folder = Path(os.environ.get("SMCINFER_SHARED", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no reference data: put the folder `shared` beside the checkout or set SMCINFER_SHARED")
+    return folder

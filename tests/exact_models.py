@@ -1,0 +1,122 @@
+"""Feynman-Kac models whose normaliser is known, for tests of the driver."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.scipy.special import logsumexp
+
+from smcinfer.compose import Composed, Guided, Process, Proposal, Twist, TwistInduced, compose, process
+
+NUM_STATES = 3
+OBSERVATIONS = np.array([0, 1, 1, 2, 0, 2], dtype=np.int32)
+INITIAL = np.array([0.5, 0.3, 0.2])
+TRANSITION = np.array([[0.7, 0.2, 0.1], [0.15, 0.6, 0.25], [0.3, 0.1, 0.6]])
+# One emission probability is zero, so that particles die.
+EMISSION = np.array([[0.8, 0.2, 0.0], [0.1, 0.7, 0.2], [0.25, 0.25, 0.5]])
+
+
+class Chain(Process):
+    """A finite hidden Markov chain."""
+
+    def initial(self) -> dist.Distribution:
+        """Law of the first symbol."""
+        return dist.Categorical(probs=jnp.asarray(INITIAL))
+
+    def transition(self, t, state) -> dist.Distribution:  # noqa: ANN001
+        """Law of the next symbol."""
+        return dist.Categorical(logits=jnp.log(jnp.asarray(TRANSITION)[state]))
+
+
+def emission(t, state):  # noqa: ANN001, ANN201
+    """Log probability of the observation at t."""
+    return jnp.log(jnp.asarray(EMISSION)[state, jnp.asarray(OBSERVATIONS)[t]])
+
+
+class ExactTwist(Twist):
+    """psi*_t: the exact probability of the observations to come (backward recursion), tempered by ``power``."""
+
+    power: float = 1.0
+
+    def _table(self) -> jax.Array:
+        backward = [np.ones(NUM_STATES)]
+        for observation in OBSERVATIONS[:0:-1]:
+            backward.append(TRANSITION @ (EMISSION[:, observation] * backward[-1]))
+        return self.power * jnp.log(jnp.asarray(np.stack(backward[::-1])))
+
+    def __call__(self, t, state):  # noqa: ANN001, ANN204
+        """log psi_t."""
+        return self._table()[t, state]
+
+    def next(self, t, state):  # noqa: ANN001, ANN201
+        """log of phi_t psi_t for every symbol."""
+        del state
+        return jnp.log(jnp.asarray(EMISSION)[:, jnp.asarray(OBSERVATIONS)[t]]) + self._table()[t]
+
+
+class Weighted(Proposal):
+    """A proposal that draws from a fixed law and accounts for the potential itself."""
+
+    includes_potential: bool = True
+
+    def __call__(self, key, t, state):  # noqa: ANN001, ANN204
+        """A draw of the uniform law with the weight of transition and potential."""
+        x = jax.random.randint(key, (), 0, NUM_STATES)
+        return x, jnp.log(jnp.asarray(TRANSITION)[state, x]) + emission(t, x) + jnp.log(NUM_STATES)
+
+
+def hmm_log_z() -> float:
+    """Exact log normaliser by the forward recursion."""
+    alpha = INITIAL * EMISSION[:, OBSERVATIONS[0]]
+    for observation in OBSERVATIONS[1:]:
+        alpha = (alpha @ TRANSITION) * EMISSION[:, observation]
+    return float(np.log(alpha.sum()))
+
+
+def hmm(kind: str) -> Composed:
+    """The chain under a named way of twisting and proposing."""
+    chain, steps = Chain(), len(OBSERVATIONS) - 1
+    guide = dist.Categorical(probs=jnp.full(NUM_STATES, 1.0 / NUM_STATES))
+    match kind:
+        case "bootstrap":
+            return compose(chain, emission, num_steps=steps)
+        case "guided":
+            return compose(chain, emission, proposal=Guided(chain, lambda t, state: guide, guide), num_steps=steps)
+        case "weighted":
+            return compose(chain, emission, proposal=Weighted(), num_steps=steps)
+        case "auxiliary":
+            ahead = lambda t, state: 0.7 * logsumexp(jnp.log(jnp.asarray(TRANSITION)[state]) + 0.1 * jnp.arange(3.0))  # noqa: E731
+            return compose(chain, emission, look_ahead=ahead, num_steps=steps)
+        case "twisted":
+            twist = ExactTwist(0.5)
+            return compose(chain, emission, twist, TwistInduced(chain, twist), num_steps=steps)
+        case "twisted_weights":
+            return compose(chain, emission, ExactTwist(0.8), num_steps=steps)
+        case "exact_twist":
+            twist = ExactTwist(1.0)
+            return compose(chain, emission, twist, TwistInduced(chain, twist), num_steps=steps)
+    raise ValueError(kind)
+
+
+KINDS = ("bootstrap", "guided", "weighted", "auxiliary", "twisted", "twisted_weights")
+
+
+def linear_gaussian(num_steps: int = 20) -> tuple[Composed, float]:
+    """A scalar linear Gaussian model and its exact log likelihood by the Kalman filter."""
+    a, q, r = 0.9, 0.4, 0.6
+    data = np.sin(np.arange(num_steps + 1) / 3.0) + 0.3 * np.cos(np.arange(num_steps + 1) * 1.7)
+    mean, variance, log_z = 0.0, 1.0, 0.0
+    for t, y in enumerate(data):
+        if t:
+            mean, variance = a * mean, a * a * variance + q * q
+        total = variance + r * r
+        log_z += -0.5 * np.log(2 * np.pi * total) - 0.5 * (y - mean) ** 2 / total
+        gain = variance / total
+        mean, variance = mean + gain * (y - mean), (1 - gain) * variance
+    observed = jnp.asarray(data)
+    model = compose(
+        process(dist.Normal(0.0, 1.0), lambda t, x: dist.Normal(a * x, q)),
+        lambda t, x: dist.Normal(x, r).log_prob(observed[t]),
+        num_steps=num_steps,
+    )
+    return model, float(log_z)
