@@ -12,7 +12,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 12) else "smcinfer needs python3.12")'
 	@test -x $(PYTHON) || $(BASE_PYTHON) -m venv $(VENV)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
 	@touch $@
 
 # `particles` asks for numpy below 2 but runs on the pinned one: installed without its pins.
@@ -44,7 +44,7 @@ bench: $(BENCH_STAMP) ## every benchmark in its quick form; each ends with one l
 
 docs: $(STAMP) ## the figures and the site, into site/
 	@$(PYTHON) docs/figures.py
-	@$(PYTHON) -m mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 lock: ## pin what .venv holds now
 	@sed -n '/^#/p' requirements.lock > requirements.lock.tmp

@@ -19,7 +19,7 @@ from smcinfer.static.data_annealing import DataAnnealing, data_annealing
 from smcinfer.static.moves import Moves
 from smcinfer.static.schedules import Schedule
 from smcinfer.static.target import StaticTarget
-from smcinfer.static.tempering import Tempering, freeze, tempering
+from smcinfer.static.tempering import Tempering, tempering
 
 # Moves forget most of where they were at each step, so noise that is three steps old no longer matters to log Z.
 STATIC_LAG = 3
@@ -41,7 +41,7 @@ def sample(
     autocorrelation: float = 0.2,
     chain_length: int | None = None,
     batch_size: int = 1,
-    unbiased: bool = False,
+    led: bool = True,
     resampling: str = "systematic",
     resample_below: float | None = None,
     history: smc.History = "scalars",
@@ -65,8 +65,9 @@ def sample(
             ``max_move_steps`` always.
         chain_length: where given, waste-free: keep every state of chains of this length.
         batch_size: data a step of data annealing.
-        unbiased: run once to choose exponents, kernel parameters and move lengths, then run again with them frozen: log Z
-            is then unbiased exactly, at twice the cost.
+        led: one run more is made, whose particles choose exponents, kernel parameters, resampling times and move lengths
+            for all the others and are then left out: Z_hat of the others is exactly unbiased. ``False`` lets each run
+            choose for itself: one run less, and a bias of order 1/N.
         resampling: name of a scheme.
         resample_below: resample where the ESS falls below this fraction of N; the schedule's own where ``None``.
         history: ``"none"``, ``"scalars"``, ``"ancestors"`` (genealogy plots) or ``"full"``.
@@ -81,7 +82,7 @@ def sample(
         ArgumentError, TargetError: before any work, saying what to change.
 
     Properly weighted for: the target, run by run, with log Z unbiased on the scale of Z exactly where nothing adapts to
-    the particles (``unbiased=True``; a `FeynmanKac` without ``adapt``) and up to a bias of order 1/N otherwise.
+    their own particles (``led=True``; a `FeynmanKac` without ``adapt``) and up to a bias of order 1/N otherwise.
     """
     key = as_typed_key(key)
     common = {
@@ -108,13 +109,13 @@ def sample(
     chosen_kernel = kernel_by_name(kernel)
     model: Tempering | DataAnnealing
     if path == "data_annealing":
-        if unbiased or chain_length is not None or schedule is not None:
+        if chain_length is not None or schedule is not None:
             raise ArgumentError(
-                "data annealing takes no schedule, no chain_length and no pilot",
-                expected="schedule=None, chain_length=None, unbiased=False",
-                got={"schedule": schedule, "chain_length": chain_length, "unbiased": unbiased},
+                "data annealing takes no schedule and no chain_length",
+                expected="schedule=None, chain_length=None",
+                got={"schedule": schedule, "chain_length": chain_length},
             )
-        model = data_annealing(target, chosen_kernel, batch_size=batch_size, moves=moves)
+        model = data_annealing(target, chosen_kernel, batch_size=batch_size, moves=moves, led=led)
         below = 0.5 if resample_below is None else resample_below
     elif path == "tempering":
         rule = schedules.by_name(schedule)
@@ -126,25 +127,10 @@ def sample(
             moves=moves,
             max_steps=max_steps,
             chain_length=chain_length,
-            record_choices=unbiased,
+            led=led,
         )
     else:
         raise ArgumentError("unknown path", expected=" or ".join(PATHS), got=path)
-    description = "sampling"
-    if unbiased:
-        assert isinstance(model, Tempering)
-        pilot_key, key_of_runs = jax.random.split(key)
-        pilot = run(
-            pilot_key,
-            model,
-            num_particles,
-            resample_below=below,
-            lag=STATIC_LAG,
-            description="pilot",
-            **(common | {"num_runs": 1, "history": "scalars"}),
-        )
-        model = freeze(model, pilot.history, int(pilot.num_steps[0]))
-        key = key_of_runs
     done = run(
         key,
         model,
@@ -152,14 +138,14 @@ def sample(
         resample_below=below,
         lag=STATIC_LAG,
         checkpoint=checkpoint,
-        description=description,
+        description="sampling",
         **common,
     )
     settings = _settings(key, model, num_particles, common, below) | {
         "path": path,
         "kernel": kernel if isinstance(kernel, str) else type(chosen_kernel).__name__,
         "dim": target.dim,
-        "unbiased": unbiased or (isinstance(model, Tempering) and model.frozen is not None),
+        "led": led,
         "chain_length": chain_length,
     }
 
@@ -209,7 +195,6 @@ def _leaves_by_name(particles: Any) -> dict[str, Array]:
 
 
 def _result(done: Run, names: Any, settings: dict[str, Any]) -> Result:
-    history = {name: value for name, value in done.history.items() if name != "params"}
     return Result(
         particles={name: np.asarray(value) for name, value in names(done.particles).items()},
         log_weights=done.log_weights,
@@ -217,7 +202,7 @@ def _result(done: Run, names: Any, settings: dict[str, Any]) -> Result:
         log_z_variance=done.log_z_variance,
         status=done.status,
         num_steps=done.num_steps,
-        history=history,
+        history=done.history,
         settings=settings
         | {"eve_variance": np.asarray(done.eve_variance).tolist(), "num_roots": np.asarray(done.num_roots).tolist()},
         seconds=done.seconds,

@@ -7,6 +7,9 @@ The driver (`smcinfer.smc`) knows only this. A step is
     resample   if the effective sample size asks
     mutate     move every particle, and weigh what the move earned
 
+Runs are mapped over side by side. Where a model is *led*, run 0 chooses for all: every run repeats the choices that the
+leader made from its own particles, so nothing in the others depends on their own and their Z_hat is exactly unbiased.
+
 `compose` builds it from the four nouns, process, potential, twist and proposal, each written for one
 particle. Adaptive families (tempering, data annealing) implement it themselves.
 """
@@ -15,9 +18,18 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from smcinfer.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+
+RUNS = "runs"
+"""Name of the axis that the driver maps independent runs over."""
+
+
+def follow_leader(choices: PyTree[Any]) -> PyTree[Any]:
+    """The choices of run 0, in every run (inside the driver's map over runs)."""
+    return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, RUNS)[0], choices)
 
 
 class Population(eqx.Module):
@@ -63,6 +75,11 @@ class FeynmanKac(eqx.Module):
     def fixed_horizon(self) -> bool:
         """Whether the run takes exactly ``num_steps`` steps (the driver then never asks `done`)."""
         return True
+
+    @property
+    def led(self) -> bool:
+        """Whether run 0 only chooses for the other runs (`follow_leader`) and is left out of the results."""
+        return False
 
     @property
     def on_host(self) -> bool:

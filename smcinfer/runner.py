@@ -133,7 +133,8 @@ def run(
         key: one random key; the same key gives the same result bit for bit, resumed or not.
         model: a `FeynmanKac`.
         num_particles: particles of each run.
-        num_runs: independent runs, mapped over in one program: the chains in ArviZ, the replicates of log Z.
+        num_runs: independent runs, mapped over in one program: the chains in ArviZ, the replicates of log Z. A led model
+            takes one run more, which is not among the results.
         resampling, resample_below, history, lag: see `smc.Settings`.
         progress: draw a bar on stderr.
         checkpoint: a file. Where it exists the run resumes from it (and must be the same run); it is written at most
@@ -151,13 +152,7 @@ def run(
     if num_runs < 1:
         raise ArgumentError("num_runs is out of range", expected="at least 1", got=num_runs)
     settings = smc.Settings(num_particles, resampling, resample_below, history, lag)
-    kept = model.num_ancestors(num_particles)
-    if kept < 1 or num_particles % kept:
-        raise ArgumentError(
-            "num_particles cannot be split into chains of equal length",
-            expected=f"a multiple of the number of chains, {kept}",
-            got=num_particles,
-        )
+    model.num_ancestors(num_particles)  # raises if the population cannot be split
     if model.on_host and not model.fixed_horizon:
         raise ArgumentError(
             "a model on the host must have a fixed horizon", expected="fixed_horizon", got=type(model).__name__
@@ -169,7 +164,9 @@ def run(
             got=checkpoint,
             hint="what it computes outside JAX is not in the state",
         )
-    keys = jax.random.split(as_typed_key(key), num_runs)
+    if model.on_host and model.led:
+        raise ArgumentError("a model on the host cannot be led", expected="led is False", got=type(model).__name__)
+    keys = jax.random.split(as_typed_key(key), num_runs + model.led)
     watched = progress or checkpoint is not None
     chunk = chunk_steps or _chunk_length(model, watched)
     started = time.perf_counter()
@@ -221,6 +218,8 @@ def _glance(t: int, state: smc.SMCState, model: FeynmanKac) -> tuple[float, str]
 
 def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: smc.Settings) -> Run:
     """Everything a finished run is asked for, with what only the end can tell about its status."""
+    if model.led:
+        state, records = jax.tree.map(lambda leaf: leaf[1:], (state, records))
     variance, eve, roots = _finish(state, model.num_ancestors(settings.num_particles))
     steps = int(jnp.max(state.num_steps))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, : steps + 1], *records)

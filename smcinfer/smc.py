@@ -23,7 +23,7 @@ from smcinfer import lineage as lineages
 from smcinfer import resampling
 from smcinfer.arrays import Array, Bool, Float, Int, Key, LogWeights, PyTree
 from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.feynman_kac import RUNS, FeynmanKac, Mutation, Population, follow_leader
 from smcinfer.status import Status, raise_bit
 from smcinfer.weights import compensated_add, ess, normalise
 
@@ -95,7 +95,7 @@ Record = dict[str, Any]
 def _over_runs(model: FeynmanKac, function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` of one run, applied to all: mapped on the device, or one by one for a model that lives on the host."""
     if not model.on_host:
-        return jax.vmap(function)
+        return jax.vmap(function, axis_name=RUNS)
 
     def one_by_one(*trees: PyTree[Any]) -> PyTree[Any]:
         num_runs = jax.tree.leaves(trees)[0].shape[0]
@@ -195,6 +195,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
         size = ess(log_weights)
         # An ESS of N exactly (weights all equal) is left alone even where resampling is asked for at every step.
         needed = jnp.asarray(True) if always else size < settings.resample_below * num_particles * (1 - 1e-6)
+        needed = follow_leader(needed) if model.led else needed
         family = lineages.look(run.lineage, log_weights, num_ancestors, needed)
         visible = size if ahead is not None else jnp.asarray(jnp.inf, uniform.dtype)
         keys = jax.random.split(jax.random.fold_in(run.key, t), 2)

@@ -1,6 +1,7 @@
 """Targets for kernels whose tempered densities can be sampled exactly, and a loop that moves many lanes."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,28 +12,27 @@ import numpy as np
 from smcinfer.kernels import Kernel, KernelInfo, KernelState, TemperedDensity
 
 GRID = np.linspace(-7.0, 7.0, 8001)
+NUM_SWEEPS = 6
 
+# Tests compile much and run little.
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}
 
-def two_wells(z: Any) -> Any:
-    """A potential with two unequal wells, one coordinate, nats."""
-    return -0.7 * (z**2 - 1.5) ** 2 + 0.5 * z
-
-
-def root(z: Any) -> Any:
-    """NaN beyond one, with a gradient that is infinite at the border."""
-    return 2.0 * jnp.sqrt(1.0 - z)
-
-
-def careless_root(z: Any) -> Any:
-    """Finite everywhere, with a NaN gradient on half of the line."""
-    return 2.0 * jnp.where(z > 0, jnp.sqrt(z), 0.0)
+POTENTIALS: dict[str, Callable[[Any], Any]] = {
+    "none": lambda z: 0.0 * z,
+    "two wells": lambda z: -0.7 * (z**2 - 1.5) ** 2 + 0.5 * z,
+    "NaN beyond one": lambda z: 2.0 * jnp.sqrt(1.0 - z),
+    "NaN and minus infinity": lambda z: jnp.where(z < -1.0, -jnp.inf, jnp.sqrt(1.0 - z)),
+    # Finite everywhere, with a gradient that is NaN on half of the line.
+    "NaN gradient": lambda z: 2.0 * jnp.where(z > 0, jnp.sqrt(z), 0.0),
+}
+"""Potentials of one coordinate, nats."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
     """Coordinates z independent, each with density N(z; 0, 1) exp(exponent * potential(z)); seen as x = B z + c."""
 
-    potential: Callable[[Any], Any] = two_wells
+    potential: str = "two wells"
     dim: int = 2
 
     @property
@@ -45,13 +45,14 @@ class Target:
         """c."""
         return np.linspace(0.5, -1.0, self.dim)
 
-    def density(self, exponent: Any) -> TemperedDensity:
-        """The tempered density of x, with its Gaussian base."""
+    def density(self, exponent: Any, which: Any = None) -> TemperedDensity:
+        """The tempered density of x, with its Gaussian base; ``which`` is a traced choice of the potential."""
         scale, shift = jnp.asarray(self.scale, float), jnp.asarray(self.shift, float)
         inverse = jnp.asarray(np.linalg.inv(self.scale), float)
+        potential = POTENTIALS[self.potential] if which is None else functools.partial(chosen, which)
         return TemperedDensity(
             log_base=lambda x: -0.5 * jnp.sum((inverse @ (x - shift)) ** 2),
-            log_potential=lambda x: jnp.sum(self.potential(inverse @ (x - shift))),
+            log_potential=lambda x: jnp.sum(potential(inverse @ (x - shift))),
             exponent=jnp.asarray(exponent, float),
             base_mean=shift,
             base_scale=scale,
@@ -78,26 +79,28 @@ class Target:
 
     def _table(self, exponent: float) -> tuple[np.ndarray, np.ndarray]:
         # The potential is evaluated in JAX's precision: the grid of a root must be NaN where the kernel's is.
-        potential = np.asarray(self.potential(jnp.asarray(GRID)), np.float64)
+        potential = np.asarray(POTENTIALS[self.potential](jnp.asarray(GRID)), np.float64)
         log_density = -0.5 * GRID**2 + (exponent * potential if exponent else 0.0)
         weights = np.where(np.isnan(log_density), 0.0, np.exp(log_density - np.nanmax(log_density)))
         cumulative = np.concatenate([[0.0], np.cumsum(0.5 * (weights[1:] + weights[:-1]))])
         return weights, cumulative / cumulative[-1]
 
 
-def move(
-    kernel: Kernel, density: TemperedDensity, positions: Any, seed: int, num_steps: int, pilot: Any = None
-) -> tuple[KernelState, KernelInfo]:
-    """States of all lanes after each sweep, and what the sweep did; both (num_steps, lanes, ...).
+def chosen(which: Any, z: Any) -> Any:
+    """One of `POTENTIALS` by number, traced: one compiled program then serves them all."""
+    return jax.lax.switch(which, list(POTENTIALS.values()), z)
 
-    The kernel is tuned once, on the cloud ``pilot``, by default where the lanes start.
-    """
 
-    @jax.jit
-    def run(positions: Any, pilot: Any, keys: Any) -> Any:
-        params = kernel.tune(
-            kernel.parameters(positions.shape[1]), pilot, jnp.zeros(pilot.shape[0]), jnp.asarray(jnp.nan)
-        )
+_PROGRAMS: dict[tuple[int, int, Any], tuple[Kernel, Any]] = {}
+
+
+def _program(kernel: Kernel, dim: int, variant: Any) -> Any:
+    """The loop of `move`, kept for the very kernel: kernels with array settings have no hash."""
+
+    def run(which: Any, exponent: Any, positions: Any, log_weights: Any, keys: Any) -> Any:
+        density = Target(dim=dim).density(exponent, which)
+        # Told of a low acceptance, every kernel takes smaller steps than its first ones.
+        params = kernel.tune(kernel.parameters(dim), positions, log_weights, jnp.asarray(0.2, float))
 
         def sweep(states: KernelState, key: Any) -> Any:
             share_key, step_key = jax.random.split(key)
@@ -109,9 +112,28 @@ def move(
         states = jax.vmap(kernel.init, in_axes=(0, None))(positions, density)
         return jax.lax.scan(sweep, states, keys)[1]
 
-    positions = jnp.asarray(positions, float)
-    pilot = positions if pilot is None else jnp.asarray(pilot, float)
-    return run(positions, pilot, jax.random.split(jax.random.key(seed), num_steps))
+    return _PROGRAMS.setdefault((id(kernel), dim, variant), (kernel, jax.jit(run, compiler_options=QUICK_COMPILE)))[1]
+
+
+def move(
+    kernel: Kernel,
+    target: Target,
+    exponent: float,
+    positions: Any,
+    seed: int,
+    log_weights: Any = None,
+    variant: Any = None,
+) -> tuple[KernelState, KernelInfo]:
+    """States of all lanes after each sweep, and what the sweep did; both (NUM_SWEEPS, lanes, ...).
+
+    The kernel is tuned once, where the lanes start, with their ``log_weights``. Programs are kept: name a
+    ``variant`` where the same kernel must be traced anew.
+    """
+    which = list(POTENTIALS).index(target.potential)
+    log_weights = np.zeros(len(positions)) if log_weights is None else log_weights
+    keys = jax.random.split(jax.random.key(seed), NUM_SWEEPS)
+    arguments = (jnp.asarray(value, float) for value in (exponent, positions, log_weights))
+    return _program(kernel, target.dim, variant)(which, *arguments, keys)
 
 
 def last(states: KernelState) -> KernelState:

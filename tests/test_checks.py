@@ -14,11 +14,12 @@ from smcinfer import checks
 from smcinfer.arrays import Array
 from smcinfer.checks.exact import exact_target
 from smcinfer.checks.report import Check, Report, close, follows, mean
-from smcinfer.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process, twisted
+from smcinfer.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
 from smcinfer.errors import ArgumentError
 from smcinfer.feynman_kac import FeynmanKac, Mutation
 from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, info
 from smcinfer.static.target import StaticTarget, posterior
+from smcinfer.static.tempering import tempering
 from tests.statistics import assert_ks, assert_mean
 
 KEY = jax.random.key(20240611)
@@ -398,25 +399,33 @@ def test_a_proposal_that_includes_the_potential_is_compared_with_it() -> None:
 
 
 def test_composed_models_are_checked_part_by_part() -> None:
-    model = twisted(chain(), lambda t, x: jnp.where(x == 2, 0.0, -1.0), Table(), num_steps=4)
+    wrong = Altered(TwistInduced(chain(), Table()), lambda log_w: log_w + 0.1)
+    model = compose(chain(), lambda t, x: jnp.where(x == 2, 0.0, -1.0), Table(), wrong, num_steps=4)
     report = checks.check(model, KEY)
-    assert report.passed, report
+    assert failed(report) and all(name.startswith("proposal Altered: ") for name in failed(report)), report
     for noun in ("process", "potential", "twist", "proposal"):
-        assert any(check.name.startswith(noun) for check in report.checks)
-    wrong = compose(walk(), lambda t, x: -(x**2), proposal=Altered(guided(), jnp.zeros_like), num_steps=3)
-    assert failed(checks.check(wrong, KEY)) and all(
-        name.startswith("proposal") for name in failed(checks.check(wrong, KEY))
-    )
+        assert any(check.name.startswith(noun) and check.passed for check in report.checks)
+
+
+def test_models_that_look_across_runs_are_traced_as_the_driver_runs_them(target: StaticTarget) -> None:
+    report = checks.check(tempering(target, Walk()), KEY, num_particles=64)
+    assert report.passed, report
 
 
 class Drift(FeynmanKac):
     """A model written by hand, with a fault."""
 
     fault: str = eqx.field(static=True, default="")
+    log_w: Any = 0.0
+    on_host: bool = eqx.field(static=True, default=False)
     num_steps: int = eqx.field(static=True, default=3)
 
     def init(self, key: Array, num_particles: int) -> Any:
-        x = jax.random.normal(key, (num_particles,))
+        x = (
+            jnp.asarray(np.asarray(jax.random.normal(key, (num_particles,))))
+            if self.on_host
+            else jax.random.normal(key, (num_particles,))
+        )
         mutation = Mutation(x, -(x**2), jnp.zeros(()), {"scale": jnp.ones(())})
         return x if self.fault == "type" else mutation
 
@@ -424,28 +433,37 @@ class Drift(FeynmanKac):
         if self.fault == "raises":
             raise RuntimeError("no such network")
         x = particles + jax.random.normal(key, particles.shape)
-        log_w = {"NaN": jnp.log(x), "zero": jnp.full_like(x, -jnp.inf)}.get(self.fault, -(x**2))
         info = {} if self.fault == "info" else {"scale": jnp.ones(())}
         moved = x.astype(jnp.float16) if self.fault == "particles" else x
-        return Mutation(moved, log_w, (shared, shared) if self.fault == "shared" else shared, info)
+        return Mutation(moved, -(x**2) + self.log_w, (shared, shared) if self.fault == "shared" else shared, info)
 
 
 @pytest.mark.parametrize(
     ("fault", "complaint"),
     [
-        ("", None),
         ("type", "init and mutate return a Mutation"),
         ("raises", "can be traced"),
         ("info", "mutate reports the info that init does"),
         ("particles", "mutate keeps the structure of the particles"),
         ("shared", "mutate keeps the structure of shared"),
-        ("NaN", "no log weight is NaN or +inf"),
-        ("zero", "some particle keeps a weight"),
     ],
 )
-def test_model_faults_are_named(fault: str, complaint: str | None) -> None:
+def test_model_faults_are_named(fault: str, complaint: str) -> None:
     report = checks.check(Drift(fault), KEY)
-    assert (failed(report) == [complaint]) if complaint else report.passed, report
+    assert failed(report) == [complaint], report
+
+
+def test_model_weights_are_tried_in_a_short_run() -> None:
+    assert checks.check(Drift(log_w=jnp.asarray(-3.0)), KEY).passed
+    not_finite, zero = "no log weight is NaN or +inf", "some particle keeps a weight"
+    assert not_finite in failed(checks.check(Drift(log_w=jnp.asarray(jnp.nan)), KEY))
+    assert not_finite in failed(checks.check(Drift(log_w=jnp.asarray(jnp.inf)), KEY))
+    assert failed(checks.check(Drift(log_w=jnp.asarray(-jnp.inf)), KEY)) == [zero]
+
+
+def test_models_on_the_host_are_run_not_traced() -> None:
+    assert checks.check(Drift(on_host=True), KEY).passed
+    assert failed(checks.check(Drift("info", on_host=True), KEY)) == ["mutate reports the info that init does"]
 
 
 def test_what_cannot_be_checked_is_refused() -> None:

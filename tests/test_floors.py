@@ -10,13 +10,12 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS: tuple[set[str], ...] = (
-    {"arrays", "errors", "io", "status", "weights"},
+    {"arrays", "errors", "files", "status", "weights"},
     {"kernels", "nn", "resampling"},
     {"compose", "feynman_kac"},
     {"checkpoint", "conditional", "history", "lineage", "progress", "runner", "smc"},
     {"bounds", "diffusion", "language", "state_space", "static", "twists"},
-    {"", "api", "checks", "evidence", "plots", "result"},
-    {"models", "proposals"},
+    {"", "api", "checks", "io", "models", "plots", "proposals", "result"},
     {"__main__", "cli", "demo"},
 )
 """Top-level names of the package by floor; the empty name is the package's own ``__init__``."""

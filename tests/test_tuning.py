@@ -139,14 +139,8 @@ def test_feedback_moves_toward_the_target_and_stays_bounded(precision: str) -> N
     assert step_after(1.0, step=40.0) == 50.0 and step_after(0.0, step=1.2e-3) == pytest.approx(1e-3)
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize("actual_order", [1, 2, 3, 4])
+@pytest.mark.parametrize(("order", "actual_order"), [(1, 1), (1, 2), (2, 2), (2, 3), (2, 4), (3, 3), (3, 4), (3, 7)])
 def test_feedback_settles_on_its_law_and_on_steeper_ones(order: int, actual_order: int) -> None:
-    if actual_order < order:
-        pytest.skip("a flatter law than assumed is only slower")
-    if actual_order > 2.5 * order:
-        pytest.skip("no rule of fixed gain follows a law this much steeper")
-
     def law(step: float) -> float:
         return float(2 * norm.cdf(-0.8 * step**actual_order))
 

@@ -28,7 +28,7 @@ LogDensity = Callable[[float], float]
 
 def log_integral(log_integrand: LogDensity, low: float, high: float) -> float:
     """Log of the integral of ``exp(log_integrand)``, peaked anywhere between two bounds, by Simpson's rule."""
-    for num in (2001, 4001):
+    for num in (401, 801):
         grid = np.linspace(low, high, num)
         values = np.array([log_integrand(point) for point in grid])
         near = grid[values > values.max() - 60.0]

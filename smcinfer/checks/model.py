@@ -16,7 +16,7 @@ from smcinfer.checks.proposal import check_proposal
 from smcinfer.checks.report import Check, Report, none_of
 from smcinfer.compose import Composed
 from smcinfer.errors import TargetError
-from smcinfer.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.feynman_kac import RUNS, FeynmanKac, Mutation, Population
 from smcinfer.static.contract import abstract_output, describe
 from smcinfer.status import Status
 
@@ -49,7 +49,7 @@ def check_model(model: FeynmanKac, key: KeyArray, *, num_particles: int = 512) -
 
 
 def _structure(model: FeynmanKac, key: KeyArray, num_particles: int) -> list[Check]:
-    """By abstract evaluation: init returns a mutation, adapt and mutate return what they were given."""
+    """Whether init returns a mutation, and adapt and mutate return what they were given."""
     num_ancestors = model.num_ancestors(num_particles)
 
     def first_step(key: KeyArray, t: Array, flag: Array) -> Any:
@@ -60,8 +60,14 @@ def _structure(model: FeynmanKac, key: KeyArray, num_particles: int) -> list[Che
         ancestors = jax.tree.map(lambda leaf: leaf[:num_ancestors], first.particles)
         return first, shared, model.mutate(key, t, ancestors, shared, flag)
 
-    time, flag = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((), jnp.bool_)
-    traced = abstract_output("model", first_step, jax.eval_shape(lambda: key), time, flag)
+    time, flag = jnp.ones((), jnp.int32), jnp.asarray(True)
+    if model.on_host:
+        traced = first_step(key, time, flag)
+    else:
+        # Models may look across runs, so they are traced as the driver runs them: mapped over a named axis.
+        mapped = jax.vmap(first_step, in_axes=(0, None, None), axis_name=RUNS)
+        runs = abstract_output("model", mapped, jax.random.split(key, 1), time, flag)
+        traced = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), runs)
     if not isinstance(traced[-1], Mutation):
         return [Check("init and mutate return a Mutation", False, type(traced[-1]).__name__, "Mutation")]
     first, shared, later = traced
@@ -81,15 +87,18 @@ def _alike(name: str, observed: PyTree[Any], expected: PyTree[Any]) -> Check:
     return Check(name, False, found, wanted, "every step must return the same pytree, shapes and dtypes")
 
 
-@eqx.filter_jit
 def _run(model: FeynmanKac, key: Array, settings: smc.Settings, length: int) -> smc.SMCState:
     state, _ = smc.init(key, model, settings)
     return smc.scan(jnp.ones((), jnp.int32), state, model, settings, length)[0]
 
 
+_compiled_run = eqx.filter_jit(_run)
+
+
 def _trial(model: FeynmanKac, key: KeyArray, num_particles: int) -> list[Check]:
     """A few steps of one run."""
-    state = _run(model, jax.random.split(key, 1), smc.Settings(num_particles), min(STEPS, model.num_steps))
+    run = _run if model.on_host else _compiled_run
+    state = run(model, jax.random.split(key, 1), smc.Settings(num_particles), min(STEPS, model.num_steps))
     status = int(state.status[0])
     log_z = np.asarray(state.log_z)
     zero = bool(status & Status.ALL_WEIGHTS_ZERO)

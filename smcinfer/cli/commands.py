@@ -19,8 +19,8 @@ from smcinfer.result import Result, load
 from smcinfer.static.schedules import ESS, ConditionalESS, Schedule
 from smcinfer.static.target import StaticTarget
 
-OK, RUN_FAILED, USAGE = 0, 1, 2
-"""Exit codes: all well; the run or the check went wrong; the command did."""
+OK, FAILED = 0, 1
+"""Exit codes: all well; the run or the check went wrong."""
 
 TARGETS = (StaticTarget, FeynmanKac)
 PARTS = (StaticTarget, FeynmanKac, Kernel, Process, Proposal)
@@ -44,7 +44,7 @@ def sample(args: argparse.Namespace) -> int:
         console.print(f"saved to {result.save(args.out)}")
     if args.plots is not None:
         _save_plots(console, result, args.plots)
-    return RUN_FAILED if result.serious else OK
+    return FAILED if result.serious else OK
 
 
 def _run(args: argparse.Namespace, schedule: Schedule | str | list[float] | None) -> Result:
@@ -57,7 +57,6 @@ def _run(args: argparse.Namespace, schedule: Schedule | str | list[float] | None
         path=args.path,
         schedule=schedule,
         max_steps=args.max_steps,
-        unbiased=args.unbiased,
         history="ancestors" if args.plots is not None else "scalars",
         progress=not args.no_progress,
         checkpoint=_checkpoint_file(args.checkpoint),
@@ -68,7 +67,7 @@ def summary(args: argparse.Namespace) -> int:
     """Print a saved result."""
     result = load(args.file)
     _show(result)
-    return RUN_FAILED if result.serious else OK
+    return FAILED if result.serious else OK
 
 
 def plot(args: argparse.Namespace) -> int:
@@ -83,7 +82,7 @@ def check(args: argparse.Namespace) -> int:
     with _precision(args.x64):
         report = checks.check(load_object(args.part, PARTS), jax.random.key(args.seed))
     Console(soft_wrap=True).print(report)
-    return OK if report.passed else RUN_FAILED
+    return OK if report.passed else FAILED
 
 
 def demo(args: argparse.Namespace) -> int:

@@ -41,10 +41,11 @@ def load_object(reference: str, kinds: tuple[type, ...]) -> Any:
     if not hasattr(module, name):
         raise ArgumentError(f"{path} defines no {name!r}", expected=expected, hint=hint)
     found = getattr(module, name)
-    if _is_factory(found):
+    is_factory = _is_factory(found)
+    if is_factory:
         found = _call(found, f"{path}:{name}()", Path(path), _NUMPYRO)
     if not isinstance(found, kinds):
-        got = f"{name} {'returned' if callable(getattr(module, name)) else 'is'} a {type(found).__name__}"
+        got = f"{name} {'returned' if is_factory else 'is'} a {type(found).__name__}"
         if found is None or callable(found):
             hint += f"; {_NUMPYRO}"
         raise ArgumentError(f"{reference} is of the wrong kind", expected=expected, got=got, hint=hint)

@@ -8,6 +8,9 @@ from pathlib import Path
 from smcinfer.errors import SmcinferError
 from smcinfer.io import package_version
 
+USAGE, INTERRUPTED = 2, 130
+"""Exit codes: the command was wrong (argparse uses the same); stopped from the keyboard."""
+
 _EXAMPLES = """\
 examples:
   smcinfer demo --out output/demo                  see it work
@@ -64,13 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _command(args.command)(args)
     except SmcinferError as error:
         print(f"smcinfer {args.command}: {error}", file=sys.stderr)
-        return 2
+        return USAGE
     except KeyboardInterrupt:
         kept = (
             " (the checkpoint is kept: the same command goes on from it)" if getattr(args, "checkpoint", None) else ""
         )
         print(f"smcinfer {args.command}: interrupted{kept}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:
@@ -102,9 +105,6 @@ def _add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     how.add_argument("--schedule", metavar="RULE", help="ess, conditional_ess, or exponents like .01,.1,1 (ess)")
     how.add_argument("--ess-threshold", type=float, metavar="F", help="ESS an adaptive step keeps, in (0, 1)")
     how.add_argument("--max-steps", type=int, default=1000, metavar="T", help="most steps of an adaptive path (1000)")
-    how.add_argument(
-        "--unbiased", action="store_true", help="choose the path in a pilot run: log Z without adaptation bias"
-    )
     files = one.add_argument_group("output")
     files.add_argument("--out", type=Path, metavar="run.nc", help="save the result (netCDF)")
     files.add_argument("--plots", type=Path, metavar="DIR", help="draw every figure into a folder")

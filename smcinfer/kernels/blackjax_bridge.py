@@ -88,7 +88,10 @@ class Bridged(BlackjaxKernel):
                     got="base_mean=None, base_scale=None",
                     hint="give the target a normal prior, or choose another kernel",
                 )
-            context |= {"base_mean": density.base_mean, "base_covariance": density.base_scale @ density.base_scale.T}
+            context |= {
+                "base_mean": density.base_mean,
+                "base_covariance": tuning.Cloud(density.base_mean, density.base_scale).covariance(),
+            }
         filled = {name: make(context) for name, make in self.facts.tuned if name not in given}
         return self.facts.algorithm(logdensity_fn, **filled, **given)
 

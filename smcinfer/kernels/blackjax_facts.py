@@ -1,6 +1,7 @@
 """What the bridge knows of blackjax's samplers: what they cache, what the cloud can tune, what to refuse."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -94,7 +95,6 @@ _WALKING: dict[str, Any] = {"first_step": 2.38, "step_exponent": -0.5, "order": 
 # By the function behind the name: two names of one sampler are then the same.
 KNOWN: dict[Any, dict[str, Any]] = {
     blackjax.hmc.differentiable: {"state": HMCState},
-    blackjax.mhmc.differentiable: {"state": HMCState},
     blackjax.nuts.differentiable: {"state": HMCState},
     blackjax.adjusted_mclmc.differentiable: {"state": HMCState},
     # Its step is the Langevin time, the square of a step length over two.
@@ -117,14 +117,21 @@ KNOWN: dict[Any, dict[str, Any]] = {
     blackjax.elliptical_slice.differentiable: {"gaussian_base": True},
 }
 
+_FORWARD_ONLY = (
+    "it draws a point of a trajectory that always starts at the particle, which does not leave the density invariant",
+    "use blackjax.hmc, blackjax.dhmc or blackjax.nuts",
+)
+
 REFUSED: dict[Any, tuple[str, str]] = {
+    blackjax.mhmc.differentiable: _FORWARD_ONLY,
+    blackjax.dmhmc.differentiable: _FORWARD_ONLY,
     blackjax.mclmc.differentiable: (
         "it has no accept step: its discretisation bias would stay in the weighted particles",
         "use blackjax.adjusted_mclmc",
     ),
     blackjax.orbital_hmc.differentiable: (
         "its state is a weighted orbit, not one point",
-        "use blackjax.hmc or blackjax.mhmc",
+        "use blackjax.hmc",
     ),
 }
 
@@ -142,8 +149,7 @@ def facts_of(algorithm: Any) -> Facts:
             expected="one of blackjax's top level, such as blackjax.nuts, or a function of logdensity_fn",
             got=type(algorithm).__name__,
         )
-    module = getattr(function, "__module__", "").rpartition(".")[2]
-    name = function.__name__ if function.__name__ != "as_top_level_api" else module
+    name = _name(function)
     if function in REFUSED:
         reason, hint = REFUSED[function]
         raise ArgumentError(f"{name} cannot be a move kernel: {reason}", hint=hint)
@@ -163,3 +169,11 @@ def facts_of(algorithm: Any) -> Facts:
     state = known.get("state")
     uses_gradient = state is not None and "logdensity_grad" in state._fields
     return Facts(algorithm=function, name=name, tuned=tuned, uses_gradient=uses_gradient, **known)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """What to call a sampler in messages: blackjax names its modules after them, and their functions alike."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__name__", type(function).__name__)
+    return function.__module__.rpartition(".")[2] if name == "as_top_level_api" else name

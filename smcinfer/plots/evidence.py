@@ -1,6 +1,7 @@
 """log Z as it grows, and how far its estimates and bounds are apart at the end."""
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,9 +16,9 @@ from smcinfer.result.evidence import Bound
 def plot_log_z(result: Estimates, *, level: float = 0.99) -> Figure:
     """Cumulative log Z over steps (left); the final estimates, interval and bounds (right).
 
-    The path falls by tens of nats where runs differ by hundredths, so the end has an axis of its own. The mean
-    over runs and its band are drawn where step t means the same target in every run; runs that choose their own
-    exponents have only their ends in common.
+    The path falls by tens of nats where runs differ by hundredths, so what runs differ by, and the end, have axes of
+    their own. Runs are compared step by step only where step t means the same target in every run; runs that choose
+    their own exponents have only their ends in common.
 
     Args:
         result: a result with at least ``history="scalars"``.
@@ -29,37 +30,57 @@ def plot_log_z(result: Estimates, *, level: float = 0.99) -> Figure:
     Raises:
         ArgumentError: no increments were recorded.
     """
-    increments = recorded(result, "log_z_increment", SCALARS_HINT).astype(np.float64)
+    totals = np.cumsum(recorded(result, "log_z_increment", SCALARS_HINT).astype(np.float64), axis=1)
+    comparable = _comparable(result, totals)
     with styled():
-        figure = new_figure(width=9.0, height=4.2)
-        path, end = figure.subplots(1, 2, width_ratios=[1.5, 1.0])
-        _draw_path(path, result, np.cumsum(increments, axis=1), level)
-        _draw_end(end, result, level)
+        figure = new_figure(width=9.0, height=5.0 if comparable else 4.2)
+        left, right = figure.subfigures(1, 2, width_ratios=[1.4, 1.0], squeeze=False)[0]
+        panels = left.subplots(
+            1 + comparable, 1, sharex=True, squeeze=False, height_ratios=[1.6, 1.0][: 1 + comparable]
+        )
+        _draw_path(panels[0, 0], result, totals, level)
+        if comparable:
+            _draw_differences(panels[1, 0], result, totals)
+        panels[-1, 0].set_xlabel("step t")
+        panels[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        _draw_end(right.subplots(), result, level)
     return figure
 
 
+def _comparable(result: Estimates, totals: np.ndarray) -> bool:
+    """Whether step t means the same target in every run, and every run got there."""
+    exponent = result.history.get("exponent")
+    same = exponent is None or bool(np.all(exponent == exponent[:1]))
+    return same and result.num_runs > 1 and bool(np.isfinite(totals).all())
+
+
 def _draw_path(axes: Axes, result: Estimates, totals: np.ndarray, level: float) -> None:
-    """Every run; where they share their targets, the log of their mean Z_hat and two standard deviations."""
+    """Every run, and where the combined estimate ends."""
     steps = np.arange(totals.shape[1])
     for run, style in run_lines(result):
         axes.plot(steps, np.where(np.isfinite(totals[run]), totals[run], np.nan), **style)
-    exponent = result.history.get("exponent")
-    comparable = exponent is None or bool(np.all(exponent == exponent[:1]))
-    if comparable and result.num_runs > 1 and np.isfinite(totals).all():
-        top = totals.max(axis=0)
-        mean = top + np.log(np.mean(np.exp(totals - top), axis=0))
-        spread = 2.0 * totals.std(axis=0, ddof=1)
-        low, high = mean - spread, mean + spread
-        axes.fill_between(steps, low, high, color=FAINT, alpha=0.4, linewidth=0, label="± 2 sd of runs")
-        axes.plot(steps, mean, color=EMPHASIS, linewidth=1.2, linestyle="--", label="log of mean Z")
     if math.isfinite(result.log_z):
         low, high = result.log_z_interval(level)
         axes.axhline(result.log_z, color=EMPHASIS, linewidth=0.8, linestyle=":", label="final log Z")
         if math.isfinite(low):
             axes.axhspan(low, high, color=FAINT, alpha=0.3, linewidth=0)
-    finish(axes, xlabel="step t", ylabel="cumulative log Z (nats)", title="log Z over steps")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    finish(axes, ylabel="cumulative log Z (nats)", title="log Z over steps")
     axes.legend(loc="best")
+
+
+def _draw_differences(axes: Axes, result: Estimates, totals: np.ndarray) -> None:
+    """What every run is above the log of their mean Z_hat, and two standard deviations between runs."""
+    top = totals.max(axis=0)
+    mean = top + np.log(np.mean(np.exp(totals - top), axis=0))
+    spread = 2.0 * totals.std(axis=0, ddof=1)
+    steps = np.arange(totals.shape[1])
+    axes.fill_between(steps, -spread, spread, color=FAINT, alpha=0.4, linewidth=0, label="± 2 sd of runs")
+    axes.axhline(0.0, color=EMPHASIS, linewidth=1.2, linestyle="--", label="log of mean Z")
+    for run, style in run_lines(result):
+        unnamed: dict[str, Any] = style | {"label": "_nolegend_"}
+        axes.plot(steps, totals[run] - mean, **unnamed)
+    finish(axes, ylabel="difference\nfrom mean (nats)")
+    axes.legend(loc="upper left", ncols=2)
 
 
 def _draw_end(axes: Axes, result: Estimates, level: float) -> None:

@@ -62,7 +62,7 @@ def plot_genealogy(result: Estimates, run: int = 0) -> Figure:
         tree.set_ylim(-1, num_particles)
         tree.plot([], [], color=FAINT, label="died out")
         tree.plot([], [], color=PALETTE[0], label="has living descendants")
-        thinned = f" (every {every}th drawn)" if every > 1 else ""
+        thinned = f" (1 in {every} drawn)" if every > 1 else ""
         title = f"Genealogy of run {run}: {numbers[0]} of {num_particles} founders survive{thinned}"
         finish(tree, ylabel="particle", title=title)
         figure.legend(*tree.get_legend_handles_labels(), loc="outside upper right", ncols=2)

@@ -60,6 +60,8 @@ def plot_posterior(result: Estimates, kind: str = "dist", *, max_scalars: int | 
     tree = arviz.from_dict({"posterior": dict(list(scalars(values))[:count])})
     collection = getattr(arviz, chosen.plot)(tree, backend="matplotlib")
     figure = collection.viz["figure"].item()
+    # ArviZ leaves no room between rows for titles.
+    figure.set_layout_engine("constrained")
     # ArviZ draws through pyplot, which would keep the figure for ever.
     plt.close(figure)
     return figure

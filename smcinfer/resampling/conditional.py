@@ -19,11 +19,11 @@ from jax import lax
 from jaxtyping import UInt
 
 from smcinfer.arrays import Ancestors, Array, Flag, KeyArray, LogWeights, Scalar
-from smcinfer.resampling.fixed_point import FixedPoint, apportion, cumulate, to_float
+from smcinfer.resampling.fixed_point import FixedPoint, apportion, cumulate, fraction_of, to_float
 from smcinfer.resampling.pair_tree import round_fractions
 from smcinfer.resampling.points import (
     ancestors_from_below,
-    below_uniform_points,
+    multinomial_below,
     or_arange,
     relative_weights,
     uniform_below,
@@ -67,15 +67,17 @@ def conditional_residual(key: KeyArray, log_weights: LogWeights, num: int) -> An
     """Residual: the retained copy is one of the certain ones, or one of the draws is forced."""
     weights, alive = relative_weights(log_weights, num)
     shares = apportion(weights, num)
-    ends = cumulate(FixedPoint(jnp.zeros_like(shares.whole), shares.fraction))
+    whole = lax.cumsum(shares.whole)
     branch_key, draw_key = jax.random.split(key)
     share = _first(shares)
     certain = share.whole.astype(weights.dtype)
     uniform = jax.random.uniform(branch_key, (), weights.dtype)
     # No draw is left to force where all shares are whole.
     forced = (uniform * to_float(share, weights.dtype) >= certain) & (share.fraction > 0)
-    below = below_uniform_points(draw_key, ends, ends.whole[-1] - forced, min(num, weights.shape[0]))
-    below = below + forced + lax.cumsum(shares.whole)
+    below = multinomial_below(
+        draw_key, fraction_of(shares, weights.dtype), num - whole[-1] - forced, min(num, weights.shape[0])
+    )
+    below = below + forced + whole
     return _retain(or_arange(ancestors_from_below(below, num), alive, weights.shape[0]))
 
 
@@ -112,9 +114,7 @@ def conditional_killing(key: KeyArray, log_weights: LogWeights, num: int) -> Anc
     survives = (jax.random.uniform(survival_key, weights.shape, weights.dtype) < weights) & (index != slot)
     draws_here = ~survives & (index != slot)
     rank = lax.cumsum(draws_here.astype(jnp.int32)) - 1
-    num_draws = rank[-1] + 1
-    below = below_uniform_points(draw_key, cumulate(apportion(weights, num_draws)), num_draws, num)
-    draws = ancestors_from_below(below, num)
+    draws = ancestors_from_below(multinomial_below(draw_key, weights, rank[-1] + 1, num), num)
     ancestors = jnp.where(survives, index, draws.at[rank].get(mode="clip"))
     ancestors = ancestors.at[slot].set(ancestors[0])
     return _retain(or_arange(ancestors, alive, num))
@@ -131,7 +131,7 @@ def _retain(ancestors: Ancestors) -> Ancestors:
 
 def _tilted_probability(share: FixedPoint, dtype: jnp.dtype) -> Scalar:
     r"""Probability that the share h + f of particle 0 is rounded up, given A^0 = 0: :math:`f (h + 1) / (h + f)`."""
-    fraction = to_float(FixedPoint(jnp.zeros_like(share.whole), share.fraction), dtype)
+    fraction = fraction_of(share, dtype)
     whole = share.whole.astype(dtype)
     size = whole + fraction
     return jnp.where(size > 0, fraction * (whole + 1.0) / jnp.where(size > 0, size, 1.0), 0.0)

@@ -44,9 +44,14 @@ def negate(value: FixedPoint) -> FixedPoint:
     return FixedPoint(-value.whole - borrow, jnp.uint32(0) - value.fraction)
 
 
+def fraction_of(values: FixedPoint, dtype: jnp.dtype) -> Float[Array, "*shape"]:
+    """The fractional part as a float in [0, 1]."""
+    return values.fraction.astype(dtype) * UNIT
+
+
 def to_float(value: FixedPoint, dtype: jnp.dtype) -> Float[Array, "*shape"]:
     """The nearest float, or close to it."""
-    return value.whole.astype(dtype) + value.fraction.astype(dtype) * UNIT
+    return value.whole.astype(dtype) + fraction_of(value, dtype)
 
 
 def from_float(values: Float[Array, " n"]) -> FixedPoint:

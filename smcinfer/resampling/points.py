@@ -13,12 +13,10 @@ from jaxtyping import UInt
 
 from smcinfer.arrays import Ancestors, Array, Count, Flag, Float, Int, KeyArray, LogWeights
 from smcinfer.errors import ArgumentError
-from smcinfer.resampling.fixed_point import FixedPoint, apportion, cumulate
+from smcinfer.resampling.fixed_point import apportion, cumulate
 
-Bounds = tuple[Int[Array, " n"], Int[Array, " n"]]
-
-_ALIGNMENT = 64
-_USUAL_HALVINGS = 4
+_ALIGNMENT = 64  # XLA's cumulative sum is several times slower on a vector of odd length
+_PROBES = 4
 
 
 def relative_weights(log_weights: LogWeights, num: int) -> tuple[Float[Array, " num_particles"], Flag]:
@@ -70,54 +68,43 @@ def uniform_below(key: KeyArray, bound: UInt[Array, ""]) -> UInt[Array, ""]:
     return jnp.where(bound == 0, bits, product)
 
 
-def below_uniform_points(key: KeyArray, ends: FixedPoint, num_points: Count, max_points: int) -> Int[Array, " n"]:
-    r"""How many of ``num_points`` independent uniform points lie below each of the sorted ``ends``.
+def multinomial_below(
+    key: KeyArray, weights: Float[Array, " n"], num_points: Count | int, max_points: int
+) -> Int[Array, " n"]:
+    r"""How many of ``num_points`` independent uniform points lie below the upper end of each particle.
 
-    The sorted points are :math:`L S_k / S_{m+1}` with :math:`S` the cumulative sums of m + 1 exponentials and L
-    the last end. The line is cut into L cells of length one. A table says how many points lie in the
-    cells before each end's; the few points of its own cell are searched by halving.
+    The line is cut into equal cells, a power of two of them and no fewer than points. Each point draws its
+    cell, a table counts the cells, and a particle needs to look only at the few points in the cell where
+    it ends. Nothing is sorted: where a point lies *within* its cell is independent of the cell, and so
+    may be drawn after the points have been put in the order of their cells.
 
     Args:
         key: one key.
-        ends: sorted upper ends; the last, L, is whole.
-        num_points: Int[""], m; may be traced. The search is short where m is not far above L.
-        max_points: an upper bound of m and L.
+        weights: Float["n"], relative.
+        num_points: Int[""]; may be traced.
+        max_points: an upper bound of ``num_points``.
 
     Returns:
-        Int["n"]; zero where the end is zero, and m where it is L.
+        Int["n"], not decreasing; zero as long as all weights were, and in the end ``num_points``.
     """
-    dtype = jnp.result_type(float)
-    length = ends.whole[-1]
-    # XLA is four times slower on vectors of odd length.
-    size = _ALIGNMENT * (max_points // _ALIGNMENT + 1)
-    index = lax.iota(jnp.int32, size)
-    gaps = jnp.where(index <= num_points, jax.random.exponential(key, (size,), dtype), 0.0)
-    points = cumulate(apportion(gaps, length))
-    # A last gap that rounds to zero would leave the last point on the very end: pull it just inside.
-    at_end = points.whole >= length
-    cell = jnp.where(at_end, length - 1, points.whole)
-    place = jnp.where(at_end, jnp.uint32(0xFFFFFFFF), points.fraction)
+    order = max(1, (max_points - 1).bit_length())
+    num_cells = 1 << order
+    ends = cumulate(apportion(weights, num_cells))
+    # The top bits of the first word are the cell, exactly uniform; the second word is the place in it.
+    words, places = jax.random.bits(key, (2, max_points), jnp.uint32)
+    cells = (words >> (32 - order)).astype(jnp.int32)
     # Cell c counts at c + 1, so that the cumulative sum leaves out the cell itself.
-    counted = jnp.where(index < num_points, cell + 1, size + 1)
-    # Entry L + 1, the points below the end of a cell that starts at L, is that of L: read clipped.
-    first = lax.cumsum(jnp.zeros((size,), jnp.int32).at[counted].add(1, mode="drop", indices_are_sorted=True))
+    size = num_cells + _ALIGNMENT
+    counted = jnp.where(lax.iota(jnp.int32, max_points) < num_points, cells + 1, size)
+    first = lax.cumsum(jnp.zeros((size,), jnp.int32).at[counted].add(1, mode="drop"))
+    start, stop = first[ends.whole], first[ends.whole + 1]
 
-    def unsettled(bounds: Bounds) -> Flag:
-        return jnp.any(bounds[0] < bounds[1])
+    def probe(state: tuple[Int[Array, " n"], Int[Array, " n"]]) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+        at, below = state
+        for _ in range(_PROBES):
+            below = below + ((at < stop) & (places.at[at].get(mode="clip") < ends.fraction))
+            at = at + 1
+        return at, below
 
-    def halve(bounds: Bounds) -> Bounds:
-        low, high = bounds
-        searching = low < high
-        middle = (low + high) // 2
-        is_below = place.at[middle].get(mode="clip") < ends.fraction
-        return jnp.where(searching & is_below, middle + 1, low), jnp.where(searching & ~is_below, middle, high)
-
-    bounds = (first[ends.whole], first.at[ends.whole + 1].get(mode="clip"))
-    # Four halvings settle cells of up to 15 points: at a million points fewer than one run in 10**7 needs more.
-    for _ in range(_USUAL_HALVINGS):
-        bounds = lax.optimization_barrier(halve(bounds))
-    # The condition around the loop spares the usual run the copies that a loop makes of what it carries.
-    bounds = lax.cond(
-        unsettled(bounds), lambda start: lax.while_loop(unsettled, halve, start), lambda start: start, bounds
-    )
-    return bounds[0]
+    # A cell holds about one point on average, and nine or so at most among a million.
+    return lax.while_loop(lambda state: jnp.any(state[0] < stop), probe, (start, start))[1]

@@ -14,9 +14,9 @@ from jax import lax
 
 from smcinfer.arrays import Ancestors, KeyArray, LogWeights
 from smcinfer.errors import ArgumentError
-from smcinfer.resampling.fixed_point import FixedPoint, apportion, cumulate
+from smcinfer.resampling.fixed_point import apportion, cumulate, fraction_of
 from smcinfer.resampling.pair_tree import round_fractions
-from smcinfer.resampling.points import ancestors_from_below, below_uniform_points, or_arange, relative_weights
+from smcinfer.resampling.points import ancestors_from_below, multinomial_below, or_arange, relative_weights
 
 compiled = partial(jax.jit, static_argnames=("num",))
 """Compiles a scheme, so that it is fast outside jit too; ``num`` is a shape."""
@@ -37,8 +37,7 @@ def multinomial(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
     Source: Gordon, Salmond & Smith (1993).
     """
     weights, alive = relative_weights(log_weights, num)
-    ends = cumulate(apportion(weights, num))
-    below = below_uniform_points(key, ends, jnp.int32(num), num)
+    below = multinomial_below(key, weights, num, num)
     return or_arange(ancestors_from_below(below, num), alive, weights.shape[0])
 
 
@@ -99,9 +98,10 @@ def residual(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
     """
     weights, alive = relative_weights(log_weights, num)
     shares = apportion(weights, num)
-    ends = cumulate(FixedPoint(jnp.zeros_like(shares.whole), shares.fraction))
-    below = below_uniform_points(key, ends, ends.whole[-1], min(num, weights.shape[0]))
-    below = below + lax.cumsum(shares.whole)
+    whole = lax.cumsum(shares.whole)
+    below = whole + multinomial_below(
+        key, fraction_of(shares, weights.dtype), num - whole[-1], min(num, weights.shape[0])
+    )
     return or_arange(ancestors_from_below(below, num), alive, weights.shape[0])
 
 
@@ -151,9 +151,7 @@ def killing(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
     # The heaviest particle has relative weight one and always survives: uniforms are below one.
     survives = jax.random.uniform(survival_key, weights.shape, weights.dtype) < weights
     rank = lax.cumsum((~survives).astype(jnp.int32)) - 1
-    num_draws = rank[-1] + 1
-    below = below_uniform_points(draw_key, cumulate(apportion(weights, num_draws)), num_draws, num)
-    draws = ancestors_from_below(below, num)
+    draws = ancestors_from_below(multinomial_below(draw_key, weights, rank[-1] + 1, num), num)
     ancestors = jnp.where(survives, lax.iota(jnp.int32, num), draws.at[rank].get(mode="clip"))
     return or_arange(ancestors, alive, num)
 

@@ -6,7 +6,7 @@ from smcinfer.static.numpyro_model import from_numpyro
 from smcinfer.static.reference import laplace_reference
 from smcinfer.static.schedules import ESS, ConditionalESS, Exponents, Schedule
 from smcinfer.static.target import StaticTarget, log_density, posterior
-from smcinfer.static.tempering import Tempering, freeze, tempering
+from smcinfer.static.tempering import Tempering, tempering
 
 __all__ = [
     "ESS",
@@ -18,7 +18,6 @@ __all__ = [
     "StaticTarget",
     "Tempering",
     "data_annealing",
-    "freeze",
     "from_numpyro",
     "laplace_reference",
     "log_density",

@@ -19,6 +19,12 @@ def describe(structure: PyTree[Any]) -> str:
     return str(jax.tree.map(word, structure)).replace("'", "")
 
 
+def check_callable(name: str, function: Any) -> None:
+    """Raise `TargetError` unless ``function`` can be called."""
+    if not callable(function):
+        raise TargetError(f"{name} is not callable", expected="a function", got=type(function).__name__)
+
+
 def abstract_output(name: str, function: Callable[..., Any], *arguments: PyTree[Any]) -> PyTree[Any]:
     """What a user's function would return, by tracing it once on shapes alone.
 
@@ -33,8 +39,7 @@ def abstract_output(name: str, function: Callable[..., Any], *arguments: PyTree[
     Raises:
         TargetError: if it is not callable or raises.
     """
-    if not callable(function):
-        raise TargetError(f"{name} is not callable", expected="a function", got=type(function).__name__)
+    check_callable(name, function)
     try:
         return jax.eval_shape(function, *arguments)
     except SmcinferError:

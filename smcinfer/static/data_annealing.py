@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from smcinfer.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Scalar
 from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.feynman_kac import FeynmanKac, Mutation, Population, follow_leader
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.static.moves import Moves, move
 from smcinfer.static.target import StaticTarget
@@ -53,6 +53,7 @@ class DataAnnealing(FeynmanKac):
         kernel, moves: what moves the particles after a resampling, and for how long.
         batch_size: data a step; the last batch may be smaller.
         num_steps: batches.
+        led: run 0 chooses when to resample, kernel parameters and lengths of moves for all (see `Tempering`).
     """
 
     target: StaticTarget
@@ -60,6 +61,7 @@ class DataAnnealing(FeynmanKac):
     moves: Moves
     batch_size: int = eqx.field(static=True)
     num_steps: int = eqx.field(static=True)
+    led: bool = eqx.field(static=True, default=True)
 
     def _count(self, t: Int[Array, ""]) -> Int[Array, ""]:
         assert self.target.num_data is not None
@@ -114,6 +116,7 @@ class DataAnnealing(FeynmanKac):
         terms = jnp.where(jnp.isnan(particles.next_terms), -jnp.inf, particles.next_terms)
         weights = population.log_weights + terms
         params = self.kernel.tune(shared.params, particles.states.position, weights, shared.acceptance)
+        params = follow_leader(params) if self.led else params
         share = self._count(t) / jnp.asarray(self.target.num_data, shared.exponent.dtype)
         return TemperingShared(share, share - shared.exponent, params, shared.acceptance)
 
@@ -136,7 +139,7 @@ class DataAnnealing(FeynmanKac):
         # A loop of at most one turn and not a branch: mapped over runs, a branch would pay for all the data at every
         # step of every run, a loop only where some run resampled. What kernels cache is stale once the data changed.
         _, states = jax.lax.while_loop(lambda carry: carry[0], refresh, (resampled, states))
-        states, report = move(key, states, density, self.kernel, shared.params, self.moves, wanted=resampled)
+        states, report = move(key, states, density, self.kernel, shared.params, self.moves, led=self.led, wanted=resampled)
         short = (report.num_steps >= self.moves.max_steps) & (report.autocorrelation > self.moves.autocorrelation)
         status = jnp.zeros((), jnp.int32)
         status = raise_bit(status, Status.MOVES_TOO_SHORT, short & (self.moves.autocorrelation > 0))
@@ -151,7 +154,7 @@ class DataAnnealing(FeynmanKac):
 
 
 def data_annealing(
-    target: StaticTarget, kernel: Kernel, *, batch_size: int = 1, moves: Moves | None = None
+    target: StaticTarget, kernel: Kernel, *, batch_size: int = 1, moves: Moves | None = None, led: bool = True
 ) -> DataAnnealing:
     """A `DataAnnealing` model.
 
@@ -160,6 +163,7 @@ def data_annealing(
         kernel: what moves.
         batch_size: data a step.
         moves: how long a move is.
+        led: whether run 0 only chooses, for all the others.
 
     Raises:
         TargetError: if the target is not a sum over data.
@@ -175,4 +179,4 @@ def data_annealing(
     if not 1 <= batch_size <= target.num_data:
         raise ArgumentError("batch_size is out of range", expected=f"1 to {target.num_data}", got=batch_size)
     steps = -(-target.num_data // batch_size)
-    return DataAnnealing(target, kernel, moves or Moves(), batch_size, steps)
+    return DataAnnealing(target, kernel, moves or Moves(), batch_size, steps, led)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from smcinfer.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
 from smcinfer.errors import ArgumentError
+from smcinfer.feynman_kac import follow_leader
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 
 
@@ -89,7 +90,8 @@ def move(
     kernel: Kernel,
     params: PyTree[Any],
     moves: Moves,
-    num_steps: Int[Array, ""] | None = None,
+    *,
+    led: bool,
     wanted: Array | bool = True,
 ) -> tuple[KernelState, MoveReport]:
     """Move all particles until they have forgotten their start, or the cap.
@@ -100,7 +102,7 @@ def move(
         density: what the kernel leaves invariant.
         kernel, params: the kernel and its parameters, frozen here.
         moves: the stopping rule.
-        num_steps: take exactly this many steps instead (a rule that nothing adapts).
+        led: whether to stop when the leader's particles have forgotten theirs, and not one's own.
         wanted: where false, take none; the loop then costs nothing.
 
     Returns:
@@ -110,21 +112,21 @@ def move(
     start = states
 
     def unfinished(carry: tuple[Any, ...]) -> Array:
-        step, _, _, rho = carry
-        if num_steps is not None:
-            return wanted & (step < num_steps)
+        step, _, _, _, rho = carry
         more = (step < moves.min_steps) | (rho > moves.autocorrelation)
         return wanted & (step < moves.max_steps) & more
 
     def once(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        step, states, sums, _ = carry
+        step, states, sums, _, _ = carry
         states, info = sweep(jax.random.fold_in(key, step), states, density, kernel, params)
         means = jax.tree.map(lambda leaf: jnp.mean(leaf.astype(zero.dtype)), info)
         sums = jax.tree.map(jnp.add, sums, (means.acceptance, means.num_evals, means.cap_reached))
-        return step + 1, states, sums, autocorrelation(start, states).astype(zero.dtype)
+        own = autocorrelation(start, states).astype(zero.dtype)
+        return step + 1, states, sums, own, follow_leader(own) if led else own
 
-    carry = (jnp.zeros((), jnp.int32), states, (zero, zero, zero), jnp.ones_like(zero))
-    step, states, (acceptance, evals, caps), rho = jax.lax.while_loop(unfinished, once, carry)
+    one = jnp.ones_like(zero)
+    carry = (jnp.zeros((), jnp.int32), states, (zero, zero, zero), one, one)
+    step, states, (acceptance, evals, caps), rho, _ = jax.lax.while_loop(unfinished, once, carry)
     count = jnp.maximum(step, 1)
     taken = step > 0
     return states, MoveReport(

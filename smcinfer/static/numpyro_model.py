@@ -16,6 +16,7 @@ from numpyro.distributions.transforms import IdentityTransform
 
 from smcinfer.arrays import Array, Float, Scalar
 from smcinfer.errors import TargetError
+from smcinfer.static.contract import check_callable
 from smcinfer.static.numpyro_replay import Replay, Trace, example_trace, is_latent
 from smcinfer.static.prior import Prior, inner_bijection
 from smcinfer.static.reference import laplace_reference
@@ -45,8 +46,7 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
     Raises:
         TargetError: for discrete or improper latent sites, subsampled plates, or a model that raises.
     """
-    if not callable(model):
-        raise TargetError("the model is not callable", expected="a numpyro model, a function", got=type(model).__name__)
+    check_callable("model", model)
     trace = example_trace(model, args, kwargs)
     _check_sites(trace)
     per_site = reference if isinstance(reference, dict) else {}

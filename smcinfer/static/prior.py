@@ -160,7 +160,7 @@ def to_finite(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     whose exponential is still a normal number.
     """
     dtype = jnp.result_type(float)
-    edge = -math.log(float(jnp.finfo(dtype).tiny))
+    edge = -math.log(2.0 * float(jnp.finfo(dtype).tiny))
     return jnp.nan_to_num(x.astype(dtype), nan=jnp.nan, posinf=edge, neginf=-edge)
 
 

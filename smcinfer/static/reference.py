@@ -61,7 +61,8 @@ def laplace_reference(
 
 def _find_mode(log_density: Callable[[Array], Array], x: Vector) -> tuple[Vector, NDArray[np.float64]]:
     """Where the log density is largest, and its Hessian there."""
-    value = jax.jit(log_density)
+    # Not `jax.jit(log_density)`: a bound method of a module that holds arrays cannot be hashed.
+    value = jax.jit(lambda x: log_density(x))
     derivatives = jax.jit(lambda x: (jax.grad(log_density)(x), jax.hessian(log_density)(x)))
     best = float(value(jnp.asarray(x)))
     climb = np.inf
@@ -104,7 +105,7 @@ def _climbing_step(gradient: Vector, hessian: NDArray[np.float64]) -> tuple[Vect
 
 def _scaled_curvature(hessian: NDArray[np.float64]) -> tuple[NDArray[np.float64], Vector]:
     """Minus the Hessian with a unit diagonal: parameters in different units must not drown one another."""
-    scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
+    scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-20))
     return -hessian * scale[:, None] * scale[None, :], scale
 
 

@@ -10,6 +10,8 @@ support could never take a first step.
 """
 
 import abc
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -35,10 +37,10 @@ class Schedule(eqx.Module):
         """The exponent of step t, in (``exponent``, 1]."""
 
 
-def _largest(criterion, exponent: Scalar) -> Scalar:  # noqa: ANN001
+def _largest(criterion: Callable[[Scalar], Array], exponent: Scalar) -> Scalar:
     """The largest exponent at which ``criterion(delta)`` still holds, by bisection; always moves on."""
 
-    def halve(_: int, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+    def halve(_: Any, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         low, high = bracket
         middle = 0.5 * (low + high)
         good = criterion(middle)

@@ -23,6 +23,8 @@ from smcinfer.static.prior import Prior
 class StaticTarget(eqx.Module):
     """What tempering and data annealing consume; made by `posterior`, `log_density` and `from_numpyro`.
 
+    Its functions may hold the data as arrays: compile them with `equinox.filter_jit`.
+
     Attributes:
         dim: length of the unconstrained vector.
         log_base: ``Float["dim"] -> Float[""]``, log density of the base there, Jacobians included, nats.

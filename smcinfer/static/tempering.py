@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from smcinfer.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, PyTree, Scalar
 from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.feynman_kac import FeynmanKac, Mutation, Population, follow_leader
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.static.moves import MoveReport, Moves, chains, move
 from smcinfer.static.schedules import ESS, Exponents, Schedule, increments
@@ -40,18 +40,6 @@ class Guarded(eqx.Module):
         return jnp.where(jnp.isnan(value) | (value == jnp.inf), -jnp.inf, value)
 
 
-class Frozen(eqx.Module):
-    """Everything an adaptive run chose, step by step, so that another run chooses nothing (see `freeze`).
-
-    Attributes:
-        exponents: Float["T"]. params: kernel parameters with leading axis T. num_moves: Int["T"], kernel steps.
-    """
-
-    exponents: Float[Array, " T"]
-    params: PyTree[Any]
-    num_moves: Int[Array, " T"]
-
-
 class TemperingShared(eqx.Module):
     """What a tempering run keeps between steps: the exponent, the step just taken in it, the kernel's parameters."""
 
@@ -71,7 +59,8 @@ class Tempering(FeynmanKac):
         moves: how long a move is.
         num_steps: the largest number of exponents.
         chain_length: where given, waste-free: resample N / chain_length and keep every state of their chains.
-        frozen: where given, all choices are taken from here and nothing adapts: log Z is then unbiased exactly.
+        led: run 0 chooses exponents, kernel parameters and lengths of moves for all, so that log Z is exactly unbiased;
+            else every run chooses for itself, with a bias of order 1/N.
     """
 
     target: StaticTarget
@@ -80,8 +69,7 @@ class Tempering(FeynmanKac):
     moves: Moves = Moves()
     num_steps: int = eqx.field(static=True, default=1000)
     chain_length: int | None = eqx.field(static=True, default=None)
-    frozen: Frozen | None = None
-    record_choices: bool = eqx.field(static=True, default=False)
+    led: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self) -> None:
         if self.num_steps < 1:
@@ -92,11 +80,16 @@ class Tempering(FeynmanKac):
     @property
     def fixed_horizon(self) -> bool:
         """A path whose exponents are given takes exactly that many steps."""
-        return self.frozen is not None or isinstance(self.schedule, Exponents)
+        return isinstance(self.schedule, Exponents)
 
     def num_ancestors(self, num_particles: int) -> int:
         """The number of chains where waste-free; else N."""
-        return num_particles // (self.chain_length or 1)
+        length = self.chain_length or 1
+        if num_particles % length:
+            raise ArgumentError(
+                "num_particles cannot be split into chains", expected=f"a multiple of chain_length, {length}", got=num_particles
+            )
+        return num_particles // length
 
     def _density(self, exponent: Scalar) -> TemperedDensity:
         target = self.target
@@ -105,7 +98,7 @@ class Tempering(FeynmanKac):
         )
 
     def _info(self, shared: TemperingShared, report: MoveReport, num_moves: Array) -> dict[str, Any]:
-        info: dict[str, Any] = {
+        return {
             "exponent": shared.exponent,
             "acceptance": report.acceptance,
             "num_move_steps": num_moves,
@@ -113,9 +106,6 @@ class Tempering(FeynmanKac):
             "autocorrelation": report.autocorrelation,
             "cap_reached": report.cap_reached,
         }
-        if self.record_choices:
-            info["params"] = shared.params
-        return info
 
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
         """Exact draws of the base, at exponent zero."""
@@ -136,15 +126,11 @@ class Tempering(FeynmanKac):
     def adapt(self, t: Int[Array, ""], population: Population, shared: TemperingShared) -> TemperingShared:
         """The next exponent, and kernel parameters tuned to the cloud weighted for it."""
         states: KernelState = population.particles
-        if self.frozen is not None:
-            exponent = self.frozen.exponents[t - 1]
-            params = jax.tree.map(lambda leaf: leaf[t - 1], self.frozen.params)
-            return TemperingShared(exponent, exponent - shared.exponent, params, shared.acceptance)
         exponent = self.schedule.next(t, shared.exponent, population.log_weights, states.log_potential)
-        delta = exponent - shared.exponent
-        _, weights = increments(delta, population.log_weights, states.log_potential)
+        _, weights = increments(exponent - shared.exponent, population.log_weights, states.log_potential)
         params = self.kernel.tune(shared.params, states.position, weights, shared.acceptance)
-        return TemperingShared(exponent, delta, params, shared.acceptance)
+        exponent, params = follow_leader((exponent, params)) if self.led else (exponent, params)
+        return TemperingShared(exponent, exponent - shared.exponent, params, shared.acceptance)
 
     def look_ahead(self, t: Int[Array, ""], particles: KernelState, shared: TemperingShared) -> LogWeights:
         """The exponent's step times the potential."""
@@ -155,12 +141,11 @@ class Tempering(FeynmanKac):
         self, key: KeyArray, t: Int[Array, ""], particles: KernelState, shared: TemperingShared, resampled: Flag
     ) -> Mutation:
         """Move at the new exponent; the weight is already counted."""
-        del resampled
+        del t, resampled
         density = self._density(shared.exponent)
         status = jnp.zeros((), jnp.int32)
         if self.chain_length is None:
-            fixed = None if self.frozen is None else self.frozen.num_moves[t - 1]
-            states, report = move(key, particles, density, self.kernel, shared.params, self.moves, fixed)
+            states, report = move(key, particles, density, self.kernel, shared.params, self.moves, led=self.led)
             capped = (report.num_steps >= self.moves.max_steps) & (report.autocorrelation > self.moves.autocorrelation)
             asked = self.moves.autocorrelation > 0
             status = raise_bit(status, Status.MOVES_TOO_SHORT, capped & asked)
@@ -194,7 +179,7 @@ def tempering(
     moves: Moves | None = None,
     max_steps: int = 1000,
     chain_length: int | None = None,
-    record_choices: bool = False,
+    led: bool = True,
 ) -> Tempering:
     """A `Tempering` model whose horizon fits its schedule.
 
@@ -205,33 +190,8 @@ def tempering(
         moves: how long a move is; ignored by waste-free runs.
         max_steps: the most exponents an adaptive schedule may take.
         chain_length: waste-free chains of this many states; particles are resampled to ``num_particles / chain_length``.
-        record_choices: keep every step's kernel parameters in the history, for `freeze`.
+        led: whether run 0 only chooses, for all the others (see `Tempering`).
     """
     schedule = schedule or ESS()
     steps = schedule.exponents.shape[0] if isinstance(schedule, Exponents) else max_steps
-    return Tempering(target, kernel, schedule, moves or Moves(), steps, chain_length, None, record_choices)
-
-
-def freeze(model: Tempering, history: dict[str, Any], num_steps: int, run: int = 0) -> Tempering:
-    """A model that repeats the choices of a finished run: exponents, kernel parameters and numbers of moves.
-
-    Nothing in it depends on its own particles, so its Z_hat is unbiased exactly, not only as N grows.
-
-    Args:
-        model: the model that ran, with ``record_choices``.
-        history: the history of its `Run`.
-        num_steps: steps the chosen run took.
-        run: which of the runs to repeat.
-
-    Raises:
-        ArgumentError: if the run did not record its choices.
-    """
-    if "params" not in history:
-        raise ArgumentError("the run did not record its choices", expected="record_choices=True", got=sorted(history))
-    taken = slice(1, num_steps + 1)
-    frozen = Frozen(
-        exponents=jnp.asarray(history["exponent"][run, taken]),
-        params=jax.tree.map(lambda leaf: jnp.asarray(leaf[run, taken]), history["params"]),
-        num_moves=jnp.asarray(history["num_move_steps"][run, taken]),
-    )
-    return Tempering(model.target, model.kernel, model.schedule, model.moves, num_steps, model.chain_length, frozen)
+    return Tempering(target, kernel, schedule, moves or Moves(), steps, chain_length, led)

@@ -1,0 +1,139 @@
+"""Checkpoints: a killed run ends where it would have ended, and nothing else is ever taken for a checkpoint."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+from smcinfer.errors import ArgumentError, CheckpointError
+from smcinfer.kernels import RandomWalk
+from smcinfer.runner import run
+from smcinfer.static import Moves, posterior, tempering
+from tests import exact_models
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def gaussian_path(max_move_steps: int = 4):  # noqa: ANN201
+    """A small adaptive run."""
+    target = posterior(dist.Normal(0.0, 1.0).expand([2]).to_event(1), lambda x: -20.0 * ((x - 1.0) ** 2).sum())
+    return tempering(target, RandomWalk(), moves=Moves(max_move_steps, 1, 0.0))
+
+
+@pytest.mark.parametrize("family", ["filter", "tempering"])
+def test_resume_continues_bit_for_bit(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = exact_models.linear_gaussian(20)[0] if family == "filter" else gaussian_path()
+    options = {"num_runs": 2, "resample_below": 1.0, "history": "full", "chunk_steps": 2, "checkpoint_seconds": 0.0}
+    whole = run(jax.random.key(0), model, 64, checkpoint=tmp_path / "whole.ckpt", **options)
+    from smcinfer.checkpoint import Checkpoint
+
+    saves = []
+    real = Checkpoint.save
+
+    def dies(self, *arguments, **keywords):  # noqa: ANN001, ANN202
+        real(self, *arguments, **keywords)
+        saves.append(1)
+        if len(saves) == 2:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoint, "save", dies)
+    with pytest.raises(Killed):
+        run(jax.random.key(0), model, 64, checkpoint=tmp_path / "cut.ckpt", **options)
+    monkeypatch.setattr(Checkpoint, "save", real)
+    resumed = run(jax.random.key(0), model, 64, checkpoint=tmp_path / "cut.ckpt", **options)
+    for a, b in zip(jax.tree.leaves(whole.particles), jax.tree.leaves(resumed.particles), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(whole.log_z, resumed.log_z)
+    for a, b in zip(jax.tree.leaves(whole.history), jax.tree.leaves(resumed.history), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # A finished checkpoint gives its result again at once.
+    again = run(jax.random.key(0), model, 64, checkpoint=tmp_path / "cut.ckpt", **options)
+    np.testing.assert_array_equal(whole.log_z, again.log_z)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    model, _ = exact_models.linear_gaussian(4)
+    path = tmp_path / "run.ckpt"
+    run(jax.random.key(0), model, 16, checkpoint=path)
+    before = path.read_bytes()
+    others = [
+        (jax.random.key(1), model, 16, {}),
+        (jax.random.key(0), model, 32, {}),
+        (jax.random.key(0), model, 16, {"resampling": "multinomial"}),
+        (jax.random.key(0), exact_models.hmm("bootstrap"), 16, {}),
+    ]
+    for key, other, size, options in others:
+        with pytest.raises(CheckpointError, match="another run"):
+            run(key, other, size, checkpoint=path, **options)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "foreign"])
+def test_a_damaged_checkpoint_is_refused_and_left_alone(damage: str, tmp_path: Path) -> None:
+    model, _ = exact_models.linear_gaussian(4)
+    path = tmp_path / "run.ckpt"
+    run(jax.random.key(0), model, 16, checkpoint=path)
+    whole = path.read_bytes()
+    from safetensors.numpy import save
+
+    content = {
+        "truncated": whole[: len(whole) // 2],
+        "empty": b"",
+        "text": b"not a checkpoint",
+        "foreign": save({"x": np.zeros(3)}),
+    }[damage]
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="checkpoint"):
+        run(jax.random.key(0), model, 16, checkpoint=path)
+    assert path.read_bytes() == content
+
+
+def test_an_unwritable_checkpoint_is_refused_before_any_work(tmp_path: Path) -> None:
+    model, _ = exact_models.linear_gaussian(4)
+    with pytest.raises(ArgumentError, match="cannot write"):
+        run(jax.random.key(0), model, 16, checkpoint=tmp_path / "absent" / "run.ckpt")
+    with pytest.raises(ArgumentError, match="cannot write"):
+        run(jax.random.key(0), model, 16, checkpoint=tmp_path)
+
+
+SCRIPT = """
+import sys, jax, numpy as np, numpyro.distributions as dist
+from smcinfer.kernels import RandomWalk
+from smcinfer.runner import run
+from smcinfer.static import Moves, posterior, tempering
+target = posterior(dist.Normal(0.0, 1.0).expand([2]).to_event(1), lambda x: -20.0 * ((x - 1.0) ** 2).sum())
+model = tempering(target, RandomWalk(), moves=Moves(int(sys.argv[2]), 1, 0.0))
+done = run(jax.random.key(0), model, 512, num_runs=2, resample_below=1.0, chunk_steps=1, checkpoint=sys.argv[1], checkpoint_seconds=0.0)
+print(np.asarray(done.log_z).tobytes().hex(), np.asarray(done.particles.position).tobytes().hex()[:4000])
+"""
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
+    """A process killed in the middle of a run, then started again, prints what an undisturbed one prints."""
+
+    def command(path: Path) -> list[str]:
+        return [sys.executable, "-c", SCRIPT, str(path), "20000"]
+
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    whole = subprocess.run(command(tmp_path / "a"), env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    victim = subprocess.Popen(command(tmp_path / "b"), env=environment, stdout=subprocess.PIPE, cwd=ROOT)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "b").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    resumed = subprocess.run(command(tmp_path / "b"), env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert resumed.stdout == whole.stdout
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp") and name.startswith(".a")]
