@@ -66,10 +66,9 @@ def main() -> None:
     }
     functions["searchsorted"] = searchsorted
     timings = measure_together(functions, jax.random.key(1), log_weights, repeats=5 if quick else 15)
+    print(f"{'':32s}   median    least  compile")
     for name, timing in timings.items():
-        print(
-            f"{name:32s} {1e3 * timing.median_s:8.1f} ms (least {1e3 * timing.least_s:.1f}), {timing.compile_s:.2f} s to compile"
-        )
+        print(f"{name:32s}{1e3 * timing.median_s:6.1f} ms{1e3 * timing.least_s:6.1f} ms{timing.compile_s:7.2f} s")
 
     def milliseconds(prefix: str) -> dict[str, float]:
         names = {name: f"{prefix}_{name}" for name in SCHEMES}

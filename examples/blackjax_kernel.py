@@ -27,8 +27,7 @@ def main(num_particles: int = 1024) -> None:
         print(f"== {name}\n{result}\n")
 
     # The other way: one of smcinfer's kernels as a blackjax SamplingAlgorithm on a plain log density.
-    kernel = smcinfer.kernels.HMC()
-    algorithm = smcinfer.kernels.as_blackjax(kernel, kernel.parameters(2))(lambda x: -0.5 * jnp.sum((x - 1.0) ** 2))
+    algorithm = smcinfer.kernels.as_blackjax(smcinfer.kernels.HMC(), lambda x: -0.5 * jnp.sum((x - 1.0) ** 2))
     state = algorithm.init(jnp.zeros(2))
     step = jax.jit(algorithm.step)
     total = jnp.zeros(2)

@@ -58,7 +58,7 @@ class Mutation(eqx.Module):
     particles: Particles
     log_weights: LogWeights
     shared: PyTree[Any] = None
-    info: dict[str, Array] = eqx.field(default_factory=dict)
+    info: dict[str, Any] = eqx.field(default_factory=dict)
     status: Int[Array, ""] = eqx.field(default_factory=lambda: jnp.zeros((), jnp.int32))
 
 
@@ -79,6 +79,11 @@ class FeynmanKac(eqx.Module):
     @property
     def led(self) -> bool:
         """Whether run 0 only chooses for the other runs (`follow_leader`) and is left out of the results."""
+        return False
+
+    @property
+    def conditional(self) -> bool:
+        """Whether slot 0 holds a given path: resampling then keeps its ancestor 0 and draws the rest conditionally."""
         return False
 
     @property

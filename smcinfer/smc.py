@@ -183,7 +183,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
     num_particles = settings.num_particles
     num_ancestors = model.num_ancestors(num_particles)
     always = num_ancestors != num_particles
-    scheme = resampling.by_name(settings.resampling)
+    scheme = resampling.by_name(settings.resampling, conditional=model.conditional)
     stay = jnp.arange(num_particles, dtype=jnp.int32)
     uniform = jnp.full((num_particles,), -jnp.log(num_particles), state.population.log_weights.dtype)
 

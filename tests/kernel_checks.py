@@ -25,7 +25,8 @@ def check_invariance(kernel: Kernel, potential: str, exponents: tuple[float, ...
     num_comparisons = len(exponents) * (target.dim + 1)
     for exponent in exponents:
         start = target.draw(3, exponent, NUM_LANES)
-        states, _ = move(kernel, target, exponent, start, 7, variant=variant)
+        states, info = move(kernel, target, exponent, start, 7, variant=variant)
+        assert jnp.all((info.acceptance >= 0) & (info.acceptance <= 1)) and jnp.all(info.num_evals >= 1)
         moved = states.position
         assert moved.dtype == jnp.result_type(float)
         assert np.mean(np.any(np.diff(moved[:2], axis=0) != 0, axis=-1)) > 0.1, "expected lanes to move"

@@ -315,6 +315,7 @@ def test_twist_checks() -> None:
     assert all(check.passed for check in good.checks) and "next gives one number a symbol" in str(good)
     assert failed(checks.check_twist(Table("NaN"), chain(), KEY, num_steps=4)) == ["is never NaN"]
     assert failed(checks.check_twist(Table("next"), chain(), KEY, num_steps=4)) == ["next gives one number a symbol"]
+    assert checks.check_twist(lambda t, x: jnp.where(t >= 4, 0.0, 0.1 * x), walk(), KEY, num_steps=4).passed
     ending = checks.check_twist(Table("end"), chain(), KEY, num_steps=4)
     assert ending.passed
     assert [check.name for check in ending.checks if check.passed is None] == ["log psi_T is zero"]

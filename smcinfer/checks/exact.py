@@ -29,7 +29,7 @@ class _Base(eqx.Module):
     scale: Float[Array, "dim dim"]
 
     def __call__(self, x: Float[Array, " dim"]) -> Scalar:
-        return multivariate_normal.logpdf(x, self.mean, self.scale @ self.scale.T)
+        return jnp.asarray(multivariate_normal.logpdf(x, self.mean, self.scale @ self.scale.T))
 
 
 class _Potential(eqx.Module):

@@ -31,14 +31,16 @@ def check_potential(potential: Potential, process: Process, key: KeyArray, *, nu
     return _function_report("potential", potential, process, key, num_steps)
 
 
-def check_twist(twist: Twist, process: Process, key: KeyArray, *, num_steps: int) -> Report:
+def check_twist(
+    twist: Callable[[Array, PyTree[Any]], Scalar], process: Process, key: KeyArray, *, num_steps: int
+) -> Report:
     r"""Check that a twist is one scalar a particle, never NaN or infinite, and one after the last step.
 
     The engine takes :math:`\psi_T = 1` whatever the twist says, so log Z is unbiased even so: that line stays open, not
     broken. Where the process is categorical and the twist has ``next``, its shape is checked too.
 
     Args:
-        twist: ``(t, state) -> Float[""]``, log psi_t, nats.
+        twist: a `Twist` or a function ``(t, state) -> Float[""]``, log psi_t, nats.
         process: whose states it looks at.
         key: random key.
         num_steps: T; the twist is evaluated at t = 0 .. T.
@@ -55,7 +57,7 @@ def check_twist(twist: Twist, process: Process, key: KeyArray, *, num_steps: int
     message = "the engine takes zero there: what the twist says of the end is not used"
     ending = Check("log psi_T is zero", True if size == 0.0 else None, f"up to {size:.2g}", "0", message)
     checks = [*report.checks, ending]
-    if type(twist).next is not Twist.next:
+    if isinstance(twist, Twist) and type(twist).next is not Twist.next:
         checks.append(_next(twist, process, jax.tree.map(lambda leaf: leaf[0], states)))
     return Report(report.name, tuple(checks))
 

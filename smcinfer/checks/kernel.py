@@ -170,7 +170,7 @@ def _observe(
         "recomputed": np.stack([log_base, log_potential], axis=1),
         "acceptance": np.ravel(infos.acceptance),
         "num_evals": np.ravel(infos.num_evals),
-        "still": np.mean(np.all(np.asarray(states.position == starts), axis=1)),
+        "still": np.asarray(np.all(np.asarray(states.position == starts), axis=1).mean()),
     }
 
 

@@ -89,9 +89,10 @@ def _reference(
 
     def one(key: KeyArray, state: PyTree[Any]) -> tuple[PyTree[Any], Array]:
         x = process.transition(t, state).sample(key, (n,))
-        if potential is None:
+        weigh = potential
+        if weigh is None:
             return x, jnp.zeros((n,))
-        return x, jax.vmap(lambda x: potential(t, process.advance(t, state, x)))(x)
+        return x, jax.vmap(lambda x: weigh(t, process.advance(t, state, x)))(x)
 
     return jax.vmap(one)(jax.random.split(key, NUM_STATES), states)
 

@@ -135,13 +135,14 @@ def follows(name: str, draws: Iterable[ArrayLike], references: Any, message: str
         message: what a failure means.
     """
     vectors = [np.asarray(vector, dtype=np.float64) for vector in draws]
-    p_values = []
+    p_values: list[float] = []
     for vector, reference in zip(vectors, references, strict=True):
         if not np.all(np.isfinite(vector)):
             return Check(name, False, "draws that are not finite", "finite draws", message)
         if callable(reference):
-            p_values.append(scipy.stats.ks_1samp(vector, reference).pvalue)
+            outcome: Any = scipy.stats.ks_1samp(vector, reference)
         else:
-            p_values.append(scipy.stats.ks_2samp(vector, np.asarray(reference, np.float64), method="asymp").pvalue)
+            outcome = scipy.stats.ks_2samp(vector, np.asarray(reference, np.float64), method="asymp")
+        p_values.append(float(outcome.pvalue))
     smallest, limit = min(p_values), FAILURE_RATE / len(p_values)
     return Check(name, bool(smallest > limit), f"smallest p = {smallest:.2g}", f"p above {limit:.1g}", message)

@@ -232,8 +232,16 @@ def from_blackjax(
             hint="give them by name: from_blackjax(algorithm, " + ", ".join(f"{name}=..." for name in missing) + ")",
         )
     own_coordinates = facts.gaussian_base or bool(COORDINATE_NAMES & set(parameters))
-    if whiten and facts.gaussian_base:
+    whitened = not own_coordinates if whiten is None else whiten
+    if whitened and facts.gaussian_base:
         raise ArgumentError(f"{facts.name} cannot be whitened", expected="whiten=False: it moves along the base")
+    if not whitened and facts.unit_momentum:
+        raise ArgumentError(
+            f"{facts.name} starts from a momentum of unit scale, whatever its mass matrix",
+            expected="whitened coordinates and no mass matrix of its own",
+            got=f"whiten={whiten}, " + (", ".join(sorted(COORDINATE_NAMES & set(parameters))) or "no mass matrix"),
+            hint="leave both out: the cloud's shape is then the mass matrix",
+        )
     target = facts.target_acceptance if target_acceptance is None else target_acceptance
     tuning.check_acceptance(target)
     is_array = {name: hasattr(value, "__array__") for name, value in parameters.items()}
@@ -241,7 +249,7 @@ def from_blackjax(
         facts=facts,
         options=tuple((name, value) for name, value in parameters.items() if not is_array[name]),
         arrays={name: jnp.asarray(value) for name, value in parameters.items() if is_array[name]},
-        whitened=not own_coordinates if whiten is None else whiten,
+        whitened=whitened,
         target_acceptance=target,
     )
 

@@ -51,6 +51,8 @@ class Facts:
         uses_gradient: whether that state holds the gradient.
         gaussian_base: whether it wants the log likelihood only, and the Gaussian base apart.
         tuned: parameter name -> how to make it from the cloud, for those the sampler takes.
+        unit_momentum: whether its ``init`` draws a momentum of unit scale whatever its mass matrix, so that only
+            the unit mass of whitened coordinates leaves the density invariant.
         required: parameters that must be given although blackjax has a default for them.
         first_step, step_exponent: the first step is ``first_step * dim**step_exponent``.
         order: how the acceptance falls with the step, as in `tuning.feedback`.
@@ -62,6 +64,7 @@ class Facts:
     state: type | None = None
     uses_gradient: bool = False
     gaussian_base: bool = False
+    unit_momentum: bool = False
     tuned: tuple[tuple[str, Maker], ...] = ()
     required: frozenset[str] = frozenset()
     first_step: float = 1.2
@@ -111,6 +114,7 @@ KNOWN: dict[Any, dict[str, Any]] = {
     blackjax.irmh.differentiable: {"state": RWState, "required": frozenset({"proposal_logdensity_fn"})},
     blackjax.additive_step_random_walk.differentiable: {"state": RWState, **_WALKING},
     normal_random_walk: {"state": RWState, **_WALKING},
+    blackjax.ghmc.differentiable: {"unit_momentum": True},
     blackjax.slice_sampling.differentiable: {"state": SliceState},
     blackjax.coordinate_slice.differentiable: {"state": SliceState},
     blackjax.mgrad_gaussian.differentiable: {"gaussian_base": True, "target_acceptance": 0.5},

@@ -117,4 +117,4 @@ def _read(report: Any) -> tuple[Array, Array]:
     counts += [getattr(report, name) for name in ("num_expansions", "num_shrink") if hasattr(report, name)]
     evals = sum((jnp.asarray(count, jnp.int32) for count in counts), jnp.asarray(0 if counts else 1, jnp.int32))
     rate = getattr(report, "acceptance_rate", getattr(report, "is_accepted", 1.0))
-    return evals, jnp.nan_to_num(jnp.asarray(rate, jnp.result_type(float)), nan=0.0)
+    return evals, jnp.clip(jnp.nan_to_num(jnp.asarray(rate, jnp.result_type(float)), nan=0.0), 0.0, 1.0)

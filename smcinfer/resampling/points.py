@@ -1,8 +1,8 @@
-r"""From cumulative shares to ancestors: which of ``num`` sorted points fall on which particle.
+r"""From cumulative shares to ancestors: which of ``num`` points fall on which particle.
 
 A scheme is a way to place ``num`` points on the line :math:`[0, \mathrm{num})`, on which particle i owns
-an interval of length :math:`\mathrm{num} W_i`. Both sides are sorted, so nothing is searched for: each
-particle counts the points below its upper end, and the counts are turned into ancestors by one
+an interval of length :math:`\mathrm{num} W_i`. Each particle counts the points below its upper end, which
+takes no search where the points are spread evenly, and the counts are turned into ancestors by one
 scatter and one cumulative sum.
 """
 
@@ -15,7 +15,7 @@ from smcinfer.arrays import Ancestors, Array, Count, Flag, Float, Int, KeyArray,
 from smcinfer.errors import ArgumentError
 from smcinfer.resampling.fixed_point import apportion, cumulate
 
-_ALIGNMENT = 64  # XLA's cumulative sum is several times slower on a vector of odd length
+_ALIGNMENT = 64  # XLA's cumulative sum takes twice as long on a vector of odd length
 _PROBES = 4
 
 
@@ -90,9 +90,10 @@ def multinomial_below(
     order = max(1, (max_points - 1).bit_length())
     num_cells = 1 << order
     ends = cumulate(apportion(weights, num_cells))
-    # The top bits of the first word are the cell, exactly uniform; the second word is the place in it.
-    words, places = jax.random.bits(key, (2, max_points), jnp.uint32)
-    cells = (words >> (32 - order)).astype(jnp.int32)
+    cell_key, place_key = jax.random.split(key)
+    # The top bits of a uniform word are a uniform cell, exactly.
+    cells = (jax.random.bits(cell_key, (max_points,), jnp.uint32) >> (32 - order)).astype(jnp.int32)
+    places = jax.random.bits(place_key, (max_points,), jnp.uint32)
     # Cell c counts at c + 1, so that the cumulative sum leaves out the cell itself.
     size = num_cells + _ALIGNMENT
     counted = jnp.where(lax.iota(jnp.int32, max_points) < num_points, cells + 1, size)

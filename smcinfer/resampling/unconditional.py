@@ -109,8 +109,8 @@ def residual(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
 def ssp(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
     r"""Round :math:`\mathrm{num} W_i` down or up by the Srinivasan sampling process, run as a pair tree.
 
-    The copies are negatively associated, so the variance never exceeds multinomial's, which systematic
-    resampling does not promise.
+    The copies are negatively associated, which makes the scheme consistent whatever the order of the
+    particles; systematic resampling, as even in its copies, does not promise that.
 
     Args:
         key: one key.

@@ -40,6 +40,13 @@ class Guarded(eqx.Module):
         return jnp.where(jnp.isnan(value) | (value == jnp.inf), -jnp.inf, value)
 
 
+def guarded_density(target: StaticTarget, exponent: Scalar) -> TemperedDensity:
+    """The target's tempered density with its potential guarded."""
+    return TemperedDensity(
+        target.log_base, Guarded(target.log_potential), exponent, target.base_mean, target.base_scale
+    )
+
+
 class TemperingShared(eqx.Module):
     """What a tempering run keeps between steps: the exponent, the step just taken in it, the kernel's parameters."""
 
@@ -61,6 +68,7 @@ class Tempering(FeynmanKac):
         chain_length: where given, waste-free: resample N / chain_length and keep every state of their chains.
         led: run 0 chooses exponents, kernel parameters and lengths of moves for all, so that log Z is exactly unbiased;
             else every run chooses for itself, with a bias of order 1/N.
+        record_params: keep every step's kernel parameters in the history.
     """
 
     target: StaticTarget
@@ -70,6 +78,7 @@ class Tempering(FeynmanKac):
     num_steps: int = eqx.field(static=True, default=1000)
     chain_length: int | None = eqx.field(static=True, default=None)
     led: bool = eqx.field(static=True, default=True)
+    record_params: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         if self.num_steps < 1:
@@ -91,14 +100,9 @@ class Tempering(FeynmanKac):
             )
         return num_particles // length
 
-    def _density(self, exponent: Scalar) -> TemperedDensity:
-        target = self.target
-        return TemperedDensity(
-            target.log_base, Guarded(target.log_potential), exponent, target.base_mean, target.base_scale
-        )
-
     def _info(self, shared: TemperingShared, report: MoveReport, num_moves: Array) -> dict[str, Any]:
-        return {
+        recorded = {"params": shared.params} if self.record_params else {}
+        return recorded | {
             "exponent": shared.exponent,
             "acceptance": report.acceptance,
             "num_move_steps": num_moves,
@@ -112,7 +116,7 @@ class Tempering(FeynmanKac):
         dtype = jnp.result_type(float)
         zero = jnp.zeros((), dtype)
         positions = self.target.sample_base(key, num_particles).astype(dtype)
-        states = jax.vmap(lambda x: self.kernel.init(x, self._density(zero)))(positions)
+        states = jax.vmap(lambda x: self.kernel.init(x, guarded_density(self.target, zero)))(positions)
         raw = jax.vmap(self.target.log_potential)(positions)
         bad = jnp.any(jnp.isnan(raw) | (raw == jnp.inf))
         nothing = jnp.asarray(jnp.nan, dtype)
@@ -142,7 +146,7 @@ class Tempering(FeynmanKac):
     ) -> Mutation:
         """Move at the new exponent; the weight is already counted."""
         del t, resampled
-        density = self._density(shared.exponent)
+        density = guarded_density(self.target, shared.exponent)
         status = jnp.zeros((), jnp.int32)
         if self.chain_length is None:
             states, report = move(key, particles, density, self.kernel, shared.params, self.moves, led=self.led)
@@ -180,6 +184,7 @@ def tempering(
     max_steps: int = 1000,
     chain_length: int | None = None,
     led: bool = True,
+    record_params: bool = False,
 ) -> Tempering:
     """A `Tempering` model whose horizon fits its schedule.
 
@@ -190,8 +195,9 @@ def tempering(
         moves: how long a move is; ignored by waste-free runs.
         max_steps: the most exponents an adaptive schedule may take.
         chain_length: waste-free chains of this many states; particles are resampled to ``num_particles / chain_length``.
-        led: whether run 0 only chooses, for all the others (see `Tempering`).
+        led: whether run 0 only chooses, for all the others.
+        record_params: keep every step's kernel parameters in the history.
     """
     schedule = schedule or ESS()
     steps = schedule.exponents.shape[0] if isinstance(schedule, Exponents) else max_steps
-    return Tempering(target, kernel, schedule, moves or Moves(), steps, chain_length, led)
+    return Tempering(target, kernel, schedule, moves or Moves(), steps, chain_length, led, record_params)
