@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from blackjax.base import SamplingAlgorithm
+from blackjax.mcmc.hmc import multinomial_hmc_proposal
 from blackjax.mcmc.random_walk import RWInfo, RWState
 
 from smcinfer.errors import ArgumentError, TargetError
@@ -174,6 +175,10 @@ def test_a_rejected_step_gives_back_the_very_bits() -> None:
         (lambda: from_blackjax(blackjax.mclmc), "no accept step.*\n.*adjusted_mclmc"),
         (lambda: from_blackjax(blackjax.orbital_hmc), "weighted orbit"),
         (lambda: from_blackjax(blackjax.mhmc, num_integration_steps=4), "always starts at the particle"),
+        (
+            lambda: from_blackjax(blackjax.hmc, num_integration_steps=4, build_proposal=multinomial_hmc_proposal),
+            "always starts at the particle",
+        ),
         (lambda: from_blackjax(blackjax.dmhmc), "always starts at the particle"),
         (lambda: from_blackjax(blackjax.adaptive_tempered_smc), "does not take a log density"),
         (lambda: from_blackjax(blackjax.sgld), "does not take a log density"),

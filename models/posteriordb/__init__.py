@@ -19,7 +19,7 @@ from smcinfer.errors import ArgumentError
 from smcinfer.models.posteriordb import evidence, latent, regression
 from smcinfer.models.posteriordb.database import posterior_names, read_data, read_description, read_draws
 from smcinfer.static import StaticTarget, from_numpyro
-from smcinfer.static.numpyro_model import LAPLACE
+from smcinfer.static.numpyro_model import LAPLACE, Reference
 
 Draws = dict[str, NDArray[np.float64]]
 
@@ -119,12 +119,14 @@ def names(folder: str | Path) -> list[str]:
     return [name for name in every if read_description(folder, name)["model_name"] in MODELS]
 
 
-def load(folder: str | Path, name: str) -> Posterior:
+def load(folder: str | Path, name: str, *, reference: Reference = None) -> Posterior:
     """One posterior of a posteriordb folder.
 
     Args:
         folder: the folder that holds ``posteriors``.
         name: the posterior's name, such as ``"arK-arK"``.
+        reference: what to start from, as in `smcinfer.from_numpyro`; by default the prior, or a wide
+            Gaussian at the mode where some prior is flat. The evidence does not depend on it.
 
     Raises:
         ArgumentError: for a folder without the layout, an unknown posterior, or a model not written.
@@ -140,11 +142,13 @@ def load(folder: str | Path, name: str) -> Posterior:
             hint="write it and pass it to smcinfer.from_numpyro",
         )
     data = read_data(folder, description["data_name"])
+    if reference is None and entry.improper:
+        reference = LAPLACE
     return Posterior(
         name=name,
         model=entry.model,
         data=data,
-        target=from_numpyro(entry.model, data, reference=LAPLACE if entry.improper else None),
+        target=from_numpyro(entry.model, data, reference=reference),
         parameters=tuple(description["dimensions"]),
         folder=folder,
         reference_name=description["reference_posterior_name"],

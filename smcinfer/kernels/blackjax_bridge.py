@@ -8,12 +8,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
+from blackjax.mcmc.hmc import multinomial_hmc_proposal
 
 from smcinfer.arrays import Array, Float, PyTree, Scalar
 from smcinfer.errors import ArgumentError, TargetError
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import KernelState, Position, TemperedDensity, value_and_gradients
-from smcinfer.kernels.blackjax_facts import COORDINATE_NAMES, Facts, facts_of
+from smcinfer.kernels.blackjax_facts import COORDINATE_NAMES, FORWARD_ONLY, Facts, facts_of
 from smcinfer.kernels.blackjax_kernel import BlackjaxKernel, LogDensity
 
 
@@ -221,6 +222,9 @@ def from_blackjax(
             expected=", ".join(names) if unknown else "params=..., and a function of (logdensity_fn, params)",
             hint="check the spelling" if unknown else "a sampler of blackjax's top level is tuned without it",
         )
+    if parameters.get("build_proposal") is multinomial_hmc_proposal:
+        reason, hint = FORWARD_ONLY
+        raise ArgumentError(f"{facts.name} with this build_proposal cannot be a move kernel: {reason}", hint=hint)
     tunable = {name for name, _ in facts.tuned}
     bare = {parameter.name for parameter in accepted if parameter.default is inspect.Parameter.empty}
     missing = sorted(((bare - tunable) | facts.required) - set(parameters))

@@ -121,14 +121,14 @@ KNOWN: dict[Any, dict[str, Any]] = {
     blackjax.elliptical_slice.differentiable: {"gaussian_base": True},
 }
 
-_FORWARD_ONLY = (
+FORWARD_ONLY = (
     "it draws a point of a trajectory that always starts at the particle, which does not leave the density invariant",
     "use blackjax.hmc, blackjax.dhmc or blackjax.nuts",
 )
 
 REFUSED: dict[Any, tuple[str, str]] = {
-    blackjax.mhmc.differentiable: _FORWARD_ONLY,
-    blackjax.dmhmc.differentiable: _FORWARD_ONLY,
+    blackjax.mhmc.differentiable: FORWARD_ONLY,
+    blackjax.dmhmc.differentiable: FORWARD_ONLY,
     blackjax.mclmc.differentiable: (
         "it has no accept step: its discretisation bias would stay in the weighted particles",
         "use blackjax.adjusted_mclmc",

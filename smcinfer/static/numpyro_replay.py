@@ -141,7 +141,8 @@ class Replay:
 
         def one(key: KeyArray) -> Array:
             key_model, *keys = jax.random.split(key, 1 + len(self.references))
-            drawn = {name: law.sample(k) for k, (name, law) in zip(keys, self.references.items(), strict=True)}
+            references = zip(keys, self.references.items(), strict=True)
+            drawn = {name: jnp.asarray(law.sample(k)) for k, (name, law) in references}
             seeded = handlers.seed(self.model, key_model)
             return self._vector(handlers.trace(handlers.substitute(seeded, data=drawn)))
 
@@ -186,7 +187,8 @@ class Replay:
         # A site that depends on another differs between two traces at random points.
         for seed in (0, 1):
             trace = example_trace(self.model, self.args, self.kwargs, seed)
-            parts = [gaussian_part(self.references.get(name, trace[name]["fn"])) for name in self.sites]
+            laws = {name: trace[name]["fn"] for name in self.sites} | self.references
+            parts = [gaussian_part(laws[name]) for name in self.sites]
             known = [part for part in parts if part is not None]
             if len(known) != len(parts):
                 return None

@@ -191,10 +191,11 @@ def gaussian_part(leaf: dist.Distribution) -> tuple[Array, Array] | None:
         return None
     shape = leaf.shape()
     if isinstance(inner, dist.Normal):
-        mean, scale = (jnp.broadcast_to(part, shape).astype(dtype).reshape(-1) for part in (inner.loc, inner.scale))
+        parts = (jnp.asarray(inner.loc, dtype), jnp.asarray(inner.scale, dtype))
+        mean, scale = (jnp.broadcast_to(part, shape).reshape(-1) for part in parts)
         return mean, jnp.diag(scale)
     if isinstance(inner, dist.MultivariateNormal):
-        mean = jnp.broadcast_to(inner.loc, shape).astype(dtype).reshape(-1)
+        mean = jnp.broadcast_to(jnp.asarray(inner.loc, dtype), shape).reshape(-1)
         factors = jnp.broadcast_to(inner.scale_tril, (*shape, shape[-1])).astype(dtype)
         return mean, block_diag(*factors.reshape(-1, shape[-1], shape[-1]))
     return None
