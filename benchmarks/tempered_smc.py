@@ -45,9 +45,15 @@ def signed_rows() -> jax.Array:
     return jnp.asarray((2 * labels - 1)[:, None] * design, jnp.result_type(float))
 
 
-def with_smcinfer(num_particles: int, num_runs: int, moves: Moves) -> Outcome:
+def with_smcinfer(
+    num_particles: int,
+    num_runs: int,
+    kernel: HMC | None = None,
+    moves: Moves | None = None,
+    chain_length: int | None = None,
+) -> Outcome:
     """All runs (and the leader, whose time counts) side by side in one program."""
-    model = tempering(logistic_regression.breast_cancer(), HMC(), moves=moves)
+    model = tempering(logistic_regression.breast_cancer(), kernel or HMC(), moves=moves, chain_length=chain_length)
     options: dict[str, Any] = {"num_runs": num_runs, "resample_below": 1.0, "history": "none", "lag": 3}
     first = run(jax.random.key(0), model, num_particles, **options)
     second = run(jax.random.key(1), model, num_particles, **options)
@@ -175,7 +181,9 @@ def reference(quick: bool) -> tuple[np.ndarray, np.ndarray]:
 
     mode = jnp.zeros(DIM)
     for _ in range(50):
-        mode = mode - jnp.linalg.solve(jax.hessian(log_density)(mode) - 1e-6 * jnp.eye(DIM), jax.grad(log_density)(mode))
+        mode = mode - jnp.linalg.solve(
+            jax.hessian(log_density)(mode) - 1e-6 * jnp.eye(DIM), jax.grad(log_density)(mode)
+        )
     covariance = jnp.linalg.inv(-jax.hessian(log_density)(mode))
     sampler = blackjax.nuts(log_density, step_size=0.5, inverse_mass_matrix=covariance)
     chains, draws = (32, 500) if quick else (64, 2000)
@@ -204,12 +212,15 @@ def main() -> None:
     quick = parse_quick(__doc__ or "")
     num_particles, num_runs = (512, 12) if quick else (1024, 32)
     samplers: dict[str, Callable[[], Outcome]] = {
-        "smcinfer": lambda: with_smcinfer(num_particles, num_runs, Moves()),
+        "smcinfer": lambda: with_smcinfer(num_particles, num_runs),
+        "smcinfer_waste_free": lambda: with_smcinfer(
+            num_particles, num_runs, HMC(target_acceptance=0.8), chain_length=8
+        ),
         "blackjax_tuned": lambda: with_blackjax(num_particles, num_runs, 3, 4, 0.4, tuned=True),
         "blackjax_untuned": lambda: with_blackjax(num_particles, num_runs, 5, 8, 0.1, tuned=False),
     }
     if not quick:
-        samplers["smcinfer_long_moves"] = lambda: with_smcinfer(num_particles, num_runs, Moves(100, 1, 0.05))
+        samplers["smcinfer_long_moves"] = lambda: with_smcinfer(num_particles, num_runs, moves=Moves(100, 1, 0.05))
         samplers["blackjax_tuned_long"] = lambda: with_blackjax(num_particles, num_runs, 10, 4, 0.4, tuned=True)
         samplers["blackjax_untuned_long"] = lambda: with_blackjax(num_particles, num_runs, 10, 20, 0.1, tuned=False)
         peers = {"particles": (with_particles, 8), "pymc": (with_pymc, 4)}
@@ -218,7 +229,9 @@ def main() -> None:
                 samplers[name] = functools.partial(peer, num_particles, runs)
     mean, variance = reference(quick)
     table: dict[str, dict[str, float]] = {}
-    print(f"{'sampler':<22}{'neff':>9}{'s/run':>9}{'neff/s':>9}{'log Z bias':>12}{'s.e.':>7}{'spread':>8}{'compile s':>11}")
+    print(
+        f"{'sampler':<22}{'neff':>9}{'s/run':>9}{'neff/s':>9}{'log Z bias':>12}{'s.e.':>7}{'spread':>8}{'compile s':>11}"
+    )
     for name, sampler in samplers.items():
         means, log_z, seconds, compile_seconds = sampler()
         log_z = np.asarray(log_z, np.float64)

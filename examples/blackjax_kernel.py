@@ -1,6 +1,6 @@
 """Bring your own blackjax kernel: any blackjax sampler moves the particles, and any smcinfer kernel runs in blackjax.
 
-    python examples/blackjax_kernel.py [--num-particles 1024]
+python examples/blackjax_kernel.py [--num-particles 1024]
 """
 
 import argparse
@@ -22,7 +22,13 @@ def main(num_particles: int = 1024) -> None:
     }
     for name, kernel in kernels.items():
         result = smcinfer.sample(
-            jax.random.key(0), target, num_particles=num_particles, num_runs=2, kernel=kernel, max_move_steps=30, progress=False
+            jax.random.key(0),
+            target,
+            num_particles=num_particles,
+            num_runs=2,
+            kernel=kernel,
+            max_move_steps=30,
+            progress=False,
         )
         print(f"== {name}\n{result}\n")
 

@@ -45,7 +45,9 @@ def main(out: Path, num_particles: int = 2000) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("output/first_steps"), help="folder for the result and figures")
+    parser.add_argument(
+        "--out", type=Path, default=Path("output/first_steps"), help="folder for the result and figures"
+    )
     parser.add_argument("--num-particles", type=int, default=2000)
     arguments = parser.parse_args()
     main(arguments.out, arguments.num_particles)

@@ -21,7 +21,8 @@ def two_modes(separation: float) -> smcinfer.StaticTarget:
 
     def log_likelihood(x: jax.Array) -> jax.Array:
         return jnp.logaddexp(
-            dist.Normal(separation, 0.1).log_prob(x) - jnp.log(2.0), dist.Normal(-separation, 0.1).log_prob(x) - jnp.log(2.0)
+            dist.Normal(separation, 0.1).log_prob(x) - jnp.log(2.0),
+            dist.Normal(-separation, 0.1).log_prob(x) - jnp.log(2.0),
         )
 
     return smcinfer.posterior({"x": dist.Normal(0.0, 5.0)}, log_likelihood)

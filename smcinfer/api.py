@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from smcinfer import smc
 from smcinfer.arrays import Array
 from smcinfer.errors import ArgumentError, TargetError
 from smcinfer.feynman_kac import FeynmanKac
@@ -44,7 +43,7 @@ def sample(
     led: bool = True,
     resampling: str = "systematic",
     resample_below: float | None = None,
-    history: smc.History = "scalars",
+    history: str = "scalars",
     progress: bool = True,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,

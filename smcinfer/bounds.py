@@ -65,7 +65,7 @@ class Sandwich:
 
     def interval(self, level: float = 0.99) -> tuple[float, float]:
         """An interval that holds log Z with at least this confidence: one-sided Student t intervals at both ends."""
-        quantile = stats.t.ppf(1 - (1 - level) / 2, len(self.lower_runs) - 1)
+        quantile = float(stats.t.ppf(1 - (1 - level) / 2, len(self.lower_runs) - 1))
         return self.lower[0] - quantile * self.lower[1], self.upper[0] + quantile * self.upper[1]
 
     @property
@@ -158,7 +158,9 @@ def _as_vector(target: StaticTarget, exact_draw: Callable[[Any], Any]) -> Callab
         if not isinstance(value, dict):
             return jnp.asarray(value)
         if target.unconstrain is None:
-            raise TargetError("this target has no map from named values", expected="the unconstrained vector", got="a dict")
+            raise TargetError(
+                "this target has no map from named values", expected="the unconstrained vector", got="a dict"
+            )
         return target.unconstrain(value)
 
     shape = jax.eval_shape(draw, jax.random.key(0)).shape

@@ -33,8 +33,11 @@ Progress = tuple[int, smc.SMCState, list[smc.Record]]
 class Checkpoint:
     """Where a run keeps its state between chunks; does nothing where no path is given."""
 
-    def __init__(self, path: Path | None, fingerprint: str, template: Any, every_seconds: float) -> None:
+    def __init__(
+        self, path: Path | None, fingerprint: str, template: Any, every_seconds: float, key_impl: Any = None
+    ) -> None:
         self._path = path
+        self._key_impl = key_impl
         self._fingerprint = fingerprint
         self._template = template
         self._every = every_seconds
@@ -60,7 +63,8 @@ class Checkpoint:
         path = Path(path)
         check_writable(path)
         template = eqx.filter_eval_shape(smc.init, keys, model, settings)
-        return cls(path, fingerprint(model, settings, keys, chunk, template[0]), template, every_seconds)
+        identity = fingerprint(model, settings, keys, chunk, template[0])
+        return cls(path, identity, template, every_seconds, jax.random.key_impl(keys))
 
     def load_or(self, start: Callable[[], Progress]) -> Progress:
         """The saved step, state and history, or a fresh start where nothing was saved.
@@ -78,8 +82,8 @@ class Checkpoint:
                 got=str(header.get("fingerprint"))[:12],
                 hint="give this run its own checkpoint file, or delete this one to start afresh",
             )
-        state = _unpack(self._template[0], tensors, "state", self._path)
-        record = _unpack(self._template[1], tensors, "history", self._path, host=True)
+        state = self._unpack(self._template[0], tensors, "state")
+        record = self._unpack(self._template[1], tensors, "history", host=True)
         self._saved = time.monotonic()
         return int(header["t"]), state, [record]
 
@@ -95,6 +99,29 @@ class Checkpoint:
         header = {"format": FORMAT, "t": str(t), "fingerprint": self._fingerprint}
         write_atomically(self._path, save(tensors, metadata=header))
         self._saved = time.monotonic()
+
+    def _unpack(self, template: Any, tensors: dict[str, Any], prefix: str, *, host: bool = False) -> Any:
+        """Rebuild a tree of the template's structure; the history's time axis may have any length."""
+        leaves, structure = jax.tree.flatten(template)
+        rebuilt = []
+        for index, want in enumerate(leaves):
+            name = f"{prefix}.{index}"
+            if name not in tensors:
+                raise CheckpointError(f"{self._path} lacks a tensor", expected=name, got=sorted(tensors)[:5])
+            value = tensors[name]
+            if jnp.issubdtype(want.dtype, jax.dtypes.prng_key):
+                rebuilt.append(jax.random.wrap_key_data(jnp.asarray(value), impl=self._key_impl))
+                continue
+            value = value.view(jnp.bfloat16) if want.dtype == jnp.bfloat16 else value
+            shape = value.shape[:1] + value.shape[2:] if host else value.shape
+            if shape != want.shape or value.dtype != want.dtype:
+                raise CheckpointError(
+                    f"{self._path} holds a tensor of another shape",
+                    expected=f"{name}: {want.dtype}{list(want.shape)}",
+                    got=f"{value.dtype}{list(shape)}",
+                )
+            rebuilt.append(value if host else jnp.asarray(value))
+        return jax.tree.unflatten(structure, rebuilt)
 
 
 def fingerprint(model: FeynmanKac, settings: smc.Settings, keys: Array, chunk: int, template: smc.SMCState) -> str:
@@ -123,30 +150,6 @@ def _pack(tree: Any, prefix: str) -> dict[str, np.ndarray]:
         # The numpy side of safetensors has no bfloat16: its bits travel as integers.
         packed[f"{prefix}.{index}"] = plain.view(np.uint16) if plain.dtype == jnp.bfloat16 else plain
     return packed
-
-
-def _unpack(template: Any, tensors: dict[str, Any], prefix: str, path: Path, *, host: bool = False) -> Any:
-    """Rebuild a tree of the template's structure; the history's time axis may have any length."""
-    leaves, structure = jax.tree.flatten(template)
-    rebuilt = []
-    for index, want in enumerate(leaves):
-        name = f"{prefix}.{index}"
-        if name not in tensors:
-            raise CheckpointError(f"{path} lacks a tensor", expected=name, got=sorted(tensors)[:5])
-        value = tensors[name]
-        if jnp.issubdtype(want.dtype, jax.dtypes.prng_key):
-            rebuilt.append(jax.random.wrap_key_data(jnp.asarray(value), impl=jax.random.key_impl(want)))
-            continue
-        value = value.view(jnp.bfloat16) if want.dtype == jnp.bfloat16 else value
-        shape = value.shape[:1] + value.shape[2:] if host else value.shape
-        if shape != want.shape or value.dtype != want.dtype:
-            raise CheckpointError(
-                f"{path} holds a tensor of another shape",
-                expected=f"{name}: {want.dtype}{list(want.shape)}",
-                got=f"{value.dtype}{list(shape)}",
-            )
-        rebuilt.append(value if host else jnp.asarray(value))
-    return jax.tree.unflatten(structure, rebuilt)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Any]]:

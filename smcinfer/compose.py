@@ -197,7 +197,8 @@ class TwistInduced(Proposal):
     includes_potential: bool = eqx.field(static=True, default=False)
 
     def _joint(self, t: Time, state: PyTree[Any]) -> tuple[Array, Array]:
-        log_p = jax.nn.log_softmax(self.process.transition(t, state).logits)
+        law: Any = self.process.transition(t, state)
+        log_p = jax.nn.log_softmax(law.logits)
         log_twist = self.twist.next(t, state)
         return jnp.where(log_p == -jnp.inf, -jnp.inf, log_p + log_twist), log_twist
 

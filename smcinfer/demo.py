@@ -24,7 +24,7 @@ def main(out: Path, num_particles: int = NUM_PARTICLES, num_runs: int = NUM_RUNS
         The exit code: 0, or 1 where the run's status is serious.
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    low, high = logistic_regression.REFERENCE_LOG_Z
+    reference, reference_se = logistic_regression.REFERENCE_LOG_Z, logistic_regression.REFERENCE_LOG_Z_SE
     console.print(
         "Bayesian logistic regression on 569 biopsies: 30 standardised features and an intercept, prior N(0, 5^2) on each.\n"
         f"{num_runs} runs of {num_particles} particles are tempered from the prior to the posterior and moved by HMC.\n"
@@ -38,7 +38,7 @@ def main(out: Path, num_particles: int = NUM_PARTICLES, num_runs: int = NUM_RUNS
         history="ancestors",
     )
     console.print(str(result))
-    console.print(f"\nlog Z by importance sampling, for comparison: {low} +- {high}\n")
+    console.print(f"\nlog Z by importance sampling, for comparison: {reference} +- {reference_se}\n")
     console.print(result.summary().to_string(float_format=lambda value: f"{value:.3g}", max_rows=12))
     console.print(f"\nsaved {result.save(out / 'run.nc')}")
     # Matplotlib and ArviZ take seconds to import, and only figures need them.

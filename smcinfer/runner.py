@@ -119,7 +119,7 @@ def run(
     num_runs: int = 1,
     resampling: str = "systematic",
     resample_below: float = 0.5,
-    history: smc.History = "scalars",
+    history: str = "scalars",
     lag: int = 0,
     progress: bool = False,
     checkpoint: str | Path | None = None,

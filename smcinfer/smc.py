@@ -13,7 +13,7 @@ A state keeps one key, which is never used to draw: step t folds t into it, so a
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -27,7 +27,6 @@ from smcinfer.feynman_kac import RUNS, FeynmanKac, Mutation, Population, follow_
 from smcinfer.status import Status, raise_bit
 from smcinfer.weights import compensated_add, ess, normalise
 
-History = Literal["none", "scalars", "ancestors", "full"]
 HISTORY_LEVELS: tuple[str, ...] = ("none", "scalars", "ancestors", "full")
 
 
@@ -47,7 +46,7 @@ class Settings:
     num_particles: int
     resampling: str = "systematic"
     resample_below: float = 0.5
-    history: History = "scalars"
+    history: str = "scalars"
     lag: int = 0
 
     def __post_init__(self) -> None:

@@ -8,9 +8,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-import pytest
-from jaxtyping import install_import_hook
+# The tests compile hundreds of small programs and run each for a moment: what counts is compiling. Must precede jax.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("smcinfer", "beartype.beartype")
 

@@ -58,7 +58,12 @@ def test_sandwich_holds_log_z(precision: str) -> None:
 
 def test_named_draws_and_bad_ones() -> None:
     both = bounds.sandwich(
-        jax.random.key(3), conjugate(), lambda key: {"theta": exact_draw(key)}, num_particles=64, num_runs=4, kernel=HMC()
+        jax.random.key(3),
+        conjugate(),
+        lambda key: {"theta": exact_draw(key)},
+        num_particles=64,
+        num_runs=4,
+        kernel=HMC(),
     )
     assert np.isfinite(both.interval()).all()
     with pytest.raises(TargetError, match="shape"):

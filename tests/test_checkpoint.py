@@ -21,7 +21,7 @@ from tests import exact_models
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of a process."""
 
 
@@ -45,10 +45,10 @@ def test_resume_continues_bit_for_bit(family: str, tmp_path: Path, monkeypatch: 
         real(self, *arguments, **keywords)
         saves.append(1)
         if len(saves) == 2:
-            raise Killed
+            raise KilledError
 
     monkeypatch.setattr(Checkpoint, "save", dies)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run(jax.random.key(0), model, 64, checkpoint=tmp_path / "cut.ckpt", **options)
     monkeypatch.setattr(Checkpoint, "save", real)
     resumed = run(jax.random.key(0), model, 64, checkpoint=tmp_path / "cut.ckpt", **options)
@@ -114,7 +114,8 @@ from smcinfer.runner import run
 from smcinfer.static import Moves, posterior, tempering
 target = posterior(dist.Normal(0.0, 1.0).expand([2]).to_event(1), lambda x: -20.0 * ((x - 1.0) ** 2).sum())
 model = tempering(target, RandomWalk(), moves=Moves(int(sys.argv[2]), 1, 0.0))
-done = run(jax.random.key(0), model, 512, num_runs=2, resample_below=1.0, chunk_steps=1, checkpoint=sys.argv[1], checkpoint_seconds=0.0)
+options = dict(num_runs=2, resample_below=1.0, chunk_steps=1, checkpoint=sys.argv[1], checkpoint_seconds=0.0)
+done = run(jax.random.key(0), model, 512, **options)
 print(np.asarray(done.log_z).tobytes().hex(), np.asarray(done.particles.position).tobytes().hex()[:4000])
 """
 
@@ -127,13 +128,17 @@ def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
         return [sys.executable, "-c", SCRIPT, str(path), "20000"]
 
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    whole = subprocess.run(command(tmp_path / "a"), env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    whole = subprocess.run(
+        command(tmp_path / "a"), env=environment, capture_output=True, text=True, check=True, cwd=ROOT
+    )
     victim = subprocess.Popen(command(tmp_path / "b"), env=environment, stdout=subprocess.PIPE, cwd=ROOT)
     deadline = time.monotonic() + 300
     while not (tmp_path / "b").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     victim.send_signal(signal.SIGKILL)
     assert victim.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    resumed = subprocess.run(command(tmp_path / "b"), env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    resumed = subprocess.run(
+        command(tmp_path / "b"), env=environment, capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert resumed.stdout == whole.stdout
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp") and name.startswith(".a")]

@@ -44,6 +44,8 @@ NAMES = [
     "sblrc-blr",
 ]
 
+FROM_MODE = [name for name in NAMES if MODELS[name.split("-")[1]].from_mode]
+
 # The others run with the slow tests.
 QUICK = ["arma-arma11", "diamonds-diamonds", "kilpisjarvi_mod-kilpisjarvi"]
 
@@ -110,7 +112,7 @@ def test_evidence_by_importance_sampling(name, folder, x64):
         assert_mean_one_log(estimates, log_z + 0.1)
 
 
-@pytest.mark.parametrize("name", with_the_rest_slow(name for name in NAMES if MODELS[name.split("-")[1]].improper))
+@pytest.mark.parametrize("name", with_the_rest_slow(name for name in FROM_MODE if not name.startswith("diamonds")))
 def test_references_cover_their_posteriors(name, folder):
     posterior = posteriordb.load(folder, name)
     target = posterior.target
@@ -259,6 +261,18 @@ def test_forward_algorithm_sums_over_every_path(x64):
 
 
 # Folders
+
+
+def test_the_prior_can_be_asked_for(folder, x64):
+    started, _ = in_double(folder, "sblrc-blr")
+    from_prior = posteriordb.load(folder, "sblrc-blr", reference={})
+    assert started.target.base_mean is not None and from_prior.target.base_mean is None
+    x = from_prior.target.sample_base(jax.random.key(0), 1)[0]
+    assert from_prior.target.log_prob(x) == pytest.approx(float(started.target.log_prob(x)), rel=1e-10)
+    sigma = from_prior.target.constrain(x)["sigma"]
+    beta = from_prior.target.constrain(x)["beta"]
+    prior = dist.Normal(0.0, 10.0).log_prob(beta).sum() + dist.HalfNormal(10.0).log_prob(sigma) + jnp.log(sigma)
+    assert from_prior.target.log_base(x) == pytest.approx(float(prior), rel=1e-10)
 
 
 def test_every_posterior_of_the_folder_is_written(folder):

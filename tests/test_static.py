@@ -79,7 +79,11 @@ def test_adaptation_is_biased_with_few_particles() -> None:
 @pytest.mark.parametrize("schedule", [ESS(0.5), ConditionalESS(0.9), ConditionalESS(0.5, 0.3), PATH])
 def test_every_schedule_ends_and_agrees(schedule) -> None:  # noqa: ANN001
     done = run(
-        jax.random.key(2), tempering(conjugate(), HMC(), schedule), 1024, num_runs=4, resample_below=schedule.resample_below
+        jax.random.key(2),
+        tempering(conjugate(), HMC(), schedule),
+        1024,
+        num_runs=4,
+        resample_below=schedule.resample_below,
     )
     np.testing.assert_allclose(np.mean(done.log_z), exact_log_z(), atol=0.15)
     assert (np.asarray(done.status) == 0).all()
@@ -183,9 +187,7 @@ def test_a_path_that_runs_out_of_steps_says_so() -> None:
 
 def test_moves_that_do_not_mix_say_so() -> None:
     """Two far modes: no random walk of five steps forgets which one it started in."""
-    target = posterior(
-        dist.Normal(0.0, 10.0), lambda x: jnp.logaddexp(-50.0 * (x - 9.0) ** 2, -50.0 * (x + 9.0) ** 2)
-    )
+    target = posterior(dist.Normal(0.0, 10.0), lambda x: jnp.logaddexp(-50.0 * (x - 9.0) ** 2, -50.0 * (x + 9.0) ** 2))
     done = run(jax.random.key(11), tempering(target, RandomWalk(), moves=Moves(5)), 512, num_runs=2, resample_below=1.0)
     assert all(Status(int(bits)) & Status.MOVES_TOO_SHORT for bits in done.status)
 
@@ -205,9 +207,7 @@ def test_the_number_of_moves_follows_the_mixing() -> None:
     assert far.history["autocorrelation"][0, 1 : last + 1].max() < 0.05
 
 
-@pytest.mark.parametrize(
-    "bad", [[0.5, 0.2, 1.0], [0.0, 1.0], [0.2, 0.9], [], "linear", [0.5, 0.5, 1.0]], ids=str
-)
+@pytest.mark.parametrize("bad", [[0.5, 0.2, 1.0], [0.0, 1.0], [0.2, 0.9], [], "linear", [0.5, 0.5, 1.0]], ids=str)
 def test_bad_schedules_are_refused(bad) -> None:  # noqa: ANN001
     with pytest.raises(ArgumentError, match="schedule"):
         by_name(bad)

@@ -37,33 +37,34 @@ class Entry:
         model: the numpyro model, a function of the data.
         log_z: log evidence: exact, a function of the data; or, for the database's data, estimated: a
             value and its standard error.
-        improper: whether some prior is flat, so that a reference is needed.
+        from_mode: whether to start from a wide Gaussian at the mode: where a prior is flat, and where
+            priors are so vague that the path from them to the posterior is long and hard.
         sites: one draw of the database and the data -> values of the model's latent sites.
     """
 
     model: Callable[[dict[str, Any]], None]
     log_z: Callable[[dict[str, Any]], float] | tuple[float, float]
-    improper: bool = False
+    from_mode: bool = False
     sites: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] = _as_recorded
 
 
 MODELS: dict[str, Entry] = {
-    "arK": Entry(regression.ark, evidence.ark),
-    "arma11": Entry(latent.arma11, (57.2511, 0.0003)),
-    "blr": Entry(regression.blr, evidence.blr),
-    "diamonds": Entry(regression.diamonds, evidence.diamonds),
+    "arK": Entry(regression.ark, evidence.ark, from_mode=True),
+    "arma11": Entry(latent.arma11, (57.2511, 0.0003), from_mode=True),
+    "blr": Entry(regression.blr, evidence.blr, from_mode=True),
+    "diamonds": Entry(regression.diamonds, evidence.diamonds, from_mode=True),
     "eight_schools_noncentered": Entry(
         latent.eight_schools_noncentered, evidence.eight_schools, sites=latent.eight_schools_sites
     ),
     "gp_pois_regr": Entry(latent.gp_pois_regr, (-47.623, 0.002), sites=latent.gp_sites),
     "hmm_example": Entry(latent.hmm_example, (-173.4032, 0.0003), sites=latent.hmm_sites),
-    "kidscore_interaction": Entry(regression.kidscore_interaction, evidence.kidscore_interaction, improper=True),
-    "kidscore_momhs": Entry(regression.kidscore_momhs, evidence.kidscore_momhs, improper=True),
-    "kidscore_momhsiq": Entry(regression.kidscore_momhsiq, evidence.kidscore_momhsiq, improper=True),
-    "kilpisjarvi": Entry(regression.kilpisjarvi, evidence.kilpisjarvi, improper=True),
-    "logearn_height": Entry(regression.logearn_height, evidence.logearn_height, improper=True),
+    "kidscore_interaction": Entry(regression.kidscore_interaction, evidence.kidscore_interaction, from_mode=True),
+    "kidscore_momhs": Entry(regression.kidscore_momhs, evidence.kidscore_momhs, from_mode=True),
+    "kidscore_momhsiq": Entry(regression.kidscore_momhsiq, evidence.kidscore_momhsiq, from_mode=True),
+    "kilpisjarvi": Entry(regression.kilpisjarvi, evidence.kilpisjarvi, from_mode=True),
+    "logearn_height": Entry(regression.logearn_height, evidence.logearn_height, from_mode=True),
     "low_dim_gauss_mix": Entry(latent.low_dim_gauss_mix, (-2114.9902, 0.0005)),
-    "nes": Entry(regression.nes, evidence.nes, improper=True),
+    "nes": Entry(regression.nes, evidence.nes, from_mode=True),
 }
 """The models written so far, by the database's name."""
 
@@ -76,7 +77,7 @@ class Posterior:
         name: its name in the database.
         model: the numpyro model, a function of ``data``.
         data: its data, as arrays.
-        target: what to sample: from the prior, or from a wide Gaussian at the mode where a prior is flat.
+        target: what to sample.
         parameters: the names the reference draws have.
     """
 
@@ -125,8 +126,9 @@ def load(folder: str | Path, name: str, *, reference: Reference = None) -> Poste
     Args:
         folder: the folder that holds ``posteriors``.
         name: the posterior's name, such as ``"arK-arK"``.
-        reference: what to start from, as in `smcinfer.from_numpyro`; by default the prior, or a wide
-            Gaussian at the mode where some prior is flat. The evidence does not depend on it.
+        reference: what to start from, as in `smcinfer.from_numpyro`; ``{}`` is the prior. By default the
+            prior, or a wide Gaussian at the mode where a prior is flat or very vague. The evidence
+            does not depend on it.
 
     Raises:
         ArgumentError: for a folder without the layout, an unknown posterior, or a model not written.
@@ -142,7 +144,7 @@ def load(folder: str | Path, name: str, *, reference: Reference = None) -> Poste
             hint="write it and pass it to smcinfer.from_numpyro",
         )
     data = read_data(folder, description["data_name"])
-    if reference is None and entry.improper:
+    if reference is None and entry.from_mode:
         reference = LAPLACE
     return Posterior(
         name=name,

@@ -33,7 +33,7 @@ class NUTS(BlackjaxKernel):
     Source: Hoffman & Gelman (2014); Betancourt (2017), appendix A.
     """
 
-    target_acceptance: float = eqx.field(default=0.8, static=True)
+    target_acceptance: float = eqx.field(default=0.95, static=True)
     max_num_doublings: int = eqx.field(default=8, static=True)
 
     def __check_init__(self) -> None:

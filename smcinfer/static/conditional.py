@@ -97,7 +97,7 @@ class ConditionalTempering(FeynmanKac):
         density = guarded_density(self.target, exponent)
 
         def once(step: Array, states: KernelState) -> KernelState:
-            return sweep(jax.random.fold_in(key, step), states, density, self.kernel, params)[0]
+            return sweep(jax.random.fold_in(key, step), states, density, self.kernel, params, led=False)[0]
 
         return jax.lax.fori_loop(0, count, once, states)
 

@@ -139,7 +139,9 @@ class DataAnnealing(FeynmanKac):
         # A loop of at most one turn and not a branch: mapped over runs, a branch would pay for all the data at every
         # step of every run, a loop only where some run resampled. What kernels cache is stale once the data changed.
         _, states = jax.lax.while_loop(lambda carry: carry[0], refresh, (resampled, states))
-        states, report = move(key, states, density, self.kernel, shared.params, self.moves, led=self.led, wanted=resampled)
+        states, report = move(
+            key, states, density, self.kernel, shared.params, self.moves, led=self.led, wanted=resampled
+        )
         short = (report.num_steps >= self.moves.max_steps) & (report.autocorrelation > self.moves.autocorrelation)
         status = jnp.zeros((), jnp.int32)
         status = raise_bit(status, Status.MOVES_TOO_SHORT, short & (self.moves.autocorrelation > 0))

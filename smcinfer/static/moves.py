@@ -2,10 +2,11 @@ r"""Moving a cloud: as many kernel steps as it takes to forget where it started.
 
 The cloud measures its own mixing. After k steps the autocorrelation
 
-.. math:: \rho_k = \max\bigl( \mathrm{mean}_j\, \mathrm{corr}_i(x_j^{0,i}, x_j^{k,i}),\ \mathrm{corr}_i(\Phi^{0,i}, \Phi^{k,i}) \bigr)
+.. math:: \rho_k = \max\bigl( \max_j\, \mathrm{corr}_i(x_j^{0,i}, x_j^{k,i}),
+    \ \mathrm{corr}_i(\Phi^{0,i}, \Phi^{k,i}) \bigr)
 
-over particles i compares where they are with where they were, in every coordinate j (one minus it is half the squared
-jump in units of the variance) and in the potential, which is what log Z is made of. The move stops once it is small
+over particles i compares where they are with where they were, in the slowest coordinate j (one minus it is half the
+squared jump in units of the variance) and in the potential, which is what log Z is made of. The move stops once it is small
 (Kantas, Beskos & Jasra 2014, section 4.2), or at a cap, and then the run says so.
 """
 
@@ -65,7 +66,7 @@ def correlation(before: Float[Array, "n k"], after: Float[Array, "n k"]) -> Floa
 
 def autocorrelation(start: KernelState, end: KernelState) -> Scalar:
     """The module's rho between two populations of states (leading axis: particles)."""
-    coordinates = jnp.mean(correlation(start.position, end.position))
+    coordinates = jnp.max(correlation(start.position, end.position))
     finite = (start.log_potential > -jnp.inf) & (end.log_potential > -jnp.inf)
     before = jnp.where(finite, start.log_potential, 0.0)[:, None]
     after = jnp.where(finite, end.log_potential, 0.0)[:, None]
@@ -73,12 +74,14 @@ def autocorrelation(start: KernelState, end: KernelState) -> Scalar:
 
 
 def sweep(
-    key: KeyArray, states: KernelState, density: TemperedDensity, kernel: Kernel, params: PyTree[Any]
+    key: KeyArray, states: KernelState, density: TemperedDensity, kernel: Kernel, params: PyTree[Any], *, led: bool
 ) -> tuple[KernelState, Any]:
-    """One kernel step of every particle; what lanes share is drawn once."""
+    """One kernel step of every particle; what lanes share is drawn once, and where led, once for all runs."""
     size = states.position.shape[0]
     share_key, lanes_key = jax.random.split(key, 2)
     params = kernel.share(share_key, params)
+    # Followers then take trajectories as long as those that the leader stopped on, and one loop bound serves all runs.
+    params = follow_leader(params) if led else params
     lanes = jax.random.split(lanes_key, size)
     return jax.vmap(lambda key, state: kernel.step(key, state, density, params))(lanes, states)
 
@@ -118,7 +121,7 @@ def move(
 
     def once(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         step, states, sums, _, _ = carry
-        states, info = sweep(jax.random.fold_in(key, step), states, density, kernel, params)
+        states, info = sweep(jax.random.fold_in(key, step), states, density, kernel, params, led=led)
         means = jax.tree.map(lambda leaf: jnp.mean(leaf.astype(zero.dtype)), info)
         sums = jax.tree.map(jnp.add, sums, (means.acceptance, means.num_evals, means.cap_reached))
         own = autocorrelation(start, states).astype(zero.dtype)
@@ -145,12 +148,15 @@ def chains(
     kernel: Kernel,
     params: PyTree[Any],
     length: int,
+    *,
+    led: bool,
 ) -> tuple[KernelState, MoveReport]:
     """Chains of ``length`` states from each particle, every state kept (waste-free).
 
     Args:
         states: M starting states; they are the first states of their chains.
         length: P, states a chain; P - 1 kernel steps.
+        led: whether runs share what the leader's sweeps share.
 
     Returns:
         M * P states, a chain's states side by side, and a report whose autocorrelation is that of the chains' *means*:
@@ -159,7 +165,7 @@ def chains(
     """
 
     def once(states: KernelState, index: Array) -> tuple[KernelState, Any]:
-        states, info = sweep(jax.random.fold_in(key, index), states, density, kernel, params)
+        states, info = sweep(jax.random.fold_in(key, index), states, density, kernel, params, led=led)
         return states, (states, info)
 
     _, (later, info) = jax.lax.scan(once, states, jnp.arange(length - 1))

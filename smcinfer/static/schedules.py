@@ -3,7 +3,8 @@ r"""How far the next temperature may go: rules for the exponents of a tempering 
 Every rule answers one question: given the current *weighted* particles and their potentials, what is the next exponent?
 The adaptive ones bisect on an effective sample size of the step's own increments,
 
-.. math:: \text{the largest } \delta \text{ with } \mathrm{ESS}(W_i e^{\delta \Phi_i}) \ge \alpha\,\mathrm{ESS}(W_i 1\{\Phi_i > -\infty\}),
+.. math:: \text{the largest } \delta \text{ with } \mathrm{ESS}(W_i e^{\delta \Phi_i})
+    \ge \alpha\,\mathrm{ESS}(W_i 1\{\Phi_i > -\infty\}),
 
 where the right side leaves out the particles that any positive exponent kills: else a prior that is half outside the
 support could never take a first step.
@@ -16,6 +17,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from smcinfer.arrays import Array, Float, Int, LogWeights, Scalar
 from smcinfer.errors import ArgumentError
@@ -38,16 +40,18 @@ class Schedule(eqx.Module):
 
 
 def _largest(criterion: Callable[[Scalar], Array], exponent: Scalar) -> Scalar:
-    """The largest exponent at which ``criterion(delta)`` still holds, by bisection; always moves on."""
+    """The largest exponent at which ``criterion(delta)`` still holds, by bisection of its logarithm; always moves on."""
 
     def halve(_: Any, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         low, high = bracket
         middle = 0.5 * (low + high)
-        good = criterion(middle)
+        good = criterion(jnp.exp(middle))
         return jnp.where(good, middle, low), jnp.where(good, high, middle)
 
     rest = 1.0 - exponent
-    low, _ = jax.lax.fori_loop(0, BISECTIONS, halve, (jnp.zeros_like(rest), rest))
+    # On a log scale: under a vague base potentials reach -1e50, and the first exponent is as small.
+    bracket = (jnp.log(jnp.finfo(rest.dtype).tiny), jnp.log(jnp.maximum(rest, jnp.finfo(rest.dtype).tiny)))
+    low = jnp.exp(jax.lax.fori_loop(0, BISECTIONS, halve, bracket)[0])
     # The bracket may be narrower than the exponent's own precision: a path must move or it never ends.
     stepped = jnp.maximum(exponent + low, jnp.nextafter(exponent, jnp.ones_like(exponent)))
     return jnp.where(criterion(rest), 1.0, jnp.minimum(stepped, 1.0))
@@ -125,7 +129,7 @@ class Exponents(Schedule):
 
     def __check_init__(self) -> None:
         values = self.exponents
-        if isinstance(values, jax.core.Tracer):
+        if isinstance(values, Tracer):
             return
         good = values.ndim == 1 and values.size > 0
         if not good or not bool(jnp.all(jnp.diff(values) > 0)) or float(values[0]) <= 0 or float(values[-1]) != 1.0:

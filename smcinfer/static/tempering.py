@@ -96,7 +96,9 @@ class Tempering(FeynmanKac):
         length = self.chain_length or 1
         if num_particles % length:
             raise ArgumentError(
-                "num_particles cannot be split into chains", expected=f"a multiple of chain_length, {length}", got=num_particles
+                "num_particles cannot be split into chains",
+                expected=f"a multiple of chain_length, {length}",
+                got=num_particles,
             )
         return num_particles // length
 
@@ -154,7 +156,9 @@ class Tempering(FeynmanKac):
             asked = self.moves.autocorrelation > 0
             status = raise_bit(status, Status.MOVES_TOO_SHORT, capped & asked)
         else:
-            states, report = chains(key, particles, density, self.kernel, shared.params, self.chain_length)
+            states, report = chains(
+                key, particles, density, self.kernel, shared.params, self.chain_length, led=self.led
+            )
             status = raise_bit(status, Status.MOVES_TOO_SHORT, report.autocorrelation > CHAIN_SHARE)
         status = raise_bit(status, Status.LOOP_CAP_REACHED, report.cap_reached > 0)
         after = TemperingShared(shared.exponent, shared.delta, shared.params, report.acceptance)
