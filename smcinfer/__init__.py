@@ -6,7 +6,7 @@
 >>> result.to_arviz()
 """
 
-from smcinfer import kernels, models, plots, resampling
+from smcinfer import bounds, checks, kernels, models, plots, resampling
 from smcinfer.api import sample
 from smcinfer.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process, twisted
 from smcinfer.errors import ArgumentError, CheckpointError, SmcinferError, TargetError
@@ -48,6 +48,8 @@ __all__ = [
     "TargetError",
     "Twist",
     "TwistInduced",
+    "bounds",
+    "checks",
     "compose",
     "from_numpyro",
     "kernels",

@@ -53,9 +53,9 @@ class HMC(Kernel):
     acceptance target. Reversible, given the time.
 
     Args:
-        target_acceptance: acceptance rate to tune to. Higher than the 0.8 that is cheapest for a chain on one density: a path from
-            a vague prior goes through funnels, and particles that a long step cannot bring into the narrow part bias log Z
-            where no average over the cloud shows it.
+        target_acceptance: acceptance rate to tune to. Higher than the 0.8 that is cheapest for a chain on one
+            density: a path from a vague prior goes through funnels, and particles that a long step cannot bring
+            into the narrow part bias log Z where no average over the cloud shows it.
         trajectory: mean trajectory time :math:`\bar\tau` in whitened units; a quarter of a period of a
             Gaussian target, where successive draws are uncorrelated, by default.
         jitter: relative half-width j of the time's distribution, in [0, 1].
