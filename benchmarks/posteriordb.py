@@ -28,6 +28,7 @@ def compare(folder: Path, name: str, num_particles: int) -> dict[str, float | st
     worst_mean, worst_sd = 0.0, 0.0
     for variable, draws in posterior.reference_draws().items():
         reference = np.asarray(draws, np.float64)
+        reference = reference.reshape(-1, *reference.shape[2:])  # chains and draws together
         spread = reference.std(axis=0)
         values = np.asarray(result.particles[variable], np.float64)
         mean = np.einsum("rn,rn...->...", weights, values)
@@ -52,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three posteriors")
     parser.add_argument("--folder", type=Path, default=Path("../shared/data/posteriordb"), help="a posteriordb folder")
-    parser.add_argument("--num-particles", type=int, default=4096)
+    parser.add_argument("--num-particles", type=int, default=2048)
     args = parser.parse_args()
     if not args.folder.is_dir():
         print(f"no posteriordb folder at {args.folder}: name one with --folder")

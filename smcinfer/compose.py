@@ -124,11 +124,6 @@ class Proposal(eqx.Module):
         return jax.vmap(lambda key, state: self(key, t, state))(jax.random.split(key, size), states)
 
 
-def _batched(distributions: Distribution) -> Distribution:
-    """The distributions of all particles as one, so that their noise is one draw."""
-    return promote_batch_shape(distributions)
-
-
 class Bootstrap(Proposal):
     """Draw from the process itself: weight one."""
 
@@ -141,7 +136,7 @@ class Bootstrap(Proposal):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """One batched draw of all transitions."""
-        laws = _batched(jax.vmap(lambda state: self.process.transition(t, state))(states))
+        laws = promote_batch_shape(jax.vmap(lambda state: self.process.transition(t, state))(states))
         return laws.sample(key), jnp.zeros((size,), jnp.result_type(float))
 
 
@@ -175,7 +170,7 @@ class Guided(Proposal):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """One batched draw of all guides."""
-        guides = _batched(jax.vmap(lambda state: self.guide(t, state))(states))
+        guides = promote_batch_shape(jax.vmap(lambda state: self.guide(t, state))(states))
         x = guides.sample(key)
 
         def log_ratio(x: PyTree[Any], state: PyTree[Any]) -> Scalar:
