@@ -208,7 +208,10 @@ def test_a_fixed_time_resonates_and_a_jittered_one_does_not() -> None:
     assert abs(memory(KERNELS["hmc"])) < 0.2
 
 
-@pytest.mark.parametrize("kernel", [RandomWalk(), MALA(), HMC()], ids=["random_walk", "mala", "hmc"])
+# HMC is given a target well below one: near one a step far too small looks settled.
+@pytest.mark.parametrize(
+    "kernel", [RandomWalk(), MALA(), HMC(target_acceptance=0.8)], ids=["random_walk", "mala", "hmc"]
+)
 def test_tuning_reaches_the_acceptance_target(kernel: Kernel) -> None:
     check_tuning(kernel)
 
