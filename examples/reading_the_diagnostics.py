@@ -19,7 +19,8 @@ import smcinfer
 def two_modes(separation: float) -> smcinfer.StaticTarget:
     """Equal modes of width 0.1 at plus and minus ``separation``, from a wide normal."""
 
-    def log_likelihood(x: jax.Array) -> jax.Array:
+    def log_likelihood(theta: dict[str, jax.Array]) -> jax.Array:
+        x = theta["x"]
         return jnp.logaddexp(
             dist.Normal(separation, 0.1).log_prob(x) - jnp.log(2.0),
             dist.Normal(-separation, 0.1).log_prob(x) - jnp.log(2.0),

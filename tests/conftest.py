@@ -1,4 +1,4 @@
-"""What every test runs under: checked signatures, one precision at a time, a compilation cache.
+"""What every test runs under: checked signatures, one precision at a time, quick compilation.
 
 The import hook must be in place before the first import of `smcinfer`: it makes beartype check every
 annotated shape and dtype of the package at run time.
@@ -19,9 +19,12 @@ install_import_hook("smcinfer", "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Compiled programs are kept between runs; what compiles in a moment is not worth a file.
-jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_programs() -> Iterator[None]:
+    """Drop a module's compiled programs after it: hundreds alive at once have crashed the process."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -131,7 +131,7 @@ def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
     whole = subprocess.run(
         command(tmp_path / "a"), env=environment, capture_output=True, text=True, check=True, cwd=ROOT
     )
-    victim = subprocess.Popen(command(tmp_path / "b"), env=environment, stdout=subprocess.PIPE, cwd=ROOT)
+    victim = subprocess.Popen(command(tmp_path / "b"), env=environment, stdout=subprocess.DEVNULL, cwd=ROOT)
     deadline = time.monotonic() + 300
     while not (tmp_path / "b").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
