@@ -52,4 +52,4 @@ lock: ## pin what .venv holds now
 	@mv requirements.lock.tmp requirements.lock
 
 clean:
-	rm -rf $(VENV) .cache build dist site output *.egg-info
+	rm -rf $(VENV) build dist site output *.egg-info
