@@ -21,13 +21,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from smcinfer import smc
-from smcinfer.arrays import Array
+from smcinfer.arrays import Array, PyTree
 from smcinfer.errors import CheckpointError
 from smcinfer.feynman_kac import FeynmanKac
 from smcinfer.files import check_writable, write_atomically
+from smcinfer.settings import Settings
 
 FORMAT = "smcinfer-checkpoint-1"
-Progress = tuple[int, smc.SMCState, list[smc.Record]]
+Progress = tuple[int, PyTree[Any], list[dict[str, Any]]]
+"""Steps taken, the state after them, and the history so far: arrays whose second axis is time."""
 
 
 class Checkpoint:
@@ -48,7 +50,7 @@ class Checkpoint:
         cls,
         path: str | Path | None,
         model: FeynmanKac,
-        settings: smc.Settings,
+        settings: Settings,
         keys: Array,
         chunk: int,
         every_seconds: float,
@@ -87,7 +89,7 @@ class Checkpoint:
         self._saved = time.monotonic()
         return int(header["t"]), state, [record]
 
-    def save(self, t: int, state: smc.SMCState, records: list[smc.Record], *, final: bool) -> None:
+    def save(self, t: int, state: PyTree[Any], records: list[dict[str, Any]], *, final: bool) -> None:
         """Write the run so far, if it is time; always at the end.
 
         ``records`` is joined in place, so that the history is not concatenated again at each save.
@@ -124,14 +126,32 @@ class Checkpoint:
         return jax.tree.unflatten(structure, rebuilt)
 
 
-def fingerprint(model: FeynmanKac, settings: smc.Settings, keys: Array, chunk: int, template: smc.SMCState) -> str:
+def fingerprint(model: FeynmanKac, settings: Settings, keys: Array, chunk: int, template: smc.SMCState) -> str:
     """Hex digest of all that decides a run's numbers."""
-    digest = hashlib.sha256(repr((FORMAT, jax.__version__, settings, chunk, model.num_steps)).encode())
-    program = eqx.filter_make_jaxpr(lambda state, model: smc.step(jnp.ones((), jnp.int32), state, model, settings))
-    jaxpr, _, _ = program(template, model)
+    return program_digest(
+        (settings, chunk, model.num_steps),
+        lambda state, model: smc.step(jnp.ones((), jnp.int32), state, model, settings),
+        (template, model),
+        [*jax.tree.leaves(eqx.filter(model, eqx.is_array)), keys],
+    )
+
+
+def program_digest(
+    identity: tuple[Any, ...], function: Callable[..., Any], arguments: tuple[Any, ...], arrays: list[Any]
+) -> str:
+    """Hex digest of a traced function, the arrays it was given, and whatever else ``identity`` names.
+
+    Args:
+        identity: settings whose ``repr`` says all that matters.
+        function: traced, not run.
+        arguments: what to trace it on.
+        arrays: those among the arguments whose values decide the outcome.
+    """
+    digest = hashlib.sha256(repr((FORMAT, jax.__version__, *identity)).encode())
+    jaxpr, _, _ = eqx.filter_make_jaxpr(function)(*arguments)
     # Addresses of Python objects differ between processes; nothing else in the text does.
     digest.update(re.sub(r"0x[0-9a-f]+", "0x", str(jaxpr.jaxpr)).encode())
-    for leaf in [*jax.tree.leaves(eqx.filter(model, eqx.is_array)), *jaxpr.consts, keys]:
+    for leaf in [*arrays, *jaxpr.consts]:
         digest.update(_plain(leaf).tobytes())
     return digest.hexdigest()
 

@@ -111,11 +111,26 @@ class FeynmanKac(eqx.Module):
         """The part of step t's log weight that is known before the particles move, or ``None``."""
         del t, particles, shared
 
+    def reconnect(
+        self, key: KeyArray, t: Int[Array, ""], population: Population, shared: PyTree[Any]
+    ) -> Int[Array, ""] | None:
+        """The particle that slot 0 of a `conditional` model descends from at step t, drawn before the others' ancestors.
+
+        ``None`` keeps particle 0; ancestor sampling draws another. Asked only where step t resamples, and the population
+        has the weights that resampling sees, look-ahead included.
+        """
+        del key, t, population, shared
+
     @abc.abstractmethod
     def mutate(
         self, key: KeyArray, t: Int[Array, ""], particles: Particles, shared: PyTree[Any], resampled: Flag
     ) -> Mutation:
         """Move the (resampled) particles at step t and weigh what `look_ahead` did not."""
+
+    def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
+        """What the history keeps of the weighted population after step t (moments, say): small, the same shapes every step."""
+        del t, population
+        return {}
 
     def done(self, shared: PyTree[Any]) -> Flag:
         """Whether an adaptive model has reached its end."""

@@ -8,60 +8,71 @@ of family :math:`g` among :math:`G` families,
 
 estimates the relative variance of :math:`\hat Z` after :math:`r` resamplings, with families founded at the
 start (Chan & Lai 2013; Lee & Whiteley 2018, equation 9). Founders run out on long runs. Families founded
-``lag`` steps ago do not: their :math:`V` counts the noise of the last ``lag`` steps, and the noise that leaves
+``lag`` resamplings ago do not: their :math:`V` counts the noise since then, and the noise that leaves
 the window is added up as it leaves, :math:`V_\text{lag} - V_{\text{lag}-1}` (the fixed-lag device of Olsson &
-Douc 2019, applied to log Z). The price is a bias: luck that still matters after ``lag`` steps is not seen.
+Douc 2019, applied to log Z). The price is a bias: luck that still matters after ``lag`` resamplings is not seen.
+
+Names change only where particles are resampled: a step that does not resample costs nothing here. Islands
+(`smcinfer.settings.Settings`) never exchange particles: each has a genealogy of its own, and their variances add up
+with the squares of the islands' shares of the weight.
 """
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Flag, Int, LogWeights, Scalar
+from smcinfer.arrays import Array, Float, Int, LogWeights, Scalar
+from smcinfer.weights import normalise
 
 
 class Lineage(eqx.Module):
-    """Family names of every particle, and the variance counted so far.
+    """Family names of the particles of one island, and the variance counted so far.
 
     Attributes:
-        eve: Int["n"], the particle's ancestor at t = 0.
-        recent: Int["lag+1 n"], row l: the family founded l steps ago; row 0 is the particle's own chain.
+        eve: Int["n"], the particle's ancestor at t = 0, numbered within the island.
+        recent: Int["lag+1 n"], row l: the family founded at the l-th last resampling, or at t = 0 where there were
+            fewer; row 0 is the particle's own chain. No rows where the lag is 0.
         closed: Float[""], relative variance of the noise that has left the window.
+        at_decision: Float[""], the estimate when weights were last looked at before a resampling.
         num_resamplings: Int[""].
-        age: Int[""], steps since the start.
-        at_decision: Float[""], the estimate when weights were last looked at before resampling.
     """
 
-    eve: Int[Array, " n"]
-    recent: Int[Array, "rows n"]
-    closed: Scalar
-    num_resamplings: Int[Array, ""]
-    age: Int[Array, ""]
-    at_decision: Scalar
+    eve: Int[Array, "*islands n"]
+    recent: Int[Array, "*islands rows n"]
+    closed: Float[Array, "*islands"]
+    at_decision: Float[Array, "*islands"]
+    num_resamplings: Int[Array, "*islands"]
 
 
-def founders(num_particles: int, lag: int) -> Lineage:
-    """Every particle founds its own family, at t = 0."""
-    names = jnp.arange(num_particles, dtype=jnp.int32)
-    zero = jnp.zeros((), jnp.result_type(float))
-    count = jnp.zeros((), jnp.int32)
-    return Lineage(names, jnp.tile(names, (lag + 1, 1)), zero, count, count, zero)
+def founders(num_particles: int, lag: int, islands: int = 1) -> Lineage:
+    """Every particle founds its own family, at t = 0; every leaf has a leading axis of islands."""
+    size = num_particles // islands
+    names = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), (islands, size))
+    recent = jnp.broadcast_to(names[:, None], (islands, lag + 1 if lag else 0, size))
+    zero = jnp.zeros((islands,), jnp.result_type(float))
+    return Lineage(names, recent, zero, zero, jnp.zeros((islands,), jnp.int32))
 
 
-def inherit(lineage: Lineage, parents: Int[Array, " n"], num_ancestors: int) -> Lineage:
-    """Names of the next generation, whose particle i descends from ``parents[i]``.
+def inherit(lineage: Lineage, log_weights: LogWeights, parents: Int[Array, " n"], num_ancestors: int) -> Lineage:
+    """One resampling of one island: count the noise that leaves the window, then hand the names down.
 
-    ``num_ancestors`` smaller than ``n`` says that children come in chains of ``n / num_ancestors``: each chain, not
-    each particle, then founds a family, because states of one chain are dependent.
+    Args:
+        lineage: of one island.
+        log_weights: Float["n"], normalised within the island, as resampling saw them.
+        parents: Int["n"], particle i of the next generation descends from ``parents[i]``.
+        num_ancestors: smaller than n says that children come in chains of ``n / num_ancestors``: each chain, not each
+            particle, then founds a family, because states of one chain are dependent.
     """
-    num_particles = parents.shape[0]
-    chains = jnp.arange(num_particles, dtype=jnp.int32) // (num_particles // num_ancestors)
-    older = lineage.recent[:-1][:, parents]
-    return eqx.tree_at(
-        lambda tree: (tree.eve, tree.recent, tree.age),
-        lineage,
-        (lineage.eve[parents], jnp.concatenate([chains[None], older]), lineage.age + 1),
-    )
+    recent, closed, at_decision = lineage.recent, lineage.closed, lineage.at_decision
+    last = recent.shape[0] - 1
+    if last > 0:
+        whole = _window(lineage, log_weights, num_ancestors, last)
+        leaving = whole - _window(lineage, log_weights, num_ancestors, last - 1)
+        at_decision, closed = closed + whole, closed + leaving
+        num_particles = parents.shape[0]
+        chains = jnp.arange(num_particles, dtype=jnp.int32) // (num_particles // num_ancestors)
+        recent = jnp.concatenate([chains[None], recent[:-1][:, parents]])
+    return Lineage(lineage.eve[parents], recent, closed, at_decision, lineage.num_resamplings + 1)
 
 
 def family_variance(
@@ -77,24 +88,12 @@ def family_variance(
 def _window(lineage: Lineage, log_weights: LogWeights, num_ancestors: int, row: int) -> Scalar:
     """V of the families of one row; those founded at t = 0 are single particles, later ones chains."""
     num_particles = log_weights.shape[0]
-    families = jnp.where(lineage.age <= row, num_particles, num_ancestors)
+    families = jnp.where(lineage.num_resamplings <= row, num_particles, num_ancestors)
     return family_variance(lineage.recent[row], log_weights, families, 1)
 
 
-def look(lineage: Lineage, log_weights: LogWeights, num_ancestors: int, resampled: Flag) -> Lineage:
-    """Count the noise that leaves the window, with the weights that resampling is about to see."""
-    last = lineage.recent.shape[0] - 1
-    whole = _window(lineage, log_weights, num_ancestors, last)
-    leaving = whole - _window(lineage, log_weights, num_ancestors, last - 1) if last else jnp.zeros_like(whole)
-    return eqx.tree_at(
-        lambda tree: (tree.closed, tree.at_decision, tree.num_resamplings),
-        lineage,
-        (lineage.closed + leaving, lineage.closed + whole, lineage.num_resamplings + resampled),
-    )
-
-
-def log_z_variance(lineage: Lineage, log_weights: LogWeights, num_ancestors: int) -> Scalar:
-    """Relative variance of Z_hat of a finished run, by families within the lag.
+def _recent_variance(lineage: Lineage, log_weights: LogWeights, num_ancestors: int) -> Scalar:
+    """Relative variance of one island's Z_hat by families within the lag.
 
     Where the last step left all weights equal, Z_hat was settled when they were last looked at, and the
     offspring noise of the resampling since then is none of its own.
@@ -102,15 +101,36 @@ def log_z_variance(lineage: Lineage, log_weights: LogWeights, num_ancestors: int
     last = lineage.recent.shape[0] - 1
     settled = jnp.ptp(log_weights) <= 16 * jnp.finfo(log_weights.dtype).eps * jnp.abs(jnp.log(log_weights.shape[0]))
     now = lineage.closed + _window(lineage, log_weights, num_ancestors, last)
-    return jnp.where(settled & (lineage.age > 0), lineage.at_decision, now)
+    return jnp.where(settled & (lineage.num_resamplings > 0), lineage.at_decision, now)
 
 
-def eve_variance(lineage: Lineage, log_weights: LogWeights) -> Scalar:
-    """Relative variance of Z_hat of a finished run, by families founded at t = 0 (Lee & Whiteley)."""
+def _eve_variance(lineage: Lineage, log_weights: LogWeights) -> Scalar:
+    """Relative variance of one island's Z_hat by families founded at t = 0 (Lee & Whiteley)."""
     return family_variance(lineage.eve, log_weights, log_weights.shape[0], lineage.num_resamplings + 1)
+
+
+def variances(lineage: Lineage, log_weights: LogWeights, num_ancestors: int) -> tuple[Scalar, Scalar]:
+    """Relative variance of Z_hat of a finished run, by families within the lag and by those founded at t = 0.
+
+    Args:
+        lineage: of all islands.
+        log_weights: Float["num_particles"], normalised.
+        num_ancestors: as in `inherit`.
+
+    Returns:
+        Both estimates; the first is the second where the lag is 0.
+    """
+    islands = lineage.closed.shape[0]
+    blocks, log_shares = jax.vmap(normalise)(log_weights.reshape(islands, -1))
+    squares = jnp.exp(2.0 * log_shares)
+    eve = jnp.sum(squares * jax.vmap(_eve_variance)(lineage, blocks))
+    if lineage.recent.shape[1] == 0:
+        return eve, eve
+    recent = jax.vmap(lambda one, weights: _recent_variance(one, weights, num_ancestors))(lineage, blocks)
+    return jnp.sum(squares * recent), eve
 
 
 def num_roots(lineage: Lineage) -> Int[Array, ""]:
     """How many of the initial particles have living descendants."""
-    present = jnp.zeros_like(lineage.eve).at[lineage.eve].set(1)
+    present = jax.vmap(lambda eve: jnp.zeros_like(eve).at[eve].set(1))(lineage.eve)
     return jnp.sum(present)

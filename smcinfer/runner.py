@@ -8,7 +8,7 @@ compiled program and ends bit for bit where it would have ended.
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from smcinfer import lineage, smc
 from smcinfer.arrays import Array, Float, Int, PyTree
@@ -24,6 +26,7 @@ from smcinfer.checkpoint import Checkpoint
 from smcinfer.errors import ArgumentError
 from smcinfer.feynman_kac import FeynmanKac
 from smcinfer.progress import bar
+from smcinfer.settings import PARTICLES, Settings
 from smcinfer.status import Status
 
 CHUNKS_PER_RUN = 20
@@ -71,17 +74,13 @@ def _finish(state: smc.SMCState, num_ancestors: int) -> tuple[Array, Array, Arra
     """Variances and roots of every run."""
 
     def one(family: lineage.Lineage, log_weights: Array) -> tuple[Array, Array, Array]:
-        return (
-            lineage.log_z_variance(family, log_weights, num_ancestors),
-            lineage.eve_variance(family, log_weights),
-            lineage.num_roots(family),
-        )
+        return *lineage.variances(family, log_weights, num_ancestors), lineage.num_roots(family)
 
     return jax.vmap(one)(state.lineage, state.population.log_weights)
 
 
 @contextmanager
-def _compile_clock() -> Iterator[list[float]]:
+def compile_clock() -> Iterator[list[float]]:
     """Seconds that JAX reports spending on tracing and compiling while the block runs."""
     spent = [0.0]
 
@@ -121,6 +120,8 @@ def run(
     resample_below: float = 0.5,
     history: str = "scalars",
     lag: int = 0,
+    islands: int = 1,
+    devices: Sequence[jax.Device] | None = None,
     progress: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
@@ -135,7 +136,9 @@ def run(
         num_particles: particles of each run.
         num_runs: independent runs, mapped over in one program: the chains in ArviZ, the replicates of log Z. A led model
             takes one run more, which is not among the results.
-        resampling, resample_below, history, lag: see `smc.Settings`.
+        resampling, resample_below, history, lag, islands: see `Settings`.
+        devices: share the particles of every run among these (`jax.devices()`, of all processes where JAX's distributed
+            runtime was started); resampling is global, or stays on each device with ``islands``.
         progress: draw a bar on stderr.
         checkpoint: a file. Where it exists the run resumes from it (and must be the same run); it is written at most
             every ``checkpoint_seconds`` and at the end, complete or not at all.
@@ -151,7 +154,8 @@ def run(
     """
     if num_runs < 1:
         raise ArgumentError("num_runs is out of range", expected="at least 1", got=num_runs)
-    settings = smc.Settings(num_particles, resampling, resample_below, history, lag)
+    mesh = None if devices is None else Mesh(np.asarray(devices), (PARTICLES,))
+    settings = Settings(num_particles, resampling, resample_below, history, lag, islands, mesh)
     model.num_ancestors(num_particles)  # raises if the population cannot be split
     if model.on_host and not model.fixed_horizon:
         raise ArgumentError(
@@ -164,13 +168,15 @@ def run(
             got=checkpoint,
             hint="what it computes outside JAX is not in the state",
         )
+    if model.on_host and mesh is not None:
+        raise ArgumentError("a model on the host cannot be shared by devices", expected="devices=None", got=devices)
     if model.on_host and model.led:
         raise ArgumentError("a model on the host cannot be led", expected="led is False", got=type(model).__name__)
     keys = jax.random.split(as_typed_key(key), num_runs + model.led)
     watched = progress or checkpoint is not None
     chunk = chunk_steps or _chunk_length(model, watched)
     started = time.perf_counter()
-    with _compile_clock() as compiling, bar(progress, description) as report:
+    with compile_clock() as compiling, bar(progress, description) as report:
         store = Checkpoint.open(checkpoint, model, settings, keys, chunk, checkpoint_seconds)
         t, state, records = store.load_or(lambda: _start(keys, model, settings))
         while not _over(t, state, model):
@@ -193,13 +199,23 @@ def _chunk_length(model: FeynmanKac, watched: bool) -> int:
     return max(1, -(-model.num_steps // CHUNKS_PER_RUN)) if watched else max(1, model.num_steps)
 
 
-def _start(keys: Array, model: FeynmanKac, settings: smc.Settings) -> tuple[int, smc.SMCState, list[smc.Record]]:
+def _start(keys: Array, model: FeynmanKac, settings: Settings) -> tuple[int, smc.SMCState, list[smc.Record]]:
     state, record = (smc.init if model.on_host else _init)(keys, model, settings)
     return 0, state, [jax.tree.map(lambda leaf: leaf[:, None], _to_host(record))]
 
 
 def _to_host(record: smc.Record) -> smc.Record:
-    return jax.tree.map(np.asarray, record)
+    return jax.tree.map(np.asarray, _whole(record))
+
+
+def _whole(tree: PyTree[Any]) -> PyTree[Any]:
+    """Arrays whole on every process: what several processes share is gathered, the rest is left alone."""
+
+    def fetch(leaf: Any) -> Any:
+        here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
+        return leaf if here else multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(fetch, tree)
 
 
 def _over(t: int, state: smc.SMCState, model: FeynmanKac) -> bool:
@@ -212,23 +228,23 @@ def _glance(t: int, state: smc.SMCState, model: FeynmanKac) -> tuple[float, str]
     """Fraction done and a few words, for the progress bar."""
     step = jnp.asarray(t)
     fraction = float(jnp.min(jax.vmap(lambda shared, _: model.progress(step, shared))(state.shared, state.num_steps)))
-    size = float(jnp.min(jax.vmap(smc.ess)(state.population.log_weights)))
+    size = float(jnp.min(state.ess))
     return fraction, f"step {t}  ESS {size:.0f}  log Z {float(jnp.mean(state.log_z)):.2f}"
 
 
-def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: smc.Settings) -> Run:
+def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: Settings) -> Run:
     """Everything a finished run is asked for, with what only the end can tell about its status."""
     if model.led:
         state, records = jax.tree.map(lambda leaf: leaf[1:], (state, records))
     variance, eve, roots = _finish(state, model.num_ancestors(settings.num_particles))
+    state = _whole(eqx.tree_at(lambda tree: tree.lineage, state, None))
     steps = int(jnp.max(state.num_steps))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, : steps + 1], *records)
     status = np.asarray(state.status).copy()
     unfinished = jax.vmap(lambda shared, _: model.unfinished(shared))(state.shared, state.num_steps)
     status[np.asarray(unfinished)] |= int(Status.SCHEDULE_UNFINISHED)
     if settings.lag == 0:
-        variance = eve
-        status[(np.asarray(roots) <= 1) & (settings.num_particles > 1)] |= int(Status.GENEALOGY_COALESCED)
+        status[(np.asarray(roots) <= settings.islands) & (settings.num_particles > 1)] |= int(Status.GENEALOGY_COALESCED)
     return Run(
         particles=state.population.particles,
         log_weights=state.population.log_weights,

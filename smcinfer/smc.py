@@ -11,7 +11,6 @@ scan over time, so that "nobody resamples" and "everybody is done" stay plain br
 A state keeps one key, which is never used to draw: step t folds t into it, so a resumed run continues bit for bit.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -24,43 +23,9 @@ from smcinfer import resampling
 from smcinfer.arrays import Array, Bool, Float, Int, Key, LogWeights, PyTree
 from smcinfer.errors import ArgumentError
 from smcinfer.feynman_kac import RUNS, FeynmanKac, Mutation, Population, follow_leader
+from smcinfer.settings import Settings, shard
 from smcinfer.status import Status, raise_bit
-from smcinfer.weights import compensated_add, ess, normalise
-
-HISTORY_LEVELS: tuple[str, ...] = ("none", "scalars", "ancestors", "full")
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What shapes a run and is fixed at compile time.
-
-    Attributes:
-        num_particles: N, particles of each run.
-        resampling: name of a scheme (`smcinfer.resampling.SCHEMES`).
-        resample_below: resample where the effective sample size falls below this fraction of N; 1 resamples at
-            every step at which weights differ, 0 never.
-        history: what is recorded a step: ``"none"``, ``"scalars"``, ``"ancestors"`` or ``"full"`` (particles too).
-        lag: steps of genealogy kept for the error bar (`smcinfer.lineage`); 0 counts families from t = 0.
-    """
-
-    num_particles: int
-    resampling: str = "systematic"
-    resample_below: float = 0.5
-    history: str = "scalars"
-    lag: int = 0
-
-    def __post_init__(self) -> None:
-        if self.num_particles < 1:
-            raise ArgumentError("num_particles is out of range", expected="at least 1", got=self.num_particles)
-        if not 0.0 <= self.resample_below <= 1.0:
-            raise ArgumentError(
-                "resample_below is a fraction of num_particles", expected="a number in [0, 1]", got=self.resample_below
-            )
-        if self.history not in HISTORY_LEVELS:
-            raise ArgumentError("unknown history level", expected=" | ".join(HISTORY_LEVELS), got=self.history)
-        if self.lag < 0:
-            raise ArgumentError("lag is a number of steps", expected="at least 0", got=self.lag)
-        resampling.by_name(self.resampling)
+from smcinfer.weights import compensated_add, normalise_and_measure
 
 
 class SMCState(eqx.Module):
@@ -69,9 +34,10 @@ class SMCState(eqx.Module):
     Attributes:
         key: one key a run, never drawn from directly.
         population: particles with their normalised log weights.
+        ess: effective sample size of the population, particles.
         log_z, log_z_error: log of Z_hat so far and its rounding error; their sum is the estimate, nats.
         shared: what the model's ``adapt`` keeps.
-        lineage: family names for the error bar.
+        lineage: family names for the error bar, with an axis of islands.
         status: Int["num_runs"], bits of `Status`.
         num_steps: Int["num_runs"], steps taken.
         done: Bool["num_runs"], whether an adaptive model has ended.
@@ -79,6 +45,7 @@ class SMCState(eqx.Module):
 
     key: Key[Array, "*num_runs"]
     population: Population
+    ess: Float[Array, "*num_runs"]
     log_z: Float[Array, "*num_runs"]
     log_z_error: Float[Array, "*num_runs"]
     shared: PyTree[Any]
@@ -104,17 +71,40 @@ def _over_runs(model: FeynmanKac, function: Callable[..., Any]) -> Callable[...,
     return one_by_one
 
 
-def _weigh(log_weights: LogWeights, increments: LogWeights) -> tuple[LogWeights, Array, Array]:
-    """Normalised sum, log of the mean increment, and status bits; bad increments weigh zero."""
+class _Weighed(eqx.Module):
+    """Normalised log weights after an increment, log of the mean increment, effective sample size and status bits."""
+
+    log_weights: LogWeights
+    log_increment: Array
+    ess: Array
+    status: Array
+
+
+def _weigh(log_weights: LogWeights, increments: LogWeights) -> _Weighed:
+    """Increments put on normalised weights; bad increments weigh zero."""
     bad = jnp.isnan(increments) | (increments == jnp.inf)
-    normalised, log_increment = normalise(log_weights + jnp.where(bad, -jnp.inf, increments))
+    normalised, log_increment, size = normalise_and_measure(log_weights + jnp.where(bad, -jnp.inf, increments))
     status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, jnp.any(bad))
     status = raise_bit(status, Status.ALL_WEIGHTS_ZERO, log_increment == -jnp.inf)
-    return normalised, log_increment, status
+    return _Weighed(normalised, log_increment, size, status)
+
+
+def _shard_state(state: SMCState, settings: Settings) -> SMCState:
+    if settings.mesh is None:
+        return state
+    family = state.lineage
+    at = 1 if settings.islands > 1 else 2
+    family = eqx.tree_at(
+        lambda tree: (tree.eve, tree.recent),
+        family,
+        (shard(family.eve, settings.mesh, at), shard(family.recent, settings.mesh, 1 if at == 1 else 3)),
+    )
+    population = shard(state.population, settings.mesh, 1)
+    return eqx.tree_at(lambda tree: (tree.population, tree.lineage), state, (population, family))
 
 
 def _record(
-    settings: Settings, mutation_info: Record, population: Population, ancestors: Array, scalars: Record
+    settings: Settings, mutation_info: Record, population: Population, ancestors: Array | None, scalars: Record
 ) -> Record:
     """What the history keeps of one step, by level."""
     if settings.history == "none":
@@ -145,24 +135,27 @@ def init(key: Key[Array, " num_runs"], model: FeynmanKac, settings: Settings) ->
         mutation = model.init(jax.random.fold_in(run_key, 0), num_particles)
         _check_mutation(mutation, num_particles, "init")
         uniform = jnp.full((num_particles,), -jnp.log(num_particles), jnp.result_type(float))
-        log_weights, log_z, status = _weigh(uniform, mutation.log_weights)
-        population = Population(mutation.particles, log_weights)
+        weighed = _weigh(uniform, mutation.log_weights)
+        population = Population(mutation.particles, weighed.log_weights)
         state = SMCState(
             key=run_key,
             population=population,
-            log_z=log_z,
-            log_z_error=jnp.zeros_like(log_z),
+            ess=weighed.ess,
+            log_z=weighed.log_increment,
+            log_z_error=jnp.zeros_like(weighed.log_increment),
             shared=mutation.shared,
-            lineage=lineages.founders(num_particles, settings.lag),
-            status=status | mutation.status,
+            lineage=lineages.founders(num_particles, settings.lag, settings.islands),
+            status=weighed.status | mutation.status,
             num_steps=jnp.zeros((), jnp.int32),
-            done=log_z == -jnp.inf,
+            done=weighed.log_increment == -jnp.inf,
         )
-        scalars = {"ess": ess(log_weights), "log_z_increment": log_z, "resampled": jnp.asarray(False)}
+        scalars = {"ess": weighed.ess, "log_z_increment": weighed.log_increment, "resampled": jnp.asarray(False)}
         ancestors = jnp.arange(num_particles, dtype=jnp.int32)
-        return state, _record(settings, mutation.info, population, ancestors, scalars)
+        info = mutation.info | model.record(jnp.zeros((), jnp.int32), population)
+        return state, _record(settings, info, population, ancestors, scalars)
 
-    return _over_runs(model, start)(key)
+    state, record = _over_runs(model, start)(key)
+    return _shard_state(state, settings), record
 
 
 def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settings) -> tuple[SMCState, Record]:
@@ -179,76 +172,121 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
     Properly weighted for: the model's target at t, ``E[Z_hat_t sum_i W_t^i f(x_t^i)] = gamma_t(f)``, whenever the
     model's own weights are and nothing in ``adapt`` depends on the particles.
     """
-    num_particles = settings.num_particles
+    num_particles, islands = settings.num_particles, settings.islands
+    size = num_particles // islands
     num_ancestors = model.num_ancestors(num_particles)
     always = num_ancestors != num_particles
+    if islands > 1 and (always or model.conditional):
+        raise ArgumentError(
+            "this model cannot be split into islands",
+            expected="islands=1 for waste-free and conditional models",
+            got=islands,
+        )
     scheme = resampling.by_name(settings.resampling, conditional=model.conditional)
-    stay = jnp.arange(num_particles, dtype=jnp.int32)
-    uniform = jnp.full((num_particles,), -jnp.log(num_particles), state.population.log_weights.dtype)
+    keeps_ancestors = settings.history in ("ancestors", "full")
+    stay = jnp.arange(size, dtype=jnp.int32)
+    dtype = state.population.log_weights.dtype
 
     def look(run: SMCState) -> tuple[Any, ...]:
         shared = model.adapt(t, run.population, run.shared)
         ahead = model.look_ahead(t, run.population.particles, shared)
-        increments = jnp.zeros_like(uniform) if ahead is None else ahead
-        log_weights, log_increment, status = _weigh(run.population.log_weights, increments)
-        size = ess(log_weights)
+        if ahead is None:
+            nothing = jnp.zeros((), dtype)
+            seen = _Weighed(run.population.log_weights, nothing, run.ess, jnp.zeros((), jnp.int32))
+        else:
+            seen = _weigh(run.population.log_weights, ahead)
+        if islands == 1:
+            blocks, log_shares, sizes = seen.log_weights[None], jnp.zeros((1,), dtype), seen.ess[None]
+        else:
+            blocks, log_shares, sizes = jax.vmap(normalise_and_measure)(seen.log_weights.reshape(islands, size))
         # An ESS of N exactly (weights all equal) is left alone even where resampling is asked for at every step.
-        needed = jnp.asarray(True) if always else size < settings.resample_below * num_particles * (1 - 1e-6)
+        needed = sizes < settings.resample_below * size * (1 - 1e-6)
+        needed = jnp.ones_like(needed) if always else needed
         needed = follow_leader(needed) if model.led else needed
-        family = lineages.look(run.lineage, log_weights, num_ancestors, needed)
-        visible = size if ahead is not None else jnp.asarray(jnp.inf, uniform.dtype)
+        fresh = jnp.broadcast_to(log_shares[:, None] - jnp.log(size).astype(dtype), blocks.shape)
+        after = jnp.where(needed[:, None], fresh, seen.log_weights.reshape(blocks.shape)).reshape(-1)
+        visible = jnp.asarray(jnp.inf, dtype) if ahead is None else seen.ess
         keys = jax.random.split(jax.random.fold_in(run.key, t), 2)
-        return shared, log_weights, log_increment, status, visible, needed, family, keys
+        return shared, blocks, needed, after, seen.log_increment, seen.status, visible, keys
 
-    shared, log_weights, look_increment, look_status, visible, needed, family, keys = _over_runs(model, look)(state)
+    shared, blocks, needed, log_weights, look_increment, look_status, visible, keys = _over_runs(model, look)(state)
 
-    def resample(particles: PyTree[Any], family: lineages.Lineage) -> tuple[PyTree[Any], lineages.Lineage, Array]:
-        def one(key: Array, weights: Array, needed: Array, particles: PyTree[Any], family: lineages.Lineage) -> Any:
-            ancestors = scheme(key, weights, num_ancestors).astype(jnp.int32)
+    def resample(
+        particles: PyTree[Any], family: lineages.Lineage
+    ) -> tuple[PyTree[Any], lineages.Lineage, Array | None]:
+        def one(
+            key: Array, blocks: Array, needed: Array, shared: Any, particles: PyTree[Any], family: lineages.Lineage
+        ) -> Any:
+            if islands == 1:
+                key, reconnect_key = jax.random.split(key) if model.conditional else (key, key)
+                parent = model.reconnect(reconnect_key, t, Population(particles, blocks[0]), shared)
+                if parent is None:
+                    ancestors = scheme(key, blocks[0], num_ancestors)[None].astype(jnp.int32)
+                else:
+                    # Turned until the parent comes first: conditional schemes keep the first, and systematic
+                    # resampling knows its particles only up to a rotation.
+                    turned = (stay + parent) % size
+                    ancestors = turned[scheme(key, blocks[0][turned], num_ancestors)][None].astype(jnp.int32)
+            else:
+                island_keys = jax.random.split(key, islands)
+                ancestors = jax.vmap(lambda key, block: scheme(key, block, size))(island_keys, blocks).astype(jnp.int32)
             if not always:
-                ancestors = jnp.where(needed, ancestors, stay)
-            parents = jnp.repeat(ancestors, num_particles // num_ancestors)
-            chosen = jax.tree.map(lambda leaf: leaf[ancestors], particles)
-            return chosen, lineages.inherit(family, parents, num_ancestors), parents
+                ancestors = jnp.where(needed[:, None], ancestors, stay)
+            parents = jnp.repeat(ancestors, num_particles // num_ancestors, axis=1)
+            chosen = jax.tree.map(lambda leaf: _gather(leaf, ancestors), particles)
+            heirs = jax.vmap(lambda *island: lineages.inherit(*island, num_ancestors // islands))(
+                family, blocks, parents
+            )
+            heirs = jax.tree.map(lambda new, old: _pick(needed, new, old), heirs, family)
+            return chosen, heirs, _global(parents) if keeps_ancestors else None
 
-        return jax.vmap(one)(keys[:, 0], log_weights, needed, particles, family)
+        return jax.vmap(one)(keys[:, 0], blocks, needed, shared, particles, family)
 
-    def keep(particles: PyTree[Any], family: lineages.Lineage) -> tuple[PyTree[Any], lineages.Lineage, Array]:
-        aged = jax.vmap(lambda one: lineages.inherit(one, stay, num_particles))(family)
-        return particles, aged, jnp.broadcast_to(stay, (needed.shape[0], num_particles))
+    def keep(particles: PyTree[Any], family: lineages.Lineage) -> tuple[PyTree[Any], lineages.Lineage, Array | None]:
+        everyone = jnp.arange(num_particles, dtype=jnp.int32)
+        return (
+            particles,
+            family,
+            jnp.broadcast_to(everyone, (needed.shape[0], num_particles)) if keeps_ancestors else None,
+        )
 
     if always:
-        particles, family, parents = resample(state.population.particles, family)
+        particles, family, parents = resample(state.population.particles, state.lineage)
     else:
-        # One branch for all runs: a large state is copied only when some run resamples.
-        particles, family, parents = jax.lax.cond(jnp.any(needed), resample, keep, state.population.particles, family)
-    log_weights = jnp.where(needed[:, None], uniform, log_weights)
+        # One branch for all runs: a large state is copied, and genealogies grow, only when some run resamples.
+        particles, family, parents = jax.lax.cond(
+            jnp.any(needed), resample, keep, state.population.particles, state.lineage
+        )
 
     def move(
         run: SMCState, key: Array, particles: PyTree[Any], shared: Any, needed: Array, log_weights: Array, before: Array
     ) -> Any:
-        mutation = model.mutate(key, t, particles, shared, needed)
+        mutation = model.mutate(key, t, particles, shared, jnp.any(needed))
         _check_mutation(mutation, num_particles, "mutate")
-        log_weights, log_increment, status = _weigh(log_weights, mutation.log_weights)
-        increment = before + log_increment
+        weighed = _weigh(log_weights, mutation.log_weights)
+        population = Population(mutation.particles, weighed.log_weights)
+        increment = before + weighed.log_increment
         log_z, log_z_error = compensated_add(run.log_z, run.log_z_error, increment)
+        info = mutation.info | model.record(t, population)
         return (
-            Population(mutation.particles, log_weights),
+            population,
+            weighed.ess,
             mutation.shared,
-            mutation.info,
+            info,
             log_z,
             log_z_error,
             increment,
-            status | mutation.status,
+            weighed.status | mutation.status,
         )
 
-    population, shared, info, log_z, log_z_error, increment, status = _over_runs(model, move)(
+    population, sizes, shared, info, log_z, log_z_error, increment, status = _over_runs(model, move)(
         state, keys[:, 1], particles, shared, needed, log_weights, look_increment
     )
     dead = log_z == -jnp.inf
     new = SMCState(
         key=state.key,
         population=population,
+        ess=sizes,
         log_z=log_z,
         log_z_error=log_z_error,
         shared=shared,
@@ -258,14 +296,34 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
         done=jax.vmap(lambda shared, _: model.done(shared))(shared, dead) | dead,
     )
     scalars = {
-        "ess": jnp.minimum(visible, jax.vmap(ess)(population.log_weights)),
+        "ess": jnp.minimum(visible, sizes),
         "log_z_increment": increment,
-        "resampled": needed,
+        "resampled": jnp.any(needed, axis=1),
     }
     record = _record(settings, info, population, parents, scalars)
     if not model.fixed_horizon:
         new = _freeze(state.done, state, new)
-    return new, record
+    return _shard_state(new, settings), record
+
+
+def _gather(leaf: Array, ancestors: Int[Array, "islands num"]) -> Array:
+    """Rows of a leaf by ancestor, each island from its own rows."""
+    if ancestors.shape[0] == 1:
+        return leaf[ancestors[0]]
+    blocks = leaf.reshape(ancestors.shape[0], -1, *leaf.shape[1:])
+    chosen = jax.vmap(lambda block, index: block[index])(blocks, ancestors)
+    return chosen.reshape(-1, *leaf.shape[1:])
+
+
+def _global(parents: Int[Array, "islands size"]) -> Int[Array, " num_particles"]:
+    """Parents numbered over all islands, from numbers within each."""
+    islands, size = parents.shape
+    return (parents + size * jnp.arange(islands, dtype=parents.dtype)[:, None]).reshape(-1)
+
+
+def _pick(condition: Array, new: Array, old: Array) -> Array:
+    """Where the condition holds along the leading axis, the new value."""
+    return jnp.where(condition.reshape(condition.shape + (1,) * (new.ndim - 1)), new, old)
 
 
 def _freeze(done: Bool[Array, " num_runs"], old: SMCState, new: SMCState) -> SMCState:
@@ -274,7 +332,7 @@ def _freeze(done: Bool[Array, " num_runs"], old: SMCState, new: SMCState) -> SMC
     def pick(before: Array, after: Array) -> Array:
         if jnp.issubdtype(after.dtype, jax.dtypes.prng_key):
             return before
-        return jnp.where(done.reshape(done.shape + (1,) * (after.ndim - 1)), before, after)
+        return _pick(done, before, after)
 
     return jax.tree.map(pick, old, new)
 

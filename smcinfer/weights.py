@@ -6,6 +6,7 @@ functions returns NaN for it.
 """
 
 import jax.numpy as jnp
+from jax.lax import optimization_barrier
 from jax.scipy.special import logsumexp
 
 from smcinfer.arrays import Array, Float, LogWeights, Scalar
@@ -26,6 +27,28 @@ def normalise(log_weights: LogWeights) -> tuple[LogWeights, Scalar]:
     uniform = jnp.full_like(log_weights, -jnp.log(log_weights.shape[0]))
     normalised = jnp.where(alive, log_weights - jnp.where(alive, log_sum, 0.0), uniform)
     return normalised, log_sum
+
+
+def normalise_and_measure(log_weights: LogWeights) -> tuple[LogWeights, Scalar, Scalar]:
+    """What `normalise` returns and the `ess`, from one pass over the exponentials: what a step of the engine needs.
+
+    Args:
+        log_weights: Float["num_particles"], nats.
+
+    Returns:
+        Normalised log weights, log of their sum, and the effective sample size in particles.
+    """
+    # The barrier keeps XLA from computing the weights' own arithmetic (a density, say) again for each use.
+    log_weights = optimization_barrier(log_weights)
+    largest = jnp.max(log_weights)
+    alive = largest > -jnp.inf
+    # An infinite or NaN largest passes through as `logsumexp` would have it.
+    weights = jnp.exp(log_weights - jnp.where(alive, largest, 0.0))
+    total, square = jnp.sum(weights), jnp.sum(weights * weights)
+    log_sum = jnp.where(alive, largest + jnp.log(jnp.where(alive, total, 1.0)), -jnp.inf)
+    size = jnp.where(alive, total * total / jnp.where(alive, square, 1.0), 0.0)
+    normalised = jnp.where(alive, log_weights - jnp.where(alive, log_sum, 0.0), -jnp.log(log_weights.shape[0]))
+    return normalised, log_sum, size
 
 
 def log_mean_exp(log_values: Float[Array, "*batch n"], axis: int = -1) -> Float[Array, "*batch"]:

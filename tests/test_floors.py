@@ -10,12 +10,12 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS: tuple[set[str], ...] = (
-    {"arrays", "errors", "files", "status", "weights"},
+    {"arrays", "errors", "files", "names", "status", "weights"},
     {"kernels", "nn", "resampling"},
-    {"compose", "feynman_kac"},
-    {"checkpoint", "conditional", "history", "lineage", "progress", "runner", "smc"},
+    {"compose", "feynman_kac", "nouns"},
+    {"checkpoint", "conditional", "history", "lineage", "progress", "runner", "settings", "smc"},
     {"bounds", "diffusion", "language", "state_space", "static", "twists"},
-    {"", "api", "checks", "io", "models", "plots", "proposals", "result"},
+    {"", "api", "chains", "checks", "io", "models", "particle_mcmc", "plots", "proposals", "result", "smoothing"},
     {"__main__", "cli", "demo"},
 )
 """Top-level names of the package by floor; the empty name is the package's own ``__init__``."""

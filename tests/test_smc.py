@@ -12,6 +12,7 @@ from smcinfer import resampling, runner, smc
 from smcinfer.errors import ArgumentError
 from smcinfer.feynman_kac import FeynmanKac, Mutation
 from smcinfer.runner import run
+from smcinfer.settings import HISTORY_LEVELS, Settings
 from smcinfer.status import Status
 from tests import exact_models
 from tests.statistics import assert_mean, assert_mean_one_log
@@ -121,7 +122,7 @@ def test_host_loop_is_unbiased() -> None:
 
 def test_host_loop_and_scan_are_the_same_step() -> None:
     model, _ = exact_models.linear_gaussian(6)
-    settings = smc.Settings(32, history="full")
+    settings = Settings(32, history="full")
     keys = jax.random.split(jax.random.key(10), 3)
     state, _ = smc.init(keys, model, settings)
     scanned, _ = smc.scan(jnp.asarray(1), state, model, settings, 6)
@@ -146,7 +147,7 @@ def test_no_noise_is_used_twice() -> None:
     assert not np.isin(np.asarray(other.log_z), np.asarray(done.log_z)).any()
 
 
-@pytest.mark.parametrize("level", smc.HISTORY_LEVELS)
+@pytest.mark.parametrize("level", HISTORY_LEVELS)
 def test_history_levels(level: str) -> None:
     model, _ = exact_models.linear_gaussian(5)
     done = run(jax.random.key(13), model, 16, num_runs=2, history=level)

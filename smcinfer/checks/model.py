@@ -17,6 +17,7 @@ from smcinfer.checks.report import Check, Report, none_of
 from smcinfer.compose import Composed
 from smcinfer.errors import TargetError
 from smcinfer.feynman_kac import RUNS, FeynmanKac, Mutation, Population
+from smcinfer.settings import Settings
 from smcinfer.static.contract import abstract_output, describe
 from smcinfer.status import Status
 
@@ -87,7 +88,7 @@ def _alike(name: str, observed: PyTree[Any], expected: PyTree[Any]) -> Check:
     return Check(name, False, found, wanted, "every step must return the same pytree, shapes and dtypes")
 
 
-def _run(model: FeynmanKac, key: Array, settings: smc.Settings, length: int) -> smc.SMCState:
+def _run(model: FeynmanKac, key: Array, settings: Settings, length: int) -> smc.SMCState:
     state, _ = smc.init(key, model, settings)
     return smc.scan(jnp.ones((), jnp.int32), state, model, settings, length)[0]
 
@@ -98,7 +99,7 @@ _compiled_run = eqx.filter_jit(_run)
 def _trial(model: FeynmanKac, key: KeyArray, num_particles: int) -> list[Check]:
     """A few steps of one run."""
     run = _run if model.on_host else _compiled_run
-    state = run(model, jax.random.split(key, 1), smc.Settings(num_particles), min(STEPS, model.num_steps))
+    state = run(model, jax.random.split(key, 1), Settings(num_particles), min(STEPS, model.num_steps))
     status = int(state.status[0])
     log_z = np.asarray(state.log_z)
     zero = bool(status & Status.ALL_WEIGHTS_ZERO)
