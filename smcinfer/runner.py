@@ -31,6 +31,8 @@ from smcinfer.status import Status
 
 CHUNKS_PER_RUN = 20
 ADAPTIVE_CHUNK = 4
+# Families cannot report a relative variance much above one, however large it is: above this they are too few to tell.
+SATURATED = 0.5
 
 
 @dataclasses.dataclass
@@ -243,8 +245,8 @@ def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, 
     status = np.asarray(state.status).copy()
     unfinished = jax.vmap(lambda shared, _: model.unfinished(shared))(state.shared, state.num_steps)
     status[np.asarray(unfinished)] |= int(Status.SCHEDULE_UNFINISHED)
-    if settings.lag == 0:
-        status[(np.asarray(roots) <= settings.islands) & (settings.num_particles > 1)] |= int(Status.GENEALOGY_COALESCED)
+    spent = np.asarray(roots) <= settings.islands if settings.lag == 0 else np.asarray(variance) > SATURATED
+    status[spent & (settings.num_particles > 1)] |= int(Status.GENEALOGY_COALESCED)
     return Run(
         particles=state.population.particles,
         log_weights=state.population.log_weights,

@@ -183,6 +183,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
             got=islands,
         )
     scheme = resampling.by_name(settings.resampling, conditional=model.conditional)
+    even = settings.resampling in resampling.EVEN
     keeps_ancestors = settings.history in ("ancestors", "full")
     stay = jnp.arange(size, dtype=jnp.int32)
     dtype = state.population.log_weights.dtype
@@ -214,6 +215,14 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
     def resample(
         particles: PyTree[Any], family: lineages.Lineage
     ) -> tuple[PyTree[Any], lineages.Lineage, Array | None]:
+        if settings.lag:
+
+            def count(family: lineages.Lineage) -> lineages.Lineage:
+                close = jax.vmap(jax.vmap(lambda *island: lineages.close(*island, num_ancestors // islands)))
+                return jax.tree.map(lambda new, old: _pick(needed, new, old), close(family, blocks), family)
+
+            family = jax.lax.cond(jnp.any(needed & family.due), count, lambda family: family, family)
+
         def one(
             key: Array, blocks: Array, needed: Array, shared: Any, particles: PyTree[Any], family: lineages.Lineage
         ) -> Any:
@@ -234,7 +243,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
                 ancestors = jnp.where(needed[:, None], ancestors, stay)
             parents = jnp.repeat(ancestors, num_particles // num_ancestors, axis=1)
             chosen = jax.tree.map(lambda leaf: _gather(leaf, ancestors), particles)
-            heirs = jax.vmap(lambda *island: lineages.inherit(*island, num_ancestors // islands))(
+            heirs = jax.vmap(lambda *island: lineages.inherit(*island, num_ancestors // islands, even=even))(
                 family, blocks, parents
             )
             heirs = jax.tree.map(lambda new, old: _pick(needed, new, old), heirs, family)
@@ -322,8 +331,8 @@ def _global(parents: Int[Array, "islands size"]) -> Int[Array, " num_particles"]
 
 
 def _pick(condition: Array, new: Array, old: Array) -> Array:
-    """Where the condition holds along the leading axis, the new value."""
-    return jnp.where(condition.reshape(condition.shape + (1,) * (new.ndim - 1)), new, old)
+    """Where the condition holds along its (leading) axes, the new value."""
+    return jnp.where(condition.reshape(condition.shape + (1,) * (new.ndim - condition.ndim)), new, old)
 
 
 def _freeze(done: Bool[Array, " num_runs"], old: SMCState, new: SMCState) -> SMCState:

@@ -32,7 +32,8 @@ EXPLANATIONS: dict[Status, str] = {
     "the error bar may be too small; raise max_move_steps or choose another kernel",
     Status.ERROR_BARS_DISAGREE: "the error bar within runs and the spread between runs disagree: the larger one is reported",
     Status.LOOP_CAP_REACHED: "a bounded loop inside a kernel reached its cap (the kernel stays exact but moves less)",
-    Status.GENEALOGY_COALESCED: "every particle descends from one initial particle: the genealogical error bar is unreliable",
+    Status.GENEALOGY_COALESCED: "too few families of particles are left to tell the error of a single run: "
+    "rely on the spread between runs, or add particles",
 }
 
 # What makes a result wrong or partial, as against what only widens an error bar.

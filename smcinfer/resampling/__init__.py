@@ -37,6 +37,9 @@ _CONDITIONAL: dict[str, Scheme] = {
 SCHEMES: tuple[str, ...] = tuple(_UNCONDITIONAL)
 """Names of the schemes, each with a conditional version."""
 
+EVEN: frozenset[str] = frozenset({"stratified", "systematic", "ssp"})
+"""Schemes in which the copies of neighbours make up for each other: a block of them gets what it weighs, within a few copies."""
+
 
 def by_name(name: str, conditional: bool = False) -> Scheme:
     """The scheme of that name, or its conditional version.
@@ -61,6 +64,7 @@ def resample(scheme: str | Scheme) -> Scheme:
 
 
 __all__ = [
+    "EVEN",
     "SCHEMES",
     "Scheme",
     "by_name",

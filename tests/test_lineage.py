@@ -1,0 +1,43 @@
+"""The error bar that one run gives itself, against the spread of many."""
+
+import jax
+import numpy as np
+import pytest
+
+from smcinfer import lineage, resampling
+from smcinfer.runner import Run, run
+from tests import exact_models
+
+MODEL, _ = exact_models.linear_gaussian(30)
+
+
+def ratio(done: Run, variance: str = "log_z_variance") -> float:
+    """Reported over empirical standard deviation of log Z."""
+    return float(np.sqrt(np.mean(np.asarray(getattr(done, variance)))) / np.std(np.asarray(done.log_z)))
+
+
+@pytest.mark.parametrize("resample_below", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", resampling.SCHEMES)
+def test_error_bars_are_honest_in_every_scheme(scheme: str, resample_below: float) -> None:
+    # Ten resamplings are several epochs, which three are not: see `epoch_of`.
+    done = run(jax.random.key(5), MODEL, 256, num_runs=300, resampling=scheme, resample_below=resample_below, lag=10)
+    # 300 runs tell their spread to 4%: five such errors, and a tenth for the estimator's own bias.
+    assert 0.75 < ratio(done) < 1.3
+    assert 0.75 < ratio(done, "eve_variance") < 1.3
+
+
+def test_what_multinomial_resampling_takes_back_is_too_much_for_an_even_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampling, "EVEN", frozenset())
+    monkeypatch.setattr(
+        lineage,
+        "neutral_factor",
+        lambda log_weights, ancestors: -np.log1p(-1.0 / ancestors.shape[0]) + 0 * log_weights[0],
+    )
+    done = run(jax.random.key(5), MODEL, 256, num_runs=300, resampling="systematic", resample_below=1.0)
+    assert ratio(done) < 0.6
+
+
+@pytest.mark.parametrize(("lag", "epoch", "rows"), [(0, 1, 0), (1, 1, 2), (3, 1, 4), (4, 2, 3), (10, 4, 4)])
+def test_a_lag_is_cut_into_few_epochs(lag: int, epoch: int, rows: int) -> None:
+    family = lineage.founders(8, lag)
+    assert (family.epoch, family.recent.shape) == (epoch, (1, rows, 8))
