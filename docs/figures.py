@@ -4,10 +4,18 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
+from matplotlib.figure import Figure
 
 import smcinfer
 from smcinfer import plots
+from smcinfer.chains import mcmc
+from smcinfer.kernels import GibbsianPolarSlice
+from smcinfer.models import hard_targets
+from smcinfer.models.beat_tracker import synthetic_song, track
+from smcinfer.plots import style
+from smcinfer.state_space import simulate, state_space
 
 FOLDER = Path(__file__).resolve().parent / "figures"
 
@@ -25,11 +33,59 @@ def straight_line() -> smcinfer.Result:
     return smcinfer.sample(jax.random.key(0), target, num_particles=1000, progress=False)
 
 
+def volatility() -> Figure:
+    """The bands of the page on filtering."""
+    mu, rho, sigma = -1.0, 0.97, 0.2
+    parts = (
+        dist.Normal(mu, sigma / (1 - rho**2) ** 0.5),
+        lambda t, x: dist.Normal(mu + rho * (x - mu), sigma),
+        lambda t, x: dist.Normal(0.0, jnp.exp(x / 2)),
+    )
+    truth, returns = simulate(jax.random.key(0), *parts, 200)
+    model = state_space(*parts, returns, quantiles=(0.05, 0.5, 0.95))
+    result = smcinfer.sample(jax.random.key(1), model, num_particles=2000, progress=False)
+    return plots.plot_filter(result, truth=truth, data=returns)
+
+
+def beats() -> Figure:
+    """The figure of the page on beat tracking."""
+    song = synthetic_song(jax.random.key(2), meter=3)
+    heard = track(jax.random.key(0), song.strengths, song.downbeat_strengths)
+    return plots.plot_beats(song.strengths, song.frame_rate, found=heard.beats, truth=song.beats)
+
+
+def heavy_tails() -> Figure:
+    """The figure of the page on move kernels: who leaves the radius where it starts."""
+    exact = hard_targets.cauchy(100)
+    initial = exact.draw(jax.random.key(0), 32)
+    kernels = {
+        "gibbsian_polar_slice": GibbsianPolarSlice(affine=False),
+        "random_walk": "random_walk",
+        "hmc": "hmc",
+    }
+    figure = style.new_figure(height=3.5)
+    with style.styled():
+        axes = figure.subplots()
+        for (name, kernel), colour in zip(kernels.items(), style.PALETTE, strict=False):
+            chains = mcmc(jax.random.key(1), kernel, exact.log_density, initial=initial, num_chains=32, num_draws=300)
+            radius = np.linalg.norm(chains.draws["theta"][0], axis=-1)
+            axes.semilogy(radius, color=colour, linewidth=1.0, label=name)
+        axes.set(xlabel="step", ylabel="radius")
+        axes.legend(loc="upper right")
+    return figure
+
+
 def main() -> None:
     """Draw every figure."""
     FOLDER.mkdir(exist_ok=True)
     result = straight_line()
-    figures = {"ess_temperature": plots.plot_ess_temperature(result), "log_z": plots.plot_log_z(result)}
+    figures = {
+        "ess_temperature": plots.plot_ess_temperature(result),
+        "log_z": plots.plot_log_z(result),
+        "filter": volatility(),
+        "beats": beats(),
+        "heavy_tails": heavy_tails(),
+    }
     for name, figure in figures.items():
         figure.savefig(FOLDER / f"{name}.png", dpi=120)
         print(f"drew {FOLDER.name}/{name}.png")

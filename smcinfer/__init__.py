@@ -8,12 +8,17 @@
 
 from smcinfer import bounds, checks, kernels, models, plots, resampling
 from smcinfer.api import sample
+from smcinfer.chains import Chains, load_chains, mcmc
 from smcinfer.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process, twisted
+from smcinfer.conditional import condition
 from smcinfer.errors import ArgumentError, CheckpointError, SmcinferError, TargetError
 from smcinfer.feynman_kac import FeynmanKac, Mutation, Population
 from smcinfer.io import package_version
+from smcinfer.particle_mcmc import parametric, particle_gibbs, pmmh, smc2
 from smcinfer.result import Result, load
 from smcinfer.runner import Run, run
+from smcinfer.smoothing import Smoothed, smooth
+from smcinfer.state_space import StateSpace, state_space
 from smcinfer.static import (
     ESS,
     ConditionalESS,
@@ -31,6 +36,7 @@ __all__ = [
     "ESS",
     "ArgumentError",
     "Bootstrap",
+    "Chains",
     "CheckpointError",
     "ConditionalESS",
     "Exponents",
@@ -43,6 +49,8 @@ __all__ = [
     "Result",
     "Run",
     "SmcinferError",
+    "Smoothed",
+    "StateSpace",
     "StaticTarget",
     "Status",
     "TargetError",
@@ -51,16 +59,25 @@ __all__ = [
     "bounds",
     "checks",
     "compose",
+    "condition",
     "from_numpyro",
     "kernels",
     "load",
+    "load_chains",
     "log_density",
+    "mcmc",
     "models",
+    "parametric",
+    "particle_gibbs",
     "plots",
+    "pmmh",
     "posterior",
     "process",
     "resampling",
     "run",
     "sample",
+    "smc2",
+    "smooth",
+    "state_space",
     "twisted",
 ]

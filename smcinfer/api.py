@@ -1,18 +1,21 @@
 """The front door: ``sample`` takes a target of any kind and returns a `Result`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from smcinfer.arrays import Array
 from smcinfer.errors import ArgumentError, TargetError
 from smcinfer.feynman_kac import FeynmanKac
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name as kernel_by_name
+from smcinfer.names import leaves_by_name
 from smcinfer.result import Result
-from smcinfer.runner import Run, as_typed_key, run
+from smcinfer.result.from_run import result_of, settings_of
+from smcinfer.runner import as_typed_key, run
+from smcinfer.state_space import StateSpace
 from smcinfer.static import schedules
 from smcinfer.static.data_annealing import DataAnnealing, data_annealing
 from smcinfer.static.moves import Moves
@@ -22,6 +25,8 @@ from smcinfer.static.tempering import Tempering, tempering
 
 # Moves forget most of where they were at each step, so noise that is three steps old no longer matters to log Z.
 STATIC_LAG = 3
+# Filters forget more slowly: over ten resamplings the single-run error bars of the ready models are right to a fifth.
+FILTER_LAG = 10
 PATHS = ("tempering", "data_annealing")
 
 
@@ -43,6 +48,8 @@ def sample(
     led: bool = True,
     resampling: str = "systematic",
     resample_below: float | None = None,
+    islands: int = 1,
+    devices: Sequence[Any] | None = None,
     history: str = "scalars",
     progress: bool = True,
     checkpoint: str | Path | None = None,
@@ -52,7 +59,7 @@ def sample(
 
     Args:
         key: ``jax.random.key(seed)``; the same key gives the same result bit for bit.
-        target: made by `posterior`, `log_density` or `from_numpyro`; or any `FeynmanKac`.
+        target: made by `posterior`, `log_density`, `from_numpyro` or `state_space`; or any `FeynmanKac`.
         num_particles: particles of each run.
         num_runs: independent runs, side by side in one program; their spread is part of the error bar.
         kernel: name of a move kernel, or a `Kernel` (``kernels.from_blackjax`` bridges any blackjax one).
@@ -69,6 +76,9 @@ def sample(
             choose for itself: one run less, and a bias of order 1/N.
         resampling: name of a scheme.
         resample_below: resample where the ESS falls below this fraction of N; the schedule's own where ``None``.
+        islands: parts of each population that never exchange particles, only weights.
+        devices: share the particles of every run among these, ``jax.devices()`` say; with ``islands`` a multiple of their
+            number no particle ever leaves its device.
         history: ``"none"``, ``"scalars"``, ``"ancestors"`` (genealogy plots) or ``"full"``.
         progress: draw a bar on stderr.
         checkpoint: a file to resume from and to save to.
@@ -88,19 +98,36 @@ def sample(
         "num_runs": num_runs,
         "resampling": resampling,
         "history": history,
+        "islands": islands,
+        "devices": devices,
         "progress": progress,
         "checkpoint_seconds": checkpoint_seconds,
     }
+    kept = {name: common[name] for name in ("num_runs", "resampling", "history", "islands")}
     if isinstance(target, FeynmanKac):
         below = 0.5 if resample_below is None else resample_below
         done = run(
-            key, target, num_particles, resample_below=below, checkpoint=checkpoint, description="filter", **common
+            key,
+            target,
+            num_particles,
+            resample_below=below,
+            lag=FILTER_LAG,
+            checkpoint=checkpoint,
+            description="filtering",
+            **common,
         )
-        return _result(done, _leaves_by_name, _settings(key, target, num_particles, common, below))
+        settings = settings_of(key, target, num_particles, resample_below=below, **kept)
+        if isinstance(target, StateSpace):
+            settings |= {
+                "name": "filter",
+                "what": "the filter at the end, p(x_T | y_0:T); log Z is the log likelihood of the data",
+                "quantiles": target.quantiles,
+            }
+        return result_of(done, _state_by_name(done.particles), settings)
     if not isinstance(target, StaticTarget):
         raise TargetError(
             "target is of no kind that can be sampled",
-            expected="posterior(...), log_density(...), from_numpyro(...) or a FeynmanKac model",
+            expected="posterior(...), log_density(...), from_numpyro(...), state_space(...) or a FeynmanKac model",
             got=type(target).__name__,
             hint="smcinfer.posterior(prior=dist, log_likelihood=function) makes one from two parts",
         )
@@ -140,7 +167,7 @@ def sample(
         description="sampling",
         **common,
     )
-    settings = _settings(key, model, num_particles, common, below) | {
+    settings = settings_of(key, model, num_particles, resample_below=below, **kept) | {
         "path": path,
         "kernel": kernel if isinstance(kernel, str) else type(chosen_kernel).__name__,
         "dim": target.dim,
@@ -152,7 +179,7 @@ def sample(
         states = particles.states if path == "data_annealing" else particles
         return jax.vmap(jax.vmap(target.constrain))(states.position)
 
-    return _result(done, names, settings)
+    return result_of(done, names(done.particles), settings)
 
 
 def _resample_below(rule: Schedule, asked: float | None) -> float:
@@ -169,41 +196,6 @@ def _resample_below(rule: Schedule, asked: float | None) -> float:
     return asked
 
 
-def _settings(
-    key: Array, model: FeynmanKac, num_particles: int, common: dict[str, Any], below: float
-) -> dict[str, Any]:
-    """How the run was made, as JSON can hold it."""
-    return {
-        "num_particles": num_particles,
-        "num_runs": common["num_runs"],
-        "resampling": common["resampling"],
-        "resample_below": below,
-        "history": common["history"],
-        "model": type(model).__name__,
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "precision": str(jax.numpy.result_type(float)),
-        "jax": jax.__version__,
-    }
-
-
-def _leaves_by_name(particles: Any) -> dict[str, Array]:
+def _state_by_name(particles: Any) -> dict[str, Array]:
     """Leaves of the model's state by their path in the tree."""
-    state = getattr(particles, "state", particles)
-    with_paths, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path, simple=True, separator=".") or "x": leaf for path, leaf in with_paths}
-
-
-def _result(done: Run, names: Any, settings: dict[str, Any]) -> Result:
-    return Result(
-        particles={name: np.asarray(value) for name, value in names(done.particles).items()},
-        log_weights=done.log_weights,
-        log_z=done.log_z,
-        log_z_variance=done.log_z_variance,
-        status=done.status,
-        num_steps=done.num_steps,
-        history=done.history,
-        settings=settings
-        | {"eve_variance": np.asarray(done.eve_variance).tolist(), "num_roots": np.asarray(done.num_roots).tolist()},
-        seconds=done.seconds,
-        compile_seconds=done.compile_seconds,
-    )
+    return leaves_by_name(getattr(particles, "state", particles))

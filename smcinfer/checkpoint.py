@@ -160,7 +160,7 @@ def _plain(leaf: Any) -> np.ndarray:
     """A leaf as a numpy array; keys become their words."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
-    return np.ascontiguousarray(leaf)
+    return np.asarray(leaf, order="C")
 
 
 def _pack(tree: Any, prefix: str) -> dict[str, np.ndarray]:

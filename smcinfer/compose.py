@@ -9,7 +9,6 @@ The twist is one after the last potential, so the final target is the untwisted 
 for its normaliser whatever the twist and the proposal are.
 """
 
-import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -17,207 +16,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
-from numpyro.distributions.batch_util import promote_batch_shape
 
-from smcinfer.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.errors import SmcinferError, TargetError
 from smcinfer.feynman_kac import FeynmanKac, Mutation
+from smcinfer.nouns import Bootstrap, Guided, Potential, Process, Proposal, Time, Twist, TwistInduced, process
 
-Time = Int[Array, ""]
-
-
-class Process(eqx.Module):
-    """The base law p0: where a particle starts and how it moves when nothing is asked of it."""
-
-    @abc.abstractmethod
-    def initial(self) -> Distribution | None:
-        """Law of x_0, or ``None`` where every particle starts from one known state."""
-
-    @abc.abstractmethod
-    def transition(self, t: Time, state: PyTree[Any]) -> Distribution:
-        """Law of x_t given the state after step t - 1 (t from 1)."""
-
-    def advance(self, t: Time, state: PyTree[Any], x: PyTree[Any]) -> PyTree[Any]:
-        """The state after x_t was drawn: the place to run a network once. At t = 0 ``state`` is ``None``.
-
-        By default the state is x itself.
-        """
-        del t, state
-        return x
-
-
-class FunctionProcess(Process):
-    """A process given by plain functions (see `process`)."""
-
-    initial_fn: Callable[[], Distribution | None]
-    transition_fn: Callable[[Time, PyTree[Any]], Distribution]
-    advance_fn: Callable[[Time, PyTree[Any], PyTree[Any]], PyTree[Any]] | None
-
-    def initial(self) -> Distribution | None:
-        """Law of x_0."""
-        return self.initial_fn()
-
-    def transition(self, t: Time, state: PyTree[Any]) -> Distribution:
-        """Law of x_t given the last state."""
-        return self.transition_fn(t, state)
-
-    def advance(self, t: Time, state: PyTree[Any], x: PyTree[Any]) -> PyTree[Any]:
-        """The state after x_t was drawn."""
-        return x if self.advance_fn is None else self.advance_fn(t, state, x)
-
-
-def process(
-    initial: Callable[[], Distribution | None] | Distribution,
-    transition: Callable[[Time, PyTree[Any]], Distribution],
-    advance: Callable[[Time, PyTree[Any], PyTree[Any]], PyTree[Any]] | None = None,
-) -> Process:
-    """A `Process` from functions of one particle; ``initial`` may be the distribution itself."""
-    return FunctionProcess((lambda: initial) if isinstance(initial, Distribution) else initial, transition, advance)
-
-
-Potential = Callable[[Time, PyTree[Any]], Scalar]
-"""``(t, state) -> Float[""]``: log phi_t, what is asked of the state after step t, nats."""
-
-
-class Twist(eqx.Module):
-    """The look-ahead: log psi_t(state) approximates the log expected product of the potentials to come."""
-
-    @abc.abstractmethod
-    def __call__(self, t: Time, state: PyTree[Any]) -> Scalar:
-        """log psi_t of the state after step t, nats. The engine takes psi as one after the last step."""
-
-    def next(self, t: Time, state: PyTree[Any]) -> Array:
-        """log of phi_t psi_t, or what is known of it, for every symbol that step t could draw from ``state``.
-
-        Only twists on discrete processes have it; it drives `TwistInduced`.
-        """
-        raise TargetError(
-            f"{type(self).__name__} has no next()",
-            expected="next(t, state) -> Float['vocab'] on a discrete process",
-            hint="define it, or choose another proposal",
-        )
-
-
-class Proposal(eqx.Module):
-    """How to move: a draw and its log weight, properly weighted for the transition.
-
-    ``(key, t, state) -> (x, log_w)`` with ``E[exp(log_w) f(x)] = E_p0[f(x)]``; where ``includes_potential`` is true the
-    right side is ``E_p0[f(x) phi_t(x)]`` instead, and the engine leaves the potential to the proposal.
-    """
-
-    includes_potential: eqx.AbstractVar[bool]
-
-    @abc.abstractmethod
-    def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
-        """One draw of x_t given the state after step t - 1, and its log weight."""
-
-    def look_ahead(self, t: Time, state: PyTree[Any]) -> Scalar | None:
-        """The part of step t's log weight known before the draw, or ``None``; resampling then sees it first."""
-        del t, state
-
-    def initial(self, key: KeyArray) -> tuple[PyTree[Any], Scalar] | None:
-        """A draw of x_0 with its log weight, or ``None`` to draw from the process."""
-        del key
-
-    def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
-        """Draws for all particles; override where one batched draw is cheaper than a key a particle."""
-        return jax.vmap(lambda key, state: self(key, t, state))(jax.random.split(key, size), states)
-
-
-class Bootstrap(Proposal):
-    """Draw from the process itself: weight one."""
-
-    process: Process
-    includes_potential: bool = eqx.field(static=True, default=False)
-
-    def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
-        """A draw of the transition."""
-        return self.process.transition(t, state).sample(key), jnp.zeros(())
-
-    def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
-        """One batched draw of all transitions."""
-        laws = promote_batch_shape(jax.vmap(lambda state: self.process.transition(t, state))(states))
-        return laws.sample(key), jnp.zeros((size,), jnp.result_type(float))
-
-
-class Guided(Proposal):
-    """Draw from a guide, a distribution that has seen the data: weight p0 / q.
-
-    Attributes:
-        process: the base law.
-        guide: ``(t, state) -> Distribution`` of x_t, covering the transition's support.
-        guide_initial: the distribution of x_0, or ``None`` for the process's own.
-    """
-
-    process: Process
-    guide: Callable[[Time, PyTree[Any]], Distribution]
-    guide_initial: Distribution | None = None
-    includes_potential: bool = eqx.field(static=True, default=False)
-
-    def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
-        """A draw of the guide and its log importance weight."""
-        law = self.guide(t, state)
-        x = law.sample(key)
-        return x, _total(self.process.transition(t, state).log_prob(x)) - _total(law.log_prob(x))
-
-    def initial(self, key: KeyArray) -> tuple[PyTree[Any], Scalar] | None:
-        """A draw of the guide at t = 0 and its log importance weight."""
-        law = self.process.initial()
-        if self.guide_initial is None or law is None:
-            return None
-        x = self.guide_initial.sample(key)
-        return x, _total(law.log_prob(x)) - _total(self.guide_initial.log_prob(x))
-
-    def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
-        """One batched draw of all guides."""
-        guides = promote_batch_shape(jax.vmap(lambda state: self.guide(t, state))(states))
-        x = guides.sample(key)
-
-        def log_ratio(x: PyTree[Any], state: PyTree[Any]) -> Scalar:
-            forward = self.process.transition(t, state).log_prob(x)
-            return _total(forward) - _total(self.guide(t, state).log_prob(x))
-
-        return x, jax.vmap(log_ratio)(x, states)
-
-
-class TwistInduced(Proposal):
-    r"""Draw a symbol from :math:`q(v) = p_0(v) \psi(v) / C`, with :math:`C = \sum_v p_0(v) \psi(v)` known before the draw.
-
-    The transition must be categorical over symbols (have ``logits``) and the twist must have ``next``.
-    Source: Zhao, Brekelmans, Makhzani & Grosse (2024), section 3.2.
-    """
-
-    process: Process
-    twist: Twist
-    includes_potential: bool = eqx.field(static=True, default=False)
-
-    def _joint(self, t: Time, state: PyTree[Any]) -> tuple[Array, Array]:
-        law: Any = self.process.transition(t, state)
-        log_p = jax.nn.log_softmax(law.logits)
-        log_twist = self.twist.next(t, state)
-        return jnp.where(log_p == -jnp.inf, -jnp.inf, log_p + log_twist), log_twist
-
-    def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
-        """A symbol and log C - log psi of it."""
-        joint, log_twist = self._joint(t, state)
-        symbol = jax.random.categorical(key, joint)
-        return symbol, jax.nn.logsumexp(joint) - log_twist[symbol]
-
-    def look_ahead(self, t: Time, state: PyTree[Any]) -> Scalar:
-        """log C."""
-        return jax.nn.logsumexp(self._joint(t, state)[0])
-
-    def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
-        """One batched categorical draw."""
-        joint, log_twist = jax.vmap(lambda state: self._joint(t, state))(states)
-        symbols = jax.random.categorical(key, joint)
-        chosen = jnp.take_along_axis(log_twist, symbols[:, None], axis=1)[:, 0]
-        return symbols, jax.nn.logsumexp(joint, axis=1) - chosen
-
-
-def _total(log_prob: Array) -> Scalar:
-    """Log density of one particle's x, summed over batch dimensions that the user left independent."""
-    return jnp.sum(log_prob)
+__all__ = [
+    "Bootstrap",
+    "Composed",
+    "Guided",
+    "Potential",
+    "Process",
+    "Proposal",
+    "Time",
+    "Twist",
+    "TwistInduced",
+    "compose",
+    "process",
+    "twisted",
+]
 
 
 class _Particle(eqx.Module):
@@ -255,45 +73,63 @@ class Composed(FeynmanKac):
 
         return jax.vmap(one)(states)
 
-    def init(self, key: KeyArray, num_particles: int) -> Mutation:
-        """Particles at t = 0, weighted by phi_0 psi_0 (and by a guide of x_0 where there is one)."""
-        t = jnp.zeros((), jnp.int32)
+    def draw_initial(self, key: KeyArray, num_particles: int) -> tuple[Particles, LogWeights]:
+        """Draws of x_0 with their log weights; ``None`` for x where every particle starts from one known state."""
         law = self.process.initial()
-        log_w = jnp.zeros((num_particles,), jnp.result_type(float))
-        guided = jax.eval_shape(self.proposal.initial, key) is not None
-        if law is None:
+        if law is not None and jax.eval_shape(self.proposal.initial, key) is not None:
+            return jax.vmap(self.proposal.initial)(jax.random.split(key, num_particles))  # pyright: ignore
+        x = None if law is None else law.sample(key, (num_particles,))
+        return x, jnp.zeros((num_particles,), jnp.result_type(float))
+
+    def start(self, x: Particles, log_w: LogWeights) -> Mutation:
+        """Particles at given x_0, weighted by phi_0 psi_0 and what the draws weigh."""
+        t = jnp.zeros((), jnp.int32)
+        size = log_w.shape[0]
+        if x is None:
             # One known state: computed once, then shared.
             state = self.process.advance(t, None, None)
-            states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_particles, *jnp.shape(leaf))), state)
+            states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *jnp.shape(leaf))), state)
         else:
-            if guided:
-                x, log_w = jax.vmap(self.proposal.initial)(jax.random.split(key, num_particles))  # pyright: ignore
-            else:
-                x = law.sample(key, (num_particles,))
             states = jax.vmap(lambda x: self.process.advance(t, None, x))(x)
         particles = self._carry(t, states)
         return Mutation(
             particles, log_w + jax.vmap(lambda state: self.potential(t, state))(states) + particles.log_twist
         )
 
+    def init(self, key: KeyArray, num_particles: int) -> Mutation:
+        """Particles at t = 0, weighted by phi_0 psi_0 (and by a guide of x_0 where there is one)."""
+        return self.start(*self.draw_initial(key, num_particles))
+
     def look_ahead(self, t: Time, particles: Particles, shared: PyTree[Any]) -> LogWeights | None:
         """The proposal's look-ahead over the last twist."""
         del t, shared
         return particles.log_ahead
 
-    def mutate(self, key: KeyArray, t: Time, particles: Particles, shared: PyTree[Any], resampled: Flag) -> Mutation:
-        """Propose, advance, and weigh by what the look-ahead did not hold."""
-        del shared, resampled
-        size = particles.log_twist.shape[0]
-        x, log_w = self.proposal.propose(key, t, particles.state, size)
+    def advance(self, t: Time, particles: Particles, x: Particles, log_w: LogWeights) -> Mutation:
+        """Particles moved to given x_t, weighted by what the look-ahead did not hold."""
         states = jax.vmap(lambda state, x: self.process.advance(t, state, x))(particles.state, x)
         moved = self._carry(t, states)
         log_w = log_w + moved.log_twist - particles.log_twist
         if not self.proposal.includes_potential:
-            log_w = log_w + jax.vmap(lambda state: self.potential(t, state))(states)
+            log_w = log_w + self._log_potentials(t, states)
         if particles.log_ahead is not None:
             log_w = log_w - particles.log_ahead
         return Mutation(moved, log_w)
+
+    def _log_potentials(self, t: Time, states: Particles) -> LogWeights:
+        """log phi_t of every particle; not evaluated where step t is known to weigh nothing."""
+        evaluate = jax.vmap(lambda state: self.potential(t, state))
+        informative = self.informative(t)
+        if informative is None:
+            return evaluate(states)
+        value = jax.eval_shape(evaluate, states)
+        return jax.lax.cond(informative, evaluate, lambda _: jnp.zeros(value.shape, value.dtype), states)
+
+    def mutate(self, key: KeyArray, t: Time, particles: Particles, shared: PyTree[Any], resampled: Flag) -> Mutation:
+        """Propose and `advance`."""
+        del shared, resampled
+        x, log_w = self.proposal.propose(key, t, particles.state, particles.log_twist.shape[0])
+        return self.advance(t, particles, x, log_w)
 
 
 def compose(

@@ -1,4 +1,4 @@
-"""The demonstration: a posterior on real data, its evidence with an error bar, and its plots, in one command."""
+"""The demonstration: a posterior on real data and a filter of hidden volatility, with error bars and plots, in one command."""
 
 from pathlib import Path
 
@@ -6,22 +6,24 @@ import jax
 from rich.console import Console
 
 from smcinfer import api
-from smcinfer.models import logistic_regression
+from smcinfer.models import logistic_regression, stochastic_volatility
+from smcinfer.result import Result
 
 SEED = 2024
 NUM_PARTICLES = 2048
 NUM_RUNS = 4
+NUM_RETURNS = 300
 
 
 def main(out: Path, num_particles: int = NUM_PARTICLES, num_runs: int = NUM_RUNS) -> int:
-    """Logistic regression on the breast-cancer data: sample it, print it, save it, plot it.
+    """Logistic regression on the breast-cancer data, and a filter: sample, print, save and plot them.
 
     Args:
-        out: an existing folder, for ``run.nc`` and the figures.
+        out: an existing folder, for ``run.nc`` and ``filter.nc`` and the figures.
         num_particles, num_runs: the size of the run.
 
     Returns:
-        The exit code: 0, or 1 where the run's status is serious.
+        The exit code: 0, or 1 where the status of one of them is serious.
     """
     console = Console(soft_wrap=True, highlight=False, markup=False)
     reference, reference_se = logistic_regression.REFERENCE_LOG_Z, logistic_regression.REFERENCE_LOG_Z_SE
@@ -46,4 +48,24 @@ def main(out: Path, num_particles: int = NUM_PARTICLES, num_runs: int = NUM_RUNS
 
     for path in plots.save_all(result, out):
         console.print(f"saved {path}")
-    return int(result.serious)
+    filtered = _filter(console, out, num_particles, num_runs)
+    return int(result.serious or filtered.serious)
+
+
+def _filter(console: Console, out: Path, num_particles: int, num_runs: int) -> Result:
+    """The hidden log variance of simulated returns, filtered: the truth is known, and so is how good the bands are."""
+    from smcinfer import plots
+
+    model = stochastic_volatility.StochasticVolatility()
+    truth, returns = model.simulate(jax.random.key(SEED), NUM_RETURNS)
+    console.print(
+        f"\nStochastic volatility: {NUM_RETURNS + 1} simulated returns, their hidden log variance filtered.\n"
+    )
+    target = model.state_space(returns, quantiles=(0.05, 0.5, 0.95))
+    result = api.sample(jax.random.key(SEED + 1), target, num_particles=num_particles, num_runs=num_runs)
+    console.print(str(result))
+    console.print(f"\nsaved {result.save(out / 'filter.nc')}")
+    figure = plots.plot_filter(result, truth=truth, data=returns)
+    figure.savefig(out / "filter.png")
+    console.print(f"saved {out / 'filter.png'}")
+    return result

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.errors import ArgumentError
 
 RUNS = "runs"
 """Name of the axis that the driver maps independent runs over."""
@@ -60,6 +61,23 @@ class Mutation(eqx.Module):
     shared: PyTree[Any] = None
     info: dict[str, Any] = eqx.field(default_factory=dict)
     status: Int[Array, ""] = eqx.field(default_factory=lambda: jnp.zeros((), jnp.int32))
+
+    def check(self, num_particles: int, where: str) -> None:
+        """Raise `ArgumentError` for shapes that the driver cannot carry; they are static, so it is found while tracing."""
+        if self.log_weights.shape != (num_particles,):
+            raise ArgumentError(
+                f"{where} of the model returned log weights of the wrong shape",
+                expected=(num_particles,),
+                got=self.log_weights.shape,
+                hint="return one log weight a particle",
+            )
+        for leaf in jax.tree.leaves(self.particles):
+            if leaf.shape[:1] != (num_particles,):
+                raise ArgumentError(
+                    f"{where} of the model returned particles without the particle axis",
+                    expected=f"every leaf with leading axis {num_particles}",
+                    got=leaf.shape,
+                )
 
 
 class FeynmanKac(eqx.Module):
@@ -110,6 +128,13 @@ class FeynmanKac(eqx.Module):
     def look_ahead(self, t: Int[Array, ""], particles: Particles, shared: PyTree[Any]) -> LogWeights | None:
         """The part of step t's log weight that is known before the particles move, or ``None``."""
         del t, particles, shared
+
+    def informative(self, t: Int[Array, ""]) -> Flag | None:
+        """Whether step t weighs anything, ``None`` for always: where it does not, nothing is weighed nor resampled.
+
+        Known from the step alone (no observation was made, say), the same for all particles and runs.
+        """
+        del t
 
     def reconnect(
         self, key: KeyArray, t: Int[Array, ""], population: Population, shared: PyTree[Any]

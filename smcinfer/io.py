@@ -33,6 +33,11 @@ def package_version() -> str:
         return "unknown"
 
 
+def dimensions(name: str, leading: tuple[str, ...], value: np.ndarray) -> tuple[str, ...]:
+    """Dimension names of a variable: the leading ones, then one of its own for each further axis."""
+    return (*leading, *(f"{name}_dim_{axis}" for axis in range(value.ndim - len(leading))))
+
+
 def write_netcdf(path: str | Path, groups: Groups, attributes: Mapping[str, Any], layout: str) -> Path:
     """Write arrays and attributes to a netCDF file, atomically.
 

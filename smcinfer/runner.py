@@ -123,7 +123,7 @@ def run(
     history: str = "scalars",
     lag: int = 0,
     islands: int = 1,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     progress: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,

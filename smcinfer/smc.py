@@ -22,7 +22,7 @@ from smcinfer import lineage as lineages
 from smcinfer import resampling
 from smcinfer.arrays import Array, Bool, Float, Int, Key, LogWeights, PyTree
 from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import RUNS, FeynmanKac, Mutation, Population, follow_leader
+from smcinfer.feynman_kac import RUNS, FeynmanKac, Population, follow_leader
 from smcinfer.settings import Settings, shard
 from smcinfer.status import Status, raise_bit
 from smcinfer.weights import compensated_add, normalise_and_measure
@@ -133,7 +133,7 @@ def init(key: Key[Array, " num_runs"], model: FeynmanKac, settings: Settings) ->
 
     def start(run_key: Array) -> tuple[SMCState, Record]:
         mutation = model.init(jax.random.fold_in(run_key, 0), num_particles)
-        _check_mutation(mutation, num_particles, "init")
+        mutation.check(num_particles, "init")
         uniform = jnp.full((num_particles,), -jnp.log(num_particles), jnp.result_type(float))
         weighed = _weigh(uniform, mutation.log_weights)
         population = Population(mutation.particles, weighed.log_weights)
@@ -184,6 +184,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
         )
     scheme = resampling.by_name(settings.resampling, conditional=model.conditional)
     even = settings.resampling in resampling.EVEN
+    informative = model.informative(t)
     keeps_ancestors = settings.history in ("ancestors", "full")
     stay = jnp.arange(size, dtype=jnp.int32)
     dtype = state.population.log_weights.dtype
@@ -203,6 +204,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
         # An ESS of N exactly (weights all equal) is left alone even where resampling is asked for at every step.
         needed = sizes < settings.resample_below * size * (1 - 1e-6)
         needed = jnp.ones_like(needed) if always else needed
+        needed = needed if informative is None else needed & informative
         needed = follow_leader(needed) if model.led else needed
         fresh = jnp.broadcast_to(log_shares[:, None] - jnp.log(size).astype(dtype), blocks.shape)
         after = jnp.where(needed[:, None], fresh, seen.log_weights.reshape(blocks.shape)).reshape(-1)
@@ -271,8 +273,12 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
         run: SMCState, key: Array, particles: PyTree[Any], shared: Any, needed: Array, log_weights: Array, before: Array
     ) -> Any:
         mutation = model.mutate(key, t, particles, shared, jnp.any(needed))
-        _check_mutation(mutation, num_particles, "mutate")
-        weighed = _weigh(log_weights, mutation.log_weights)
+        mutation.check(num_particles, "mutate")
+        if informative is None:
+            weighed = _weigh(log_weights, mutation.log_weights)
+        else:
+            as_before = _Weighed(log_weights, jnp.zeros((), dtype), run.ess, jnp.zeros((), jnp.int32))
+            weighed = jax.lax.cond(informative, _weigh, lambda *_: as_before, log_weights, mutation.log_weights)
         population = Population(mutation.particles, weighed.log_weights)
         increment = before + weighed.log_increment
         log_z, log_z_error = compensated_add(run.log_z, run.log_z_error, increment)
@@ -344,24 +350,6 @@ def _freeze(done: Bool[Array, " num_runs"], old: SMCState, new: SMCState) -> SMC
         return _pick(done, before, after)
 
     return jax.tree.map(pick, old, new)
-
-
-def _check_mutation(mutation: Mutation, num_particles: int, where: str) -> None:
-    """Shapes are static, so a wrong one is caught while tracing."""
-    if mutation.log_weights.shape != (num_particles,):
-        raise ArgumentError(
-            f"{where} of the model returned log weights of the wrong shape",
-            expected=(num_particles,),
-            got=mutation.log_weights.shape,
-            hint="return one log weight a particle",
-        )
-    for leaf in jax.tree.leaves(mutation.particles):
-        if leaf.shape[:1] != (num_particles,):
-            raise ArgumentError(
-                f"{where} of the model returned particles without the particle axis",
-                expected=f"every leaf with leading axis {num_particles}",
-                got=leaf.shape,
-            )
 
 
 def scan(

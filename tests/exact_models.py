@@ -6,7 +6,9 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 
-from smcinfer.compose import Composed, Guided, Process, Proposal, Twist, TwistInduced, compose, process
+from smcinfer.compose import Composed, Guided, Process, Proposal, TwistInduced, compose, process
+from smcinfer.models import finite_hmm
+from smcinfer.models.linear_gaussian import linear_gaussian as exact_linear_gaussian
 
 NUM_STATES = 3
 OBSERVATIONS = np.array([0, 1, 1, 2, 0, 2], dtype=np.int32)
@@ -33,27 +35,6 @@ def emission(t, state):  # noqa: ANN001, ANN201
     return jnp.log(jnp.asarray(EMISSION)[state, jnp.asarray(OBSERVATIONS)[t]])
 
 
-class ExactTwist(Twist):
-    """psi*_t: the exact probability of the observations to come (backward recursion), tempered by ``power``."""
-
-    power: float = 1.0
-
-    def _table(self) -> jax.Array:
-        backward = [np.ones(NUM_STATES)]
-        for observation in OBSERVATIONS[:0:-1]:
-            backward.append(TRANSITION @ (EMISSION[:, observation] * backward[-1]))
-        return self.power * jnp.log(jnp.asarray(np.stack(backward[::-1])))
-
-    def __call__(self, t, state):  # noqa: ANN001, ANN204
-        """log psi_t."""
-        return self._table()[t, state]
-
-    def next(self, t, state):  # noqa: ANN001, ANN201
-        """log of phi_t psi_t for every symbol."""
-        del state
-        return jnp.log(jnp.asarray(EMISSION)[:, jnp.asarray(OBSERVATIONS)[t]]) + self._table()[t]
-
-
 class Weighted(Proposal):
     """A proposal that draws from a fixed law and accounts for the potential itself."""
 
@@ -65,36 +46,38 @@ class Weighted(Proposal):
         return x, jnp.log(jnp.asarray(TRANSITION)[state, x]) + emission(t, x) + jnp.log(NUM_STATES)
 
 
+def chain() -> finite_hmm.FiniteHMM:
+    """The same chain with its exact answers."""
+    return finite_hmm.finite_hmm(INITIAL, TRANSITION, EMISSION)
+
+
 def hmm_log_z() -> float:
-    """Exact log normaliser by the forward recursion."""
-    alpha = INITIAL * EMISSION[:, OBSERVATIONS[0]]
-    for observation in OBSERVATIONS[1:]:
-        alpha = (alpha @ TRANSITION) * EMISSION[:, observation]
-    return float(np.log(alpha.sum()))
+    """Exact log normaliser."""
+    return chain().posterior(OBSERVATIONS).log_z
 
 
 def hmm(kind: str) -> Composed:
     """The chain under a named way of twisting and proposing."""
-    chain, steps = Chain(), len(OBSERVATIONS) - 1
+    hidden, steps = Chain(), len(OBSERVATIONS) - 1
     guide = dist.Categorical(probs=jnp.full(NUM_STATES, 1.0 / NUM_STATES))
     match kind:
         case "bootstrap":
-            return compose(chain, emission, num_steps=steps)
+            return compose(hidden, emission, num_steps=steps)
         case "guided":
-            return compose(chain, emission, proposal=Guided(chain, lambda t, state: guide, guide), num_steps=steps)
+            return compose(hidden, emission, proposal=Guided(hidden, lambda t, state: guide, guide), num_steps=steps)
         case "weighted":
-            return compose(chain, emission, proposal=Weighted(), num_steps=steps)
+            return compose(hidden, emission, proposal=Weighted(), num_steps=steps)
         case "auxiliary":
             ahead = lambda t, state: 0.7 * logsumexp(jnp.log(jnp.asarray(TRANSITION)[state]) + 0.1 * jnp.arange(3.0))  # noqa: E731
-            return compose(chain, emission, look_ahead=ahead, num_steps=steps)
+            return compose(hidden, emission, look_ahead=ahead, num_steps=steps)
         case "twisted":
-            twist = ExactTwist(0.5)
-            return compose(chain, emission, twist, TwistInduced(chain, twist), num_steps=steps)
+            twist = chain().twist(OBSERVATIONS, 0.5)
+            return compose(hidden, emission, twist, TwistInduced(hidden, twist), num_steps=steps)
         case "twisted_weights":
-            return compose(chain, emission, ExactTwist(0.8), num_steps=steps)
+            return compose(hidden, emission, chain().twist(OBSERVATIONS, 0.8), num_steps=steps)
         case "exact_twist":
-            twist = ExactTwist(1.0)
-            return compose(chain, emission, twist, TwistInduced(chain, twist), num_steps=steps)
+            twist = chain().twist(OBSERVATIONS)
+            return compose(hidden, emission, twist, TwistInduced(hidden, twist), num_steps=steps)
     raise ValueError(kind)
 
 
@@ -105,18 +88,11 @@ def linear_gaussian(num_steps: int = 20) -> tuple[Composed, float]:
     """A scalar linear Gaussian model and its exact log likelihood by the Kalman filter."""
     a, q, r = 0.9, 0.4, 0.6
     data = np.sin(np.arange(num_steps + 1) / 3.0) + 0.3 * np.cos(np.arange(num_steps + 1) * 1.7)
-    mean, variance, log_z = 0.0, 1.0, 0.0
-    for t, y in enumerate(data):
-        if t:
-            mean, variance = a * mean, a * a * variance + q * q
-        total = variance + r * r
-        log_z += -0.5 * np.log(2 * np.pi * total) - 0.5 * (y - mean) ** 2 / total
-        gain = variance / total
-        mean, variance = mean + gain * (y - mean), (1 - gain) * variance
+    exact = exact_linear_gaussian([0.0], [[1.0]], [[a]], [[q * q]], [[1.0]], [r * r]).posterior(data[:, None])
     observed = jnp.asarray(data)
     model = compose(
         process(dist.Normal(0.0, 1.0), lambda t, x: dist.Normal(a * x, q)),
         lambda t, x: dist.Normal(x, r).log_prob(observed[t]),
         num_steps=num_steps,
     )
-    return model, float(log_z)
+    return model, exact.log_z

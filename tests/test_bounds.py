@@ -3,14 +3,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
+import scipy.stats
 
 from smcinfer import bounds, resampling
 from smcinfer.errors import ArgumentError, TargetError
 from smcinfer.kernels import HMC, RandomWalk
 from smcinfer.runner import run
-from smcinfer.static import Exponents, Moves, tempering
+from smcinfer.state_space import StateSpace, simulate, state_space
+from smcinfer.static import Exponents, Moves, StaticTarget, posterior, tempering
 from smcinfer.static.conditional import Choices, ConditionalTempering
+from tests import exact_models, exact_paths
 from tests.statistics import assert_mean_one_log
 from tests.test_static import DATA, DIM, NOISE, conjugate, exact_log_z, exact_mean
 
@@ -75,3 +79,125 @@ def test_named_draws_and_bad_ones() -> None:
 def test_crossed_bounds_say_so() -> None:
     crossed = bounds.Sandwich(np.array([1.0, 1.01, 0.99]), np.array([0.0, 0.01, -0.01]), 0)
     assert crossed.crossed and "CROSSED" in str(crossed)
+
+
+STEPS = 6
+FAMILY_LEVEL = 1 - 2e-5
+"""Level of an interval that is checked for many seeds."""
+
+
+def gaussian_kl(mean: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """KL between Gaussians whose means differ by ``mean``, with these covariances."""
+    inverse = np.linalg.inv(second)
+    logs = np.linalg.slogdet(second)[1] - np.linalg.slogdet(first)[1]
+    return float(0.5 * (np.trace(inverse @ first) + mean @ inverse @ mean - len(mean) + logs))
+
+
+def test_paths_bounds_hold_log_z_and_divergences_are_exact() -> None:
+    """The bootstrap proposal without resampling is the prior of the path: a Gaussian, as the target is."""
+    draw = exact_paths.draw_walk_path(STEPS)
+    both = bounds.sandwich(jax.random.key(4), exact_paths.walk(STEPS), draw, num_particles=32, num_runs=400)
+    low, high = both.interval(FAMILY_LEVEL)
+    assert low < exact_paths.walk_log_z(STEPS) < high
+    assert both.lower[0] < exact_paths.walk_log_z(STEPS) < both.upper[0]
+    mean, covariance = exact_paths.walk_posterior(STEPS)
+    prior = exact_paths.walk_prior(STEPS)
+    for found, exact in [
+        (both.kl_proposal_target, gaussian_kl(mean, prior, covariance)),
+        (both.kl_target_proposal, gaussian_kl(mean, covariance, prior)),
+    ]:
+        assert found is not None and abs(found[0] - exact) < 5 * found[1] and found[1] < 0.4
+    assert "KL(q||target)" in str(both) and "KL(target||q)" in str(both)
+
+
+def path_seeds(count: int) -> int:
+    """In how many of that many seeds both ends of the twisted chain's sandwich hold log Z."""
+    model, exact = exact_models.hmm("twisted"), exact_models.hmm_log_z()
+    held = 0
+    for seed in range(count):
+        both = bounds.sandwich(
+            jax.random.key(seed), model, exact_paths.draw_hmm_path, num_particles=16, num_runs=16, resample_below=1.0
+        )
+        low, high = both.interval(FAMILY_LEVEL)
+        held += low < exact < high and not both.crossed
+    return held
+
+
+def test_sandwich_holds_for_every_seed() -> None:
+    assert path_seeds(20) == 20
+
+
+@pytest.mark.slow
+def test_sandwich_holds_for_a_hundred_seeds_of_both_kinds() -> None:
+    assert path_seeds(100) == 100
+    target, exact = conjugate(), exact_log_z()
+    for seed in range(100):
+        both = bounds.sandwich(jax.random.key(seed), target, exact_draw, num_particles=64, num_runs=16)
+        low, high = both.interval(FAMILY_LEVEL)
+        assert low < exact < high and not both.crossed
+
+
+@pytest.mark.slow
+def test_a_path_that_is_not_exact_gives_no_upper_bound() -> None:
+    wrong = lambda key: 3.0 * jax.random.normal(key, (STEPS + 1,))  # noqa: E731
+    both = bounds.sandwich(jax.random.key(5), exact_paths.walk(STEPS), wrong, num_particles=4, num_runs=400)
+    right = bounds.sandwich(
+        jax.random.key(5), exact_paths.walk(STEPS), exact_paths.draw_walk_path(STEPS), num_particles=4, num_runs=400
+    )
+    assert both.upper[0] < right.upper[0] - 4 * np.hypot(both.upper[1], right.upper[1])
+
+
+def test_simulated_data_bring_their_own_exact_draw() -> None:
+    """The interval from one exact draw holds log Z of the data that were made from it."""
+    parts = (
+        dist.Normal(0.0, 1.0),
+        lambda t, x: dist.Normal(exact_paths.A * x, exact_paths.Q),
+        lambda t, x: dist.Normal(x, exact_paths.R),
+    )
+    seen = []
+
+    def build(data: jax.Array) -> StateSpace:
+        seen.append(np.asarray(data, np.float64))
+        return state_space(*parts, data)
+
+    both = bounds.bidirectional(
+        jax.random.key(7), lambda key: simulate(key, *parts, STEPS), build, num_particles=32, num_runs=16
+    )
+    low, high = both.interval()
+    assert low < exact_paths.gaussian_log_z(seen[0]) < high
+    assert both.one_draw and not both.crossed and "one exact draw" in str(both)
+    assert both.kl_target_proposal is None and "KL(target||q)" not in str(both)
+
+
+def test_targets_without_bounds_are_refused() -> None:
+    with pytest.raises(TargetError, match="kind of target"):
+        bounds.sandwich(jax.random.key(0), lambda x: x, exact_draw)
+    with pytest.raises(ArgumentError, match="resample_below"):
+        bounds.sandwich(jax.random.key(0), conjugate(), exact_draw, resample_below=0.5)
+
+
+@pytest.mark.slow
+def test_simulated_parameters_bring_their_own_exact_draw() -> None:
+    """Bidirectional Monte Carlo on conjugate targets, whose evidence is known for any data."""
+    prior = dist.Normal(0.0, 1.0)
+    held = 0
+    for seed in range(20):
+        seen = []
+
+        def build(data: jax.Array, seen: list = seen) -> StaticTarget:
+            seen.append(np.asarray(data, np.float64))
+            return posterior(prior, lambda theta: dist.Normal(theta, 1.0).log_prob(data).sum())
+
+        def draw(key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+            theta_key, noise_key = jax.random.split(key)
+            theta = prior.sample(theta_key)
+            return {"theta": theta}, theta + jax.random.normal(noise_key, (5,))
+
+        both = bounds.bidirectional(
+            jax.random.key(seed), draw, build, num_particles=32, num_runs=4, kernel="random_walk"
+        )
+        covariance = np.eye(5) + 1.0
+        exact = scipy.stats.multivariate_normal(np.zeros(5), covariance).logpdf(seen[0])
+        low, high = both.interval(FAMILY_LEVEL)
+        held += low < exact < high and both.one_draw
+    assert held == 20

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from smcinfer.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, info
+from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, Position, TemperedDensity, info
 from smcinfer.kernels.metropolis import metropolis
 
 
@@ -49,14 +49,17 @@ class RandomWalk(Kernel):
         )
         return tuning.Scaled(tuning.fit_cloud(params.cloud, positions, log_weights), step_size)
 
+    def propose(self, key: KeyArray, position: Position, params: tuning.Scaled) -> Position:
+        """Where one step proposes to go."""
+        noise = jax.random.normal(key, position.shape, position.dtype)
+        return position + params.cloud.stretch(params.step_size.astype(position.dtype) * noise)
+
     def step(
         self, key: KeyArray, state: KernelState, density: TemperedDensity, params: tuning.Scaled
     ) -> tuple[KernelState, KernelInfo]:
         """One proposal and one accept step: one density evaluation."""
         noise_key, accept_key = jax.random.split(key)
-        position = state.position
-        noise = jax.random.normal(noise_key, position.shape, position.dtype)
-        proposal = position + params.cloud.stretch(params.step_size.astype(position.dtype) * noise)
+        proposal = self.propose(noise_key, state.position, params)
         proposed = KernelState(proposal, density.log_base(proposal), density.log_potential(proposal))
         state, acceptance = metropolis(accept_key, state, proposed, density)
         return state, info(acceptance, 1)

@@ -4,10 +4,16 @@ from typing import Any
 
 from smcinfer.errors import ArgumentError
 from smcinfer.kernels.base import Kernel
+from smcinfer.kernels.crank_nicolson import CrankNicolson
+from smcinfer.kernels.elliptical_slice import EllipticalSlice
+from smcinfer.kernels.gibbsian_polar_slice import GibbsianPolarSlice
+from smcinfer.kernels.hit_and_run import HitAndRun
 from smcinfer.kernels.hmc import HMC
 from smcinfer.kernels.independent import Independent
 from smcinfer.kernels.mala import MALA
 from smcinfer.kernels.nuts import NUTS
+from smcinfer.kernels.pcnl import CrankNicolsonLangevin
+from smcinfer.kernels.polar_slice import PolarSlice
 from smcinfer.kernels.random_walk import RandomWalk
 
 KERNELS: dict[str, type[Kernel]] = {
@@ -16,6 +22,12 @@ KERNELS: dict[str, type[Kernel]] = {
     "mala": MALA,
     "hmc": HMC,
     "nuts": NUTS,
+    "gibbsian_polar_slice": GibbsianPolarSlice,
+    "polar_slice": PolarSlice,
+    "hit_and_run": HitAndRun,
+    "elliptical_slice": EllipticalSlice,
+    "pcn": CrankNicolson,
+    "pcnl": CrankNicolsonLangevin,
 }
 
 

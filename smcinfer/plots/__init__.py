@@ -1,8 +1,22 @@
-"""Figures of a result: how the run went, what log Z is, who descends from whom, and the posterior by ArviZ."""
+"""Figures of a result: how the run went, what log Z is, what a filter knew, who descends from whom, and the posterior."""
 
+from smcinfer.plots.beats import plot_beats
 from smcinfer.plots.diagnostics import plot_ess_temperature, plot_weights
 from smcinfer.plots.evidence import plot_log_z
+from smcinfer.plots.filtering import plot_filter, plot_track
 from smcinfer.plots.genealogy import plot_genealogy
 from smcinfer.plots.posterior import plot_posterior, save_all
+from smcinfer.plots.smoothing import plot_smoothed
 
-__all__ = ["plot_ess_temperature", "plot_genealogy", "plot_log_z", "plot_posterior", "plot_weights", "save_all"]
+__all__ = [
+    "plot_beats",
+    "plot_ess_temperature",
+    "plot_filter",
+    "plot_genealogy",
+    "plot_log_z",
+    "plot_posterior",
+    "plot_smoothed",
+    "plot_track",
+    "plot_weights",
+    "save_all",
+]

@@ -79,6 +79,7 @@ def _draw_differences(axes: Axes, result: Estimates, totals: np.ndarray) -> None
     for run, style in run_lines(result):
         unnamed: dict[str, Any] = style | {"label": "_nolegend_"}
         axes.plot(steps, totals[run] - mean, **unnamed)
+    axes.plot(steps, totals.mean(axis=0) - mean, color=EMPHASIS, linewidth=1.2, linestyle=":", label="lower bound")
     finish(axes, ylabel="difference\nfrom mean (nats)")
     axes.legend(loc="upper left", ncols=2)
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from smcinfer.errors import ArgumentError
 from smcinfer.plots.diagnostics import plot_ess_temperature, plot_weights
 from smcinfer.plots.evidence import plot_log_z
+from smcinfer.plots.filtering import plot_filter
 from smcinfer.plots.genealogy import plot_genealogy
 from smcinfer.result.estimates import Estimates
 from smcinfer.result.export import to_arviz
@@ -92,6 +93,8 @@ def _figures(result: Estimates) -> Iterator[tuple[str, Figure]]:
         yield "ess_temperature", plot_ess_temperature(result)
     if "log_z_increment" in result.history:
         yield "log_z", plot_log_z(result)
+        if any(name.startswith("filtered_mean") for name in result.history):
+            yield "filter", plot_filter(result)
     if "ancestors" in result.history:
         yield "genealogy", plot_genealogy(result)
     yield "weights", plot_weights(result)

@@ -54,7 +54,7 @@ def to_arviz(result: Estimates, key: KeyArray | int = 0, num_draws: int | None =
     count = max(int(result.ess[alive].min() * (1 + 1e-6)), _FEWEST_DRAWS) if num_draws is None else num_draws
     keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, result.num_runs)
     chosen = np.stack([resample(keys[run], result.log_weights[run], count) for run in alive])
-    names = {name: _variable_name(name) for name in result.particles}
+    names = {name: variable_name(name) for name in result.particles}
     drawn = {names[name]: values[alive[:, None], chosen] for name, values in result.particles.items()}
     cloud = {names[name]: values for name, values in result.particles.items()}
     with warnings.catch_warnings():
@@ -104,7 +104,7 @@ def attributes(result: Estimates) -> dict[str, Any]:
     }
 
 
-def _variable_name(name: str) -> str:
+def variable_name(name: str) -> str:
     """A name ArviZ can hold: a slash would open a group, and two names are dimensions."""
     name = name.replace("/", ".")
     return f"{name}_" if name in ("chain", "draw", "log_weights") else name

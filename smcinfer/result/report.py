@@ -50,21 +50,19 @@ def title(result: Estimates) -> str:
     return "smcinfer result: " + ", ".join([*names, size])
 
 
-def as_text(result: Estimates) -> str:
-    """The report as aligned text."""
-    pairs = lines(result)
+def as_text(heading: str, pairs: list[tuple[str, str]]) -> str:
+    """A report as aligned text."""
     width = max(len(label) for label, _ in pairs)
-    return "\n".join([title(result), *(f"  {label:<{width}}  {text}" for label, text in pairs)])
+    return "\n".join([heading, *(f"  {label:<{width}}  {text}" for label, text in pairs)])
 
 
-def as_html(result: Estimates) -> str:
-    """The report as an HTML table."""
+def as_html(heading: str, pairs: list[tuple[str, str]]) -> str:
+    """A report as an HTML table."""
     left = " style='text-align:left'"
     rows = "".join(
-        f"<tr><th{left}>{html.escape(label)}</th><td{left}>{html.escape(text)}</td></tr>"
-        for label, text in lines(result)
+        f"<tr><th{left}>{html.escape(label)}</th><td{left}>{html.escape(text)}</td></tr>" for label, text in pairs
     )
-    return f"<div><strong>{html.escape(title(result))}</strong><table>{rows}</table></div>"
+    return f"<div><strong>{html.escape(heading)}</strong><table>{rows}</table></div>"
 
 
 def bounds_cross(result: Estimates) -> bool:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 from smcinfer.arrays import KeyArray
 from smcinfer.errors import CheckpointError
-from smcinfer.io import Groups, read_netcdf, write_netcdf
+from smcinfer.io import Groups, dimensions, read_netcdf, write_netcdf
 from smcinfer.result import export, report
 from smcinfer.result.estimates import Estimates
 from smcinfer.result.summary import summary_table
@@ -25,12 +24,12 @@ class Result(Estimates):
     """
 
     def __str__(self) -> str:
-        return report.as_text(self)
+        return report.as_text(report.title(self), report.lines(self))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return report.as_html(self)
+        return report.as_html(report.title(self), report.lines(self))
 
     def summary(self) -> pd.DataFrame:
         """Weighted mean, sd, quantiles, Monte Carlo error and effective sample size of every scalar."""
@@ -59,10 +58,10 @@ class Result(Estimates):
         }
         groups: Groups = {
             "": root,
-            "particles": {name: (_dims(name, cloud, value), value) for name, value in self.particles.items()},
+            "particles": {name: (dimensions(name, cloud, value), value) for name, value in self.particles.items()},
             # The history level fixes what is recorded, not how long: every entry names its own step axis.
             "history": {
-                name: (_dims(name, ("run", f"{name}_step"), value), value) for name, value in self.history.items()
+                name: (dimensions(name, ("run", f"{name}_step"), value), value) for name, value in self.history.items()
             },
         }
         clock = {"seconds": self.seconds, "compile_seconds": self.compile_seconds}
@@ -89,8 +88,3 @@ def load(path: str | Path) -> Result:
         raise CheckpointError(
             f"{path} lacks a part of a result", got=str(error), hint="save the result again"
         ) from error
-
-
-def _dims(name: str, leading: tuple[str, ...], value: np.ndarray) -> tuple[str, ...]:
-    """Dimension names: the leading ones, then one of the variable's own for each further axis."""
-    return (*leading, *(f"{name}_dim_{axis}" for axis in range(value.ndim - len(leading))))

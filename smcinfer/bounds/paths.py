@@ -1,0 +1,55 @@
+"""Bounds for models over paths: the model's own runs from below, conditional runs through exact paths from above."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from smcinfer.arrays import Array
+from smcinfer.bounds.record import Sandwich
+from smcinfer.compose import Composed
+from smcinfer.conditional import condition
+from smcinfer.runner import run
+from smcinfer.status import Status
+
+DIVERGENCE_DRAWS = 4096
+"""Paths drawn for each of the two divergences between the proposal and the target."""
+
+
+def path_sandwich(
+    key: Array,
+    model: Composed,
+    exact_draw: Callable[[Any], Any],
+    *,
+    num_particles: int,
+    num_runs: int,
+    resampling: str,
+    resample_below: float,
+    one_draw: bool,
+    progress: bool,
+) -> Sandwich:
+    """Bound log Z of a composed model from both sides (see `smcinfer.bounds.sandwich`)."""
+    conditional = condition(model, exact_draw)
+    keys = jax.random.split(key, 4)
+    options: dict[str, Any] = {
+        "num_runs": num_runs,
+        "resampling": resampling,
+        "resample_below": resample_below,
+        "progress": progress,
+    }
+    lower = run(keys[0], model, num_particles, description="lower bound", **options)
+    upper = run(keys[1], conditional, num_particles, description="upper bound", **options)
+    # A population of one never resamples: its Z_hat is the weight of one path drawn by the proposal, or of the exact one.
+    alone: dict[str, Any] = {"num_runs": DIVERGENCE_DRAWS, "resample_below": 0.0, "history": "none"}
+    proposed = run(keys[2], model, 1, **alone)
+    exact = run(keys[3], conditional, 1, **alone)
+    bits = np.bitwise_or.reduce(np.concatenate([np.asarray(lower.status), np.asarray(upper.status)]))
+    return Sandwich(
+        np.asarray(lower.log_z, np.float64),
+        np.asarray(upper.log_z, np.float64),
+        int(bits) & ~int(Status.GENEALOGY_COALESCED),
+        one_draw,
+        np.asarray(proposed.log_z, np.float64),
+        None if one_draw else np.asarray(exact.log_z, np.float64),
+    )

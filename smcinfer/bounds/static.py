@@ -1,0 +1,87 @@
+"""Bounds for static targets: tempering runs from below, runs back through exact draws from above."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.arrays import Array
+from smcinfer.bounds.record import Sandwich
+from smcinfer.errors import TargetError
+from smcinfer.kernels.base import Kernel
+from smcinfer.kernels.registry import by_name
+from smcinfer.runner import run
+from smcinfer.static import schedules
+from smcinfer.static.conditional import Choices, ConditionalTempering
+from smcinfer.static.moves import Moves
+from smcinfer.static.target import StaticTarget
+from smcinfer.static.tempering import tempering
+from smcinfer.status import SERIOUS, Status, explain
+
+
+def static_sandwich(
+    key: Array,
+    target: StaticTarget,
+    exact_draw: Callable[[Any], Any],
+    *,
+    num_particles: int,
+    num_runs: int,
+    kernel: str | Kernel,
+    schedule: Any,
+    max_steps: int,
+    max_move_steps: int,
+    autocorrelation: float,
+    resampling: str,
+    one_draw: bool,
+    progress: bool,
+) -> Sandwich:
+    """Bound log Z of a static target from both sides (see `smcinfer.bounds.sandwich`)."""
+    draw = _as_vector(target, exact_draw)
+    forward_key, reverse_key = jax.random.split(key)
+    move = by_name(kernel)
+    rule = schedules.by_name(schedule)
+    moves = Moves(max_move_steps, 1, autocorrelation)
+    model = tempering(target, move, rule, moves=moves, max_steps=max_steps, record_params=True)
+    options: dict[str, Any] = {
+        "num_runs": num_runs,
+        "resampling": resampling,
+        "resample_below": rule.resample_below,
+        "progress": progress,
+    }
+    forward = run(forward_key, model, num_particles, description="lower bound", **options)
+    status = int(np.bitwise_or.reduce(np.asarray(forward.status)))
+    if status & SERIOUS:
+        raise TargetError(
+            "the run from the base did not reach the target, so there is no path to walk back",
+            expected="a run that ends",
+            got=explain(status),
+        )
+    steps = int(forward.num_steps[0])
+    choices = Choices.of(forward.history, steps)
+    conditional = ConditionalTempering(target, move, choices, draw, steps)
+    reverse = run(reverse_key, conditional, num_particles, description="upper bound", **options)
+    status |= int(np.bitwise_or.reduce(np.asarray(reverse.status))) & ~int(Status.GENEALOGY_COALESCED)
+    return Sandwich(np.asarray(forward.log_z, np.float64), np.asarray(reverse.log_z, np.float64), status, one_draw)
+
+
+def _as_vector(target: StaticTarget, exact_draw: Callable[[Any], Any]) -> Callable[[Any], Array]:
+    """The user's draw as an unconstrained vector, its shape checked."""
+
+    def draw(key: Any) -> Array:
+        value = exact_draw(key)
+        if not isinstance(value, dict):
+            return jnp.asarray(value)
+        if target.unconstrain is None:
+            raise TargetError(
+                "this target has no map from named values", expected="the unconstrained vector", got="a dict"
+            )
+        return target.unconstrain(value)
+
+    shape = jax.eval_shape(draw, jax.random.key(0)).shape
+    if shape != (target.dim,):
+        raise TargetError(
+            "exact_draw returned the wrong shape", expected=f"a vector ({target.dim},) or a dict of names", got=shape
+        )
+    return draw

@@ -1,0 +1,8 @@
+"""State-space models: data that a hidden Markov process left, filtered by the one driver."""
+
+from smcinfer.state_space.joint import Joint, as_law
+from smcinfer.state_space.model import StateSpace, state_space
+from smcinfer.state_space.observed import Observations, Observed
+from smcinfer.state_space.simulate import simulate
+
+__all__ = ["Joint", "Observations", "Observed", "StateSpace", "as_law", "simulate", "state_space"]

@@ -1,0 +1,77 @@
+"""Proposals and look-aheads that see the observation, and what they do where it is missing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import Distribution
+
+from smcinfer.arrays import Array, Bool, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.nouns import Bootstrap, Guided, Proposal
+from smcinfer.state_space.joint import as_law
+from smcinfer.state_space.observed import Observations
+
+Time = Int[Array, ""]
+
+
+class GuideWhereComplete(eqx.Module):
+    """A user's guide with the observation filled in: ``(t, x) -> Distribution``."""
+
+    function: Callable[[Time, PyTree[Any], PyTree[Any]], Any]
+    data: Observations
+
+    def __call__(self, t: Time, x: PyTree[Any]) -> Distribution:
+        """Law to draw x_t from."""
+        return as_law(self.function(t, x, self.data.at(t)), "proposal")
+
+
+class AheadWhereComplete(eqx.Module):
+    """A user's look-ahead with the observation filled in; zero where part of the observation is missing."""
+
+    function: Callable[[Time, PyTree[Any], PyTree[Any]], Array]
+    data: Observations
+
+    def __call__(self, t: Time, x: PyTree[Any]) -> Array:
+        """A guess of log p(y_t | x_{t-1}), nats."""
+        guess = self.function(t, x, self.data.at(t))
+        return guess if self.data.complete is None else jnp.where(self.data.complete[t], guess, 0.0)
+
+
+class WhereComplete(Proposal):
+    """The guided proposal where all of y_t is there, the transition where it is not.
+
+    Attributes:
+        guided: the proposal that looks at y_t.
+        complete: Bool["T+1"], where it may.
+    """
+
+    guided: Guided
+    complete: Bool[Array, " steps"]
+    includes_potential: bool = eqx.field(static=True, default=False)
+
+    def _choose(self, t: Time, act: Callable[[Proposal], Any]) -> Any:
+        """What one proposal or the other does: t is the same for all particles, so only one is computed."""
+        blind = Bootstrap(self.guided.process)
+        return jax.lax.cond(self.complete[t], lambda: act(self.guided), lambda: act(blind))
+
+    def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
+        """A draw and its log weight."""
+        return self._choose(t, lambda proposal: proposal(key, t, state))
+
+    def initial(self, key: KeyArray) -> tuple[PyTree[Any], Scalar] | None:
+        """The guide's own: it is a law that the user gave, whatever y_0 is."""
+        return self.guided.initial(key)
+
+    def log_weight(self, t: Time, state: PyTree[Any], x: PyTree[Any]) -> Scalar:
+        """Log weight of a given x."""
+        return self._choose(t, lambda proposal: proposal.log_weight(t, state, x))
+
+    def initial_log_weight(self, x: PyTree[Any]) -> Scalar:
+        """Log weight of a given x_0."""
+        return self.guided.initial_log_weight(x)
+
+    def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
+        """One batched draw of all particles."""
+        return self._choose(t, lambda proposal: proposal.propose(key, t, states, size))

@@ -1,0 +1,194 @@
+r"""State-space models: a hidden Markov process seen through noise, as a Feynman-Kac model.
+
+.. math::
+    x_0 \sim f_0, \quad x_t \sim f_t(\cdot \mid x_{t-1}), \quad y_t \sim g_t(\cdot \mid x_t), \qquad
+    Z = p(y_{0:T}), \quad \pi_t = p(x_{0:t} \mid y_{0:t})
+
+The observation densities are the potentials, so the run's particles after step t are weighted for the filter and log Z
+is the log likelihood.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import Distribution
+
+from smcinfer.arrays import Array, Flag, Int, PyTree, Scalar
+from smcinfer.compose import Composed, compose
+from smcinfer.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.feynman_kac import Population
+from smcinfer.nouns import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced
+from smcinfer.state_space.guides import AheadWhereComplete, GuideWhereComplete, WhereComplete
+from smcinfer.state_space.joint import as_law
+from smcinfer.state_space.observed import Observations, Observed, check_observation, observations
+from smcinfer.state_space.summaries import moments, quantiles
+from smcinfer.weights import normalise
+
+Time = Int[Array, ""]
+
+
+class Dynamics(Process):
+    """The hidden process: laws of x_0 and of x_t given x_{t-1}; the state is x itself."""
+
+    initial_law: Distribution
+    transition_fn: Callable[[Time, PyTree[Any]], Any]
+
+    def initial(self) -> Distribution:
+        """Law of x_0."""
+        return self.initial_law
+
+    def transition(self, t: Time, state: PyTree[Any]) -> Distribution:
+        """Law of x_t given x_{t-1}."""
+        return as_law(self.transition_fn(t, state), "transition")
+
+
+class StateSpace(Composed):
+    """A state-space model with its data and a way to filter it (made by `state_space`).
+
+    Attributes:
+        quantiles: levels of the filter's quantiles that the history keeps, or ``None``.
+    """
+
+    quantiles: tuple[float, ...] | None = eqx.field(static=True, default=None)
+
+    @property
+    def observations(self) -> Observations:
+        """The data y_0 .. y_T."""
+        potential: Any = self.potential
+        return potential.data
+
+    def observation(self, t: Time, x: PyTree[Any]) -> Distribution:
+        """Law of y_t given x_t."""
+        potential: Any = self.potential
+        return as_law(potential.observation(t, x), "observation")
+
+    def informative(self, t: Time) -> Flag | None:
+        """Whether anything was observed at t: where nothing was, a bootstrap filter's particles move and no more."""
+        anything = self.observations.anything
+        plain = isinstance(self.proposal, Bootstrap) and self.ahead is None and self.twist is None
+        return anything[t] if plain and anything is not None else None
+
+    def record(self, t: Time, population: Population) -> dict[str, Any]:
+        """Mean, standard deviation and, where asked for, quantiles of the filter p(x_t | y_0:t)."""
+        del t
+        particles: Any = population.particles
+        # Weights hold the twist too, which looks at data to come.
+        log_weights, _ = normalise(population.log_weights - particles.log_twist)
+        mean, sd = moments(particles.state, log_weights)
+        kept = {"filtered_mean": mean, "filtered_sd": sd}
+        if self.quantiles is not None:
+            kept["filtered_quantiles"] = quantiles(particles.state, log_weights, self.quantiles)
+        return kept
+
+
+def state_space(
+    initial: Any,
+    transition: Callable[[Time, PyTree[Any]], Any],
+    observation: Callable[[Time, PyTree[Any]], Any],
+    data: PyTree[Any],
+    *,
+    missing: str = "refuse",
+    proposal: Callable[[Time, PyTree[Any], PyTree[Any]], Any] | None = None,
+    initial_proposal: Any = None,
+    look_ahead: Callable[[Time, PyTree[Any], PyTree[Any]], Scalar] | None = None,
+    twist: Callable[[Time, PyTree[Any]], Scalar] | None = None,
+    quantiles: tuple[float, ...] | None = None,
+) -> StateSpace:
+    """A state-space model, checked before any work, ready for `smcinfer.sample`.
+
+    Everything is written for one particle. A distribution stands everywhere for itself or, where states or observations
+    are trees, for a tree of independent ones: ``{"level": dist.Normal(...), "slope": dist.Normal(...)}``.
+
+    Args:
+        initial: law of x_0.
+        transition: ``(t, x) -> law`` of x_t given x = x_{t-1}, t = 1 .. T (an integer scalar, traced).
+        observation: ``(t, x) -> law`` of y_t given x = x_t, t = 0 .. T.
+        data: y_0 .. y_T: an array, or a tree of arrays, with leading axis T + 1.
+        missing: ``"refuse"`` raises on NaN; ``"skip"`` takes NaN for what was not observed: log potential zero. Single
+            coordinates may be missing where the observation's law makes them independent.
+        proposal: ``(t, x, y) -> law`` to draw x_t from, given x_{t-1} and y_t (the guided filter); it must cover the
+            transition. Where part of y_t is missing the transition itself is drawn from.
+        initial_proposal: law to draw x_0 from instead of ``initial``.
+        look_ahead: ``(t, x, y) -> Float[""]``, a guess of log p(y_t | x_{t-1} = x), nats, that resampling sees before step t
+            (the auxiliary filter of Pitt & Shephard 1999). Zero where part of y_t is missing.
+        twist: ``(t, x) -> Float[""]``, log psi_t(x): a guess of log p(y_{t+1:T} | x_t = x), nats. A `Twist` that has
+            ``next`` brings the proposal it induces.
+        quantiles: levels in [0, 1] of the filter to record at every step, besides mean and standard deviation; they cost
+            one sort a step.
+
+    Returns:
+        A `StateSpace`. Its history has ``filtered_mean``, ``filtered_sd`` (and ``filtered_quantiles``) of p(x_t | y_0:t).
+
+    Raises:
+        TargetError: if a part of the model does not keep its contract.
+        ArgumentError: for data or settings that cannot be right.
+
+    Properly weighted for: p(x_{0:T}, y_{0:T}), whatever the proposal, the look-ahead and the twist; Z_hat is unbiased for
+    the likelihood p(y_{0:T}).
+
+    Source: Gordon, Salmond & Smith (1993); Doucet, Godsill & Andrieu (2000) for guided proposals.
+    """
+    if quantiles is not None and not (quantiles and all(0.0 <= level <= 1.0 for level in quantiles)):
+        raise ArgumentError("quantiles are levels of probability", expected="numbers in [0, 1]", got=quantiles)
+    observed = Observed(observation, observations(data, missing))
+    process = Dynamics(as_law(initial, "initial"), transition)
+    _check_dynamics(process, observed)
+    mover: Proposal | None = None
+    if proposal is not None or initial_proposal is not None:
+        mover = _guided(process, observed.data, proposal, initial_proposal)
+    elif isinstance(twist, Twist) and type(twist).next is not Twist.next:
+        mover = TwistInduced(process, twist)
+    ahead = None if look_ahead is None else AheadWhereComplete(look_ahead, observed.data)
+    made = compose(process, observed, twist, mover, num_steps=observed.data.num_steps, look_ahead=ahead)
+    levels = None if quantiles is None else tuple(map(float, quantiles))
+    return StateSpace(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead, levels)
+
+
+def _guided(
+    process: Dynamics, data: Observations, proposal: Callable[..., Any] | None, initial_proposal: Any
+) -> Proposal:
+    """The guided proposal, which falls back to the transition where part of an observation is missing."""
+    law = None if initial_proposal is None else as_law(initial_proposal, "initial_proposal")
+    if proposal is None:
+        return Guided(process, process.transition, law)
+    guided = Guided(process, GuideWhereComplete(proposal, data), law)
+    return guided if data.complete is None else WhereComplete(guided, data.complete)
+
+
+@contextlib.contextmanager
+def _tracing(name: str) -> Iterator[None]:
+    """What a user's function raises inside becomes an error that names it."""
+    try:
+        yield
+    except SmcinferError:
+        raise
+    except Exception as error:
+        raise TargetError(
+            f"{name} raised {type(error).__name__} when traced on one state",
+            got=(str(error).strip().splitlines() or ["no message"])[0],
+            hint="functions get one particle and must be JAX functions of static shape",
+        ) from error
+
+
+def _check_dynamics(process: Dynamics, observed: Observed) -> None:
+    """One step on shapes alone, with errors in the words of state-space models."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    with _tracing("initial"):
+        x = jax.eval_shape(lambda key: process.initial().sample(key), key)
+    with _tracing("transition"):
+        t = jax.ShapeDtypeStruct((), jnp.int32)
+        after = jax.eval_shape(lambda key, t, x: process.transition(t, x).sample(key), key, t, x)
+    shapes = [jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), tree) for tree in (x, after)]
+    if shapes[0] != shapes[1]:
+        raise TargetError(
+            "initial and transition are laws of different states",
+            expected=f"x_1 like x_0: {shapes[0]}",
+            got=shapes[1],
+            hint="both must have draws of the same structure, shapes and dtypes",
+        )
+    with _tracing("observation"):
+        check_observation(observed, x)
