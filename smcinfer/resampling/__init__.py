@@ -38,7 +38,7 @@ SCHEMES: tuple[str, ...] = tuple(_UNCONDITIONAL)
 """Names of the schemes, each with a conditional version."""
 
 EVEN: frozenset[str] = frozenset({"stratified", "systematic", "ssp"})
-"""Schemes in which the copies of neighbours make up for each other: a block of them gets what it weighs, within a few copies."""
+"""Schemes in which the copies of neighbours make up for each other: a block of them gets what it weighs, to a few copies."""
 
 
 def by_name(name: str, conditional: bool = False) -> Scheme:
