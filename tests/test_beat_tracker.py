@@ -16,7 +16,7 @@ GATE = 0.3
 
 @pytest.fixture(scope="module")
 def song() -> Song:
-    return synthetic_song(jax.random.key(2), meter=3, seconds=20.0)
+    return synthetic_song(jax.random.key(2), meter=3, seconds=16.0)
 
 
 def exact_log_z(bars: Bars, strengths: np.ndarray) -> float:
@@ -32,7 +32,7 @@ def exact_log_z(bars: Bars, strengths: np.ndarray) -> float:
 
 @pytest.mark.parametrize("gate", [pytest.param(None, marks=pytest.mark.slow), GATE])
 def test_the_cascade_finds_beats_bars_and_meter(song: Song, gate: float | None) -> None:
-    heard = track(jax.random.key(7), song.strengths, song.downbeat_strengths, gate=gate)
+    heard = track(jax.random.key(7), song.strengths, song.downbeat_strengths, gate=gate, num_particles=400)
     assert f_measure(heard.beats, song.beats) > 0.9
     assert f_measure(heard.downbeats, song.downbeats) > 0.8
     assert heard.meters[-1] == song.meter
@@ -43,13 +43,13 @@ def test_the_cascade_finds_beats_bars_and_meter(song: Song, gate: float | None) 
 def test_a_song_without_beats_to_find_is_not_tracked(song: Song) -> None:
     """The control: the same onsets in another order."""
     shuffled = np.random.default_rng(0).permutation(song.strengths)
-    heard = track(jax.random.key(7), shuffled, song.downbeat_strengths)
+    heard = track(jax.random.key(7), shuffled, song.downbeat_strengths, num_particles=400)
     assert f_measure(heard.beats, song.beats) < 0.7
 
 
 def test_gated_frames_are_neither_weighed_nor_resampled(song: Song) -> None:
     heard = gated(song.strengths, GATE)
-    history = run(jax.random.key(1), Pulse().state_space(heard), 256).history
+    history = run(jax.random.key(1), Pulse().state_space(heard), 64).history
     dull = np.isnan(heard)
     dull[0] = False
     assert not history["resampled"][0, dull].any() and history["resampled"][0].any()
@@ -59,8 +59,8 @@ def test_gated_frames_are_neither_weighed_nor_resampled(song: Song) -> None:
 
 def test_the_meter_filter_is_unbiased() -> None:
     bars = Bars(change=0.05, slip=0.02)
-    strengths = np.random.default_rng(3).uniform(0.02, 0.98, size=12)
-    done = run(jax.random.key(4), bars.state_space(strengths), 16, num_runs=2000)
+    strengths = np.random.default_rng(3).uniform(0.02, 0.98, size=6)
+    done = run(jax.random.key(4), bars.state_space(strengths), 8, num_runs=1000)
     assert_mean_one_log(done.log_z, exact_log_z(bars, strengths))
 
 

@@ -24,7 +24,16 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return [(page.name, match[1]) for page in PAGES for match in pattern.finditer(page.read_text(encoding="utf8"))]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.stem)
+# Pages whose examples compile a dozen programs each.
+LONG = {"log_z", "particle_mcmc"}
+RUNNABLE = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in LONG else [])
+    for page in PAGES
+    if examples(page)
+]
+
+
+@pytest.mark.parametrize("page", RUNNABLE)
 def test_examples_print_what_the_page_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")

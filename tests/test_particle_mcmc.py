@@ -214,6 +214,7 @@ def test_moves_that_see_an_observation_twice_are_caught() -> None:
         assert_mean_one_log(log_z, logsumexp(grid()[1]))
 
 
+@pytest.mark.slow
 def test_particle_gibbs_and_pmmh_agree_with_the_grid(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     points, logs = grid()
     mean = np.sum(np.exp(logs - logsumexp(logs)) * points)

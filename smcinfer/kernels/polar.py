@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from smcinfer.arrays import Array, Float, Scalar
 from smcinfer.errors import ArgumentError
 from smcinfer.kernels import tuning
-from smcinfer.kernels.affine import all_whitened, unit_vector
+from smcinfer.kernels.affine import SliceParams, all_whitened, first_cloud, refit, unit_vector
 from smcinfer.kernels.base import Position
 from smcinfer.weights import ess, normalise
 
@@ -74,6 +74,34 @@ def tangent(direction: Position, noise: Position) -> Position:
     across = unit_vector(noise - direction * jnp.sum(direction * noise))
     # Noise that is nearly parallel leaves rounding errors along ``direction``, which would change the radius.
     return unit_vector(across - direction * jnp.sum(direction * across))
+
+
+def first_params(form: str, in_cloud: bool | str, width: float | None, dim: int) -> SliceParams:
+    """Parameters before any cloud was seen: a unit cloud, and a width of a factor e in the radius unless one is given.
+
+    Args:
+        form: of the radius.
+        in_cloud: the kernel's ``affine``.
+        width: the kernel's own, or ``None`` to tune it.
+        dim: dimensions, at least two.
+    """
+    check_dimension(dim)
+    first = first_width(form, dim)
+    return SliceParams(first_cloud(dim, in_cloud), first if width is None else jnp.asarray(width, first.dtype))
+
+
+def tuned_params(
+    form: str,
+    width: float | None,
+    params: SliceParams,
+    positions: Float[Array, "n dim"],
+    log_weights: Float[Array, " n"],
+) -> SliceParams:
+    """Parameters from a weighted cloud: its shape, and a width that spans its radii unless one is given."""
+    cloud = refit(params.cloud, positions, log_weights)
+    if width is not None:
+        return SliceParams(cloud, params.width)
+    return SliceParams(cloud, tuned_width(form, params.width, cloud, positions, log_weights))
 
 
 def tuned_width(

@@ -109,20 +109,14 @@ class PolarSlice(TickKernel):
 
     def parameters(self, dim: int) -> SliceParams:
         """A unit cloud, and a width of a factor e in the radius unless one is given."""
-        polar.check_dimension(dim)
-        first = polar.first_width(self.radius, dim)
-        width = first if self.width is None else jnp.asarray(self.width, first.dtype)
-        return SliceParams(affine.first_cloud(dim, self.affine), width)
+        return polar.first_params(self.radius, self.affine, self.width, dim)
 
     def tune(
         self, params: SliceParams, positions: Float[Array, "n dim"], log_weights: Float[Array, " n"], acceptance: Scalar
     ) -> SliceParams:
         """The cloud's shape, and a width that spans its radii."""
         del acceptance
-        cloud = affine.refit(params.cloud, positions, log_weights)
-        if self.width is not None:
-            return SliceParams(cloud, params.width)
-        return SliceParams(cloud, polar.tuned_width(self.radius, params.width, cloud, positions, log_weights))
+        return polar.tuned_params(self.radius, self.width, params, positions, log_weights)
 
     def begin(self, key: KeyArray, state: KernelState, density: TemperedDensity, params: SliceParams) -> AnnulusMachine:
         """The level, the annulus, and the first point of it."""
