@@ -56,7 +56,7 @@ def main() -> None:
         figures[f"milliseconds_{num_particles}"] = {gate: 1e3 * value for gate, value in seconds.items()}
     gates = (None, 0.3) if quick else GATES
     heard: dict[str, list[tuple[float, float, float, float]]] = {str(gate): [] for gate in gates}
-    for seed in range(4 if quick else 20):
+    for seed in range(2 if quick else 8):
         song = synthetic_song(jax.random.key(seed), seconds=SECONDS, meter=(3, 4)[seed % 2])
         for gate in gates:
             found = track(jax.random.key(7), song.strengths, song.downbeat_strengths, gate=gate)

@@ -17,6 +17,9 @@ from smcinfer.runner import run
 # Frames on either side of a beat in which its downbeat strength is looked for.
 NEIGHBOURS = 1
 
+# Sequences of beats are filled up with unheard ones to a multiple of this: one compiled filter serves songs of many lengths.
+PADDING = 64
+
 
 @dataclass(frozen=True)
 class BeatTrack:
@@ -65,7 +68,7 @@ def track(
     downbeat_strengths: ArrayLike,
     *,
     num_particles: int = 2000,
-    gate: float | None = 0.3,
+    gate: float | None = None,
     pulse: Pulse | None = None,
     bars: Bars | None = None,
 ) -> BeatTrack:
@@ -76,7 +79,7 @@ def track(
         strengths: (frames,), onset strengths in (0, 1).
         downbeat_strengths: (frames,), how much each frame sounds like the first beat of a bar, in (0, 1).
         num_particles: of the first filter; the second takes as many.
-        gate: frames below this onset strength are neither weighed nor resampled (`gated`); ``None`` uses all.
+        gate: frames below this onset strength are neither weighed nor resampled (`gated`), 0.1 to 0.3 say; ``None`` uses all.
         pulse, bars: the two models; their defaults where ``None``.
 
     Returns:
@@ -136,9 +139,13 @@ def _bars(key: KeyArray, bars: Bars, sounds: np.ndarray, num_particles: int) -> 
     """The most probable meter and whether a bar begins, at every beat, and log Z."""
     if sounds.size == 0:
         return np.zeros(0, int), np.zeros(0, bool), 0.0
-    done = run(key, bars.state_space(sounds), num_particles, history="full")
+    padded = np.full(-(-sounds.size // PADDING) * PADDING, np.nan)
+    padded[: sounds.size] = sounds
+    # One missing more, so that some always are: the filter is then the same program.
+    done = run(key, bars.state_space(np.append(padded, np.nan)), num_particles, history="full")
     particles: Any = done.history["particles"]
-    states, weights = np.asarray(particles.state)[0], np.exp(done.history["log_weights"][0])
+    states = np.asarray(particles.state)[0, : sounds.size]
+    weights = np.exp(done.history["log_weights"][0, : sounds.size])
     shares = np.stack(
         [np.bincount(row, mass, minlength=len(bars.table)) for row, mass in zip(states, weights, strict=True)]
     )

@@ -71,25 +71,49 @@ class Bars(eqx.Module):
 
     def log_emission(self, strength: Scalar) -> Float[Array, " states"]:
         """Log density of a beat's downbeat strength in every state, nats."""
-        first = jnp.asarray(self.table[:, 1] == 0, jnp.result_type(float))
-        return jnp.asarray(self.onsets.law(first).log_prob(strength))
+        return jnp.asarray(self.onsets.law(self._first).log_prob(strength))
+
+    @property
+    def _first(self) -> Float[Array, " states"]:
+        """One in the states that begin a bar."""
+        return jnp.asarray(self.table[:, 1] == 0, jnp.result_type(float))
 
     def _log_transition(self, state: Int[Array, ""]) -> Float[Array, " states"]:
         with np.errstate(divide="ignore"):
             return jnp.asarray(np.log(self.transition_matrix), jnp.result_type(float))[state]
 
+    def transition(self, t: Int[Array, ""], state: Int[Array, ""]) -> dist.Distribution:
+        """Law of the next beat's state."""
+        del t
+        return dist.Categorical(logits=self._log_transition(state))
+
+    def observation(self, t: Int[Array, ""], state: Int[Array, ""]) -> dist.Distribution:
+        """Law of a beat's downbeat strength."""
+        del t
+        return self.onsets.law(self._first[state])
+
+    def guide(self, t: Int[Array, ""], state: Int[Array, ""], strength: Scalar) -> dist.Distribution:
+        """Law of the next state given what the beat sounds like."""
+        del t
+        return dist.Categorical(logits=self._log_transition(state) + self.log_emission(strength))
+
+    def look_ahead(self, t: Int[Array, ""], state: Int[Array, ""], strength: Scalar) -> Scalar:
+        """log density of the next beat's downbeat strength, nats."""
+        del t
+        return jax.nn.logsumexp(self._log_transition(state) + self.log_emission(strength))
+
     def state_space(self, strengths: ArrayLike) -> StateSpace:
         """The filter of a sequence of beats.
 
         Args:
-            strengths: (beats,), downbeat strengths in (0, 1).
+            strengths: (beats,), downbeat strengths in (0, 1); NaN for beats that were not heard.
         """
-        first = jnp.asarray(self.table[:, 1] == 0, jnp.result_type(float))
         return state_space(
             dist.Categorical(probs=jnp.full(len(self.table), 1.0 / len(self.table))),
-            lambda t, state: dist.Categorical(logits=self._log_transition(state)),
-            lambda t, state: self.onsets.law(first[state]),
+            self.transition,
+            self.observation,
             strengths,
-            proposal=lambda t, state, y: dist.Categorical(logits=self._log_transition(state) + self.log_emission(y)),
-            look_ahead=lambda t, state, y: jax.nn.logsumexp(self._log_transition(state) + self.log_emission(y)),
+            proposal=self.guide,
+            look_ahead=self.look_ahead,
+            missing="skip",
         )
