@@ -15,7 +15,7 @@ from smcinfer.kernels import GibbsianPolarSlice
 from smcinfer.models import hard_targets
 
 TARGETS = {
-    "Cauchy, d = 10": (hard_targets.cauchy(10), GibbsianPolarSlice(affine=False)),
+    "Cauchy, d = 10": (hard_targets.cauchy(10), GibbsianPolarSlice()),
     "hyperplane disk, d = 20": (hard_targets.hyperplane_disk(20), GibbsianPolarSlice()),
     "axial modes, d = 10": (hard_targets.axial_modes(10), GibbsianPolarSlice()),
     "ring of 8 modes": (hard_targets.ring_mixture(), GibbsianPolarSlice()),
