@@ -10,10 +10,10 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS: tuple[set[str], ...] = (
-    {"arrays", "errors", "files", "names", "status", "weights"},
-    {"kernels", "nn", "resampling"},
+    {"arrays", "errors", "files", "names", "progress", "status", "weights"},
+    {"graphs", "kernels", "nn", "resampling"},
     {"compose", "feynman_kac", "nouns"},
-    {"checkpoint", "conditional", "history", "lineage", "progress", "runner", "settings", "smc"},
+    {"checkpoint", "conditional", "history", "lineage", "runner", "settings", "smc"},
     {"bounds", "diffusion", "language", "state_space", "static", "twists"},
     {"", "api", "chains", "checks", "io", "models", "particle_mcmc", "plots", "proposals", "result", "smoothing"},
     {"__main__", "cli", "demo"},
