@@ -113,7 +113,8 @@ class Composed(FeynmanKac):
         if not self.proposal.includes_potential:
             log_w = log_w + self._log_potentials(t, states)
         if particles.log_ahead is not None:
-            log_w = log_w - particles.log_ahead
+            # A dead end was seen ahead: it weighs zero already, and minus infinity cannot be taken back.
+            log_w = jnp.where(particles.log_ahead == -jnp.inf, -jnp.inf, log_w - particles.log_ahead)
         return Mutation(moved, log_w)
 
     def _log_potentials(self, t: Time, states: Particles) -> LogWeights:
@@ -124,6 +125,10 @@ class Composed(FeynmanKac):
             return evaluate(states)
         value = jax.eval_shape(evaluate, states)
         return jax.lax.cond(informative, evaluate, lambda _: jnp.zeros(value.shape, value.dtype), states)
+
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """The process's states."""
+        return particles.state  # pyright: ignore[reportAttributeAccessIssue]
 
     def mutate(self, key: KeyArray, t: Time, particles: Particles, shared: PyTree[Any], resampled: Flag) -> Mutation:
         """Propose and `advance`."""

@@ -120,6 +120,10 @@ class Conditioned(FeynmanKac):
         """The model's."""
         return self.model.record(t, population)
 
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """The model's."""
+        return self.model.exported(particles)
+
 
 def condition(model: FeynmanKac, path: Path | Callable[[Any], Path], *, ancestor_sampling: bool = False) -> Conditioned:
     """The model with a path forced through slot 0, ready for the driver.

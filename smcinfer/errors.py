@@ -1,5 +1,9 @@
 """Errors that say what was wrong, what was expected and got, and what to do."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
 
 class SmcinferError(ValueError):
     """Base of every error this package raises on purpose, before any work starts.
@@ -32,3 +36,28 @@ class TargetError(SmcinferError):
 
 class CheckpointError(SmcinferError):
     """A checkpoint or a saved result is damaged, or belongs to another run."""
+
+
+_raised_on_host: list[SmcinferError] = []
+
+
+def call_on_host(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function on behalf of a compiled program, which would bury what it raises: `surfacing` digs it up."""
+    try:
+        return function(*arguments)
+    except SmcinferError as error:
+        _raised_on_host.append(error)
+        raise
+
+
+@contextlib.contextmanager
+def surfacing() -> Iterator[None]:
+    """While the block runs compiled programs, what `call_on_host` saw raised comes out as it was raised."""
+    _raised_on_host.clear()
+    try:
+        yield
+    except RuntimeError as error:
+        if not _raised_on_host:
+            raise
+        first = _raised_on_host[0]
+        raise first from (first.__cause__ or error)

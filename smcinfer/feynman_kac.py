@@ -157,6 +157,10 @@ class FeynmanKac(eqx.Module):
         del t, population
         return {}
 
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """What a result shows of the particles: not what they only carry along to compute with."""
+        return particles
+
     def done(self, shared: PyTree[Any]) -> Flag:
         """Whether an adaptive model has reached its end."""
         del shared

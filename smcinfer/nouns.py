@@ -235,12 +235,12 @@ class TwistInduced(Proposal):
         """A symbol and log C - log psi of it."""
         joint, log_twist = self._joint(t, state)
         symbol = jax.random.categorical(key, joint)
-        return symbol, jax.nn.logsumexp(joint) - log_twist[symbol]
+        return symbol, _over(jax.nn.logsumexp(joint), log_twist[symbol])
 
     def log_weight(self, t: Time, state: PyTree[Any], x: PyTree[Any]) -> Scalar:
         """log C - log psi of a given symbol."""
         joint, log_twist = self._joint(t, state)
-        return jax.nn.logsumexp(joint) - log_twist[x]
+        return _over(jax.nn.logsumexp(joint), log_twist[x])
 
     def look_ahead(self, t: Time, state: PyTree[Any]) -> Scalar:
         """log C."""
@@ -251,7 +251,12 @@ class TwistInduced(Proposal):
         joint, log_twist = jax.vmap(lambda state: self._joint(t, state))(states)
         symbols = jax.random.categorical(key, joint)
         chosen = jnp.take_along_axis(log_twist, symbols[:, None], axis=1)[:, 0]
-        return symbols, jax.nn.logsumexp(joint, axis=1) - chosen
+        return symbols, _over(jax.nn.logsumexp(joint, axis=1), chosen)
+
+
+def _over(log_c: Array, log_psi: Array) -> Array:
+    """log C - log psi; a state from which nothing can be drawn, or a symbol that never is, weighs zero."""
+    return jnp.where((log_c == -jnp.inf) | (log_psi == -jnp.inf), -jnp.inf, log_c - log_psi)
 
 
 def _total(log_prob: Array) -> Scalar:

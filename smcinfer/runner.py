@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from smcinfer import lineage, smc
 from smcinfer.arrays import Array, Float, Int, PyTree
 from smcinfer.checkpoint import Checkpoint
-from smcinfer.errors import ArgumentError
+from smcinfer.errors import ArgumentError, surfacing
 from smcinfer.feynman_kac import FeynmanKac
 from smcinfer.progress import bar
 from smcinfer.settings import PARTICLES, Settings
@@ -178,7 +178,7 @@ def run(
     watched = progress or checkpoint is not None
     chunk = chunk_steps or _chunk_length(model, watched)
     started = time.perf_counter()
-    with compile_clock() as compiling, bar(progress, description) as report:
+    with surfacing(), compile_clock() as compiling, bar(progress, description) as report:
         store = Checkpoint.open(checkpoint, model, settings, keys, chunk, checkpoint_seconds)
         t, state, records = store.load_or(lambda: _start(keys, model, settings))
         while not _over(t, state, model):

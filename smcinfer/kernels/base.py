@@ -27,15 +27,15 @@ class TemperedDensity(eqx.Module):
         log_potential: ``(Float["dim"]) -> Float[""]``, the potential :math:`\Phi`, nats; minus
             infinity outside the support, never NaN (the engine guards it).
         exponent: Float[""], :math:`\lambda`, in [0, 1] for a tempering path.
-        base_mean, base_scale: mean and lower Cholesky factor of the base where it is Gaussian,
-            else ``None``: what elliptical slice and Crank-Nicolson kernels need.
+        base_mean, base_scale: mean and lower Cholesky factor (standard deviations of a diagonal one) of the base
+            where it is Gaussian, else ``None``: what elliptical slice and Crank-Nicolson kernels need.
     """
 
     log_base: Callable[[Array], Array]
     log_potential: Callable[[Array], Array]
     exponent: Scalar
     base_mean: Float[Array, " dim"] | None = None
-    base_scale: Float[Array, "dim dim"] | None = None
+    base_scale: Float[Array, "dim dim"] | Float[Array, " dim"] | None = None
 
     def combine(self, log_base: Array, log_potential: Array) -> Array:
         """Log density from its two parts; zero times minus infinity counts as zero."""
