@@ -1,7 +1,9 @@
 """Figures of a result: how the run went, what log Z is, what a filter knew, who descends from whom, and the posterior."""
 
 from smcinfer.plots.beats import plot_beats
+from smcinfer.plots.bounds_by_particles import plot_bounds
 from smcinfer.plots.diagnostics import plot_ess_temperature, plot_weights
+from smcinfer.plots.diffusion import plot_reward_evaluations, plot_reward_path, plot_samples
 from smcinfer.plots.evidence import plot_log_z
 from smcinfer.plots.filtering import plot_filter, plot_track
 from smcinfer.plots.genealogy import plot_genealogy
@@ -10,11 +12,15 @@ from smcinfer.plots.smoothing import plot_smoothed
 
 __all__ = [
     "plot_beats",
+    "plot_bounds",
     "plot_ess_temperature",
     "plot_filter",
     "plot_genealogy",
     "plot_log_z",
     "plot_posterior",
+    "plot_reward_evaluations",
+    "plot_reward_path",
+    "plot_samples",
     "plot_smoothed",
     "plot_track",
     "plot_weights",

@@ -1,0 +1,74 @@
+"""Diffusion models under a reward, an annealing, a product or a guidance, sampled with exact weights and a log Z."""
+
+from smcinfer.diffusion.alignment import Alignment, alignment, reverse_process
+from smcinfer.diffusion.correctors import annealed, corrected, guided, product
+from smcinfer.diffusion.frames import sequence
+from smcinfer.diffusion.looks import Look, RollOut, SoftValue, Tweedie
+from smcinfer.diffusion.model import (
+    PARAMETERISATIONS,
+    Model,
+    Preconditioned,
+    Prediction,
+    classifier_free,
+    diffusion_model,
+)
+from smcinfer.diffusion.process import Denoising, Reverse
+from smcinfer.diffusion.reverse import DDIM, DDPM, EulerMaruyama, Exponential, ReverseKernel
+from smcinfer.diffusion.rewards import Reward, inpainting, low_density, measurement, on_host
+from smcinfer.diffusion.schedule import (
+    EDM,
+    Cosine,
+    LinearFlow,
+    Schedule,
+    VarianceExploding,
+    VariancePreserving,
+    check_schedule,
+    tabulated,
+)
+from smcinfer.diffusion.soft_value import GradientOf, learn_soft_value, value_network
+from smcinfer.diffusion.tempered import TemperedAlignment
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "EDM",
+    "PARAMETERISATIONS",
+    "Alignment",
+    "Cosine",
+    "Denoising",
+    "EulerMaruyama",
+    "Exponential",
+    "GradientOf",
+    "LinearFlow",
+    "Look",
+    "Model",
+    "Preconditioned",
+    "Prediction",
+    "Reverse",
+    "ReverseKernel",
+    "Reward",
+    "RollOut",
+    "Schedule",
+    "SoftValue",
+    "TemperedAlignment",
+    "Tweedie",
+    "VarianceExploding",
+    "VariancePreserving",
+    "alignment",
+    "annealed",
+    "check_schedule",
+    "classifier_free",
+    "corrected",
+    "diffusion_model",
+    "guided",
+    "inpainting",
+    "learn_soft_value",
+    "low_density",
+    "measurement",
+    "on_host",
+    "product",
+    "reverse_process",
+    "sequence",
+    "tabulated",
+    "value_network",
+]

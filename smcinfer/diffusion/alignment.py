@@ -1,0 +1,254 @@
+r"""Reward alignment: the samples of a diffusion model under a reward, with the normaliser that says how rare they are.
+
+.. math:: \pi(x_{0:T}) \propto p_\theta(x_{0:T}) \exp\bigl( r(x_T) / \alpha \bigr), \qquad
+          Z = E_{p_\theta}\bigl[ e^{r(x_T) / \alpha} \bigr]
+
+The base law is the reverse chain itself, discretised as it will be run: the weights are exact ratios, and Z_hat is
+unbiased for that chain whatever the number of steps. How far the chain's own samples are from the data is the model's
+affair.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.arrays import Array, Float, Int, Particles
+from smcinfer.compose import Composed, compose
+from smcinfer.diffusion import potentials
+from smcinfer.diffusion import reverse as reverse_kernels
+from smcinfer.diffusion.looks import Look, RollOut, Tweedie
+from smcinfer.diffusion.model import Model
+from smcinfer.diffusion.potentials import PathPotential
+from smcinfer.diffusion.process import Reverse
+from smcinfer.diffusion.proposals import Controlled, FromNoise, GradientGuided, InitialDraw, Prior, SoftSelection
+from smcinfer.diffusion.reverse import ReverseKernel
+from smcinfer.diffusion.rewards import Reward, as_reward
+from smcinfer.diffusion.schedule import check_schedule
+from smcinfer.diffusion.tempered import TemperedAlignment, evaluations, samples, watch
+from smcinfer.errors import ArgumentError
+from smcinfer.feynman_kac import Population
+
+LOOKS = ("tweedie", "roll_out", "none")
+PROPOSALS = ("prior", "gradient", "selection")
+
+
+class Alignment(Composed):
+    """A reverse diffusion under a reward, ready for `smcinfer.sample` (made by `alignment`)."""
+
+    @property
+    def reverse(self) -> Reverse:
+        """The process."""
+        process: Any = self.process
+        return process
+
+    @property
+    def num_evaluations(self) -> int:
+        """Evaluations of the network for one particle on the whole way; a gradient costs about twice an evaluation more."""
+        children = self.proposal.num_children if isinstance(self.proposal, SoftSelection) else 0
+        return evaluations(self.reverse, children)
+
+    def exported(self, particles: Particles) -> dict[str, Any]:
+        """The samples, and log phi of each."""
+        return samples(super().exported(particles))
+
+    def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
+        """The weighted mean and the largest of the values, log phi foreseen from every point, nats."""
+        del t
+        particles: Any = population.particles
+        return watch(particles.state, population.log_weights)
+
+
+def reverse_process(
+    model: Model,
+    num_steps: int = 100,
+    *,
+    times: Any = None,
+    kernel: str | ReverseKernel = "ddpm",
+    start_std: float | None = None,
+    **watching: Any,
+) -> Reverse:
+    """A model's reverse chain as a process of the engine: a model with nothing asked of it.
+
+    Args:
+        model: made by `diffusion_model`.
+        num_steps: T, where no times are given.
+        times: Float["T+1"], decreasing diffusion times, or ``None`` for the schedule's grid.
+        kernel: ``"ddpm"``, ``"ddim"``, ``"euler_maruyama"``, ``"exponential"`` or a `ReverseKernel`.
+        start_std: standard deviation of the noise at the start; sigma of the first time where ``None``.
+        **watching: fields of `Reverse`: reward, look, path, ...
+
+    Raises:
+        ArgumentError: times or a schedule that are not monotone, an unknown kernel.
+    """
+    grid = model.schedule.grid(num_steps) if times is None else jnp.asarray(times, float)
+    check_schedule(model.schedule, grid)
+    first = float(model.schedule.sigma(grid[0])) if start_std is None else start_std
+    if not first > 0:
+        raise ArgumentError("start_std is out of range", expected="above zero", got=first)
+    return Reverse(model, reverse_kernels.by_name(kernel), grid, jnp.asarray(first, float), **watching)
+
+
+def alignment(
+    model: Model,
+    reward: Any,
+    temperature: float = 1.0,
+    *,
+    num_steps: int = 100,
+    times: Any = None,
+    kernel: str | ReverseKernel = "ddpm",
+    start_std: float | None = None,
+    look: str | Look = "tweedie",
+    potential: str | PathPotential = "difference",
+    every: int = 1,
+    strength: Any = None,
+    proposal: Any = "prior",
+    num_children: int = 4,
+    initial: InitialDraw | None = None,
+    tempering_ess: float = 0.9,
+    led: bool = True,
+) -> Alignment | TemperedAlignment:
+    r"""The samples of a diffusion model under a reward, as a target for `smcinfer.sample`.
+
+    .. math:: \pi(x_{0:T}) \propto p_\theta(x_{0:T}) \exp\bigl( r(x_T) / \alpha \bigr)
+
+    Args:
+        model: made by `diffusion_model` (or `classifier_free`).
+        reward: ``x -> Float[""]``, a JAX function of one sample; `on_host` of a function outside JAX, without gradient;
+            or `measurement` or `inpainting`.
+        temperature: alpha; smaller asks more. Negative looks for low rewards. num_steps, times, kernel, start_std:
+        the reverse chain, as in `reverse_process`. look: what stands for the reward before the end: ``"tweedie"``,
+        ``"roll_out"``, ``"none"`` (importance sampling) or a
+            `Look` (`RollOut`, `SoftValue`).
+        potential: how values on the way weigh: ``"difference"``, ``"max"`` or ``"sum"``, all with their terminal
+        correction. every: the look-ahead is asked every so many steps. strength: Float["T+1"], what values on the way
+        are multiplied by, or one number; one where ``None``; ``"ess"`` lets the
+            particles find it by bisection.
+        proposal: ``"prior"``, ``"gradient"`` (the twisted diffusion sampler), ``"selection"`` among ``num_children``,
+        or
+            a control ``(x, time) -> Float["*shape"]`` whose drift is added.
+        num_children: M of ``"selection"``.
+        initial: ``key -> (x, log_w)``, a weighted draw of the noise at step 0 instead of the chain's own.
+        tempering_ess: with ``strength="ess"``, the fraction of N that one rise may cost.
+        led: with ``strength="ess"``, whether one run more chooses for all, which keeps Z_hat unbiased exactly.
+
+    Returns:
+        An `Alignment`. The particles' ``x`` at the end are the samples; log Z is of :math:`E[e^{r / \alpha}]`. The
+        history has ``value_mean`` and ``value_best``.
+
+    Raises:
+        ArgumentError, TargetError: before any work: a temperature of zero, a reward that is not scalar or not finite, a
+            gradient asked of a reward that has none, unknown names.
+
+    Properly weighted for: :math:`p_\theta(x_{0:T})\, e^{r(x_T) / \alpha}`, whatever look-ahead, potential and proposal.
+
+    Source: Wu et al. (2023) for the twist and its drift; Singhal et al. (2025) for the potentials; Li et al. (2024) for the
+    selection; Kim, Kim & Park (2025) for tempering.
+    """
+    terms = as_reward(reward, temperature, model.shape)
+    watcher = _look(look, terms, model)
+    gradient = isinstance(proposal, str) and proposal == "gradient"
+    _check_choices(watcher, proposal, gradient, every)
+    path = potentials.by_name(potential)
+    chain = reverse_process(model, num_steps, times=times, kernel=kernel, start_std=start_std)
+    adaptive = isinstance(strength, str)
+    strengths = None if adaptive or strength is None else _strengths(strength, chain.num_steps)
+    process = Reverse(
+        chain.model,
+        chain.kernel,
+        chain.times,
+        chain.start_std,
+        reward=terms,
+        look=watcher,
+        path=None if watcher is None or adaptive else path,
+        strengths=strengths,
+        differentiate=gradient,
+        every=every,
+    )
+    if adaptive:
+        return _tempered(process, strength, path, proposal, initial, tempering_ess, led)
+    mover = _proposal(process, proposal, strengths, num_children, initial)
+    twist = None if watcher is None else process.log_twist
+    made = compose(process, process.log_potential, twist, mover, num_steps=process.num_steps)
+    return Alignment(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+
+
+def _look(look: str | Look, reward: Reward, model: Model) -> Look | None:
+    if isinstance(look, Look):
+        return look
+    if look not in LOOKS:
+        raise ArgumentError("unknown look-ahead", expected=" | ".join(LOOKS) + ", or a Look", got=repr(look))
+    return {"tweedie": Tweedie(reward, model), "roll_out": RollOut(reward, model), "none": None}[look]
+
+
+def _check_choices(look: Look | None, proposal: Any, gradient: bool, every: int) -> None:
+    if isinstance(proposal, str) and proposal not in PROPOSALS:
+        raise ArgumentError("unknown proposal", expected=" | ".join(PROPOSALS) + ", or a control", got=repr(proposal))
+    if every < 1:
+        raise ArgumentError("every is a number of steps", expected="at least 1", got=every)
+    if look is None and (gradient or proposal == "selection"):
+        raise ArgumentError(
+            f"the proposal {proposal!r} needs a look-ahead", expected="look='tweedie', say", got="look='none'"
+        )
+    if gradient and look is not None and not look.differentiable:
+        raise ArgumentError(
+            "this reward has no gradient",
+            expected="proposal='prior' or 'selection'",
+            got="proposal='gradient' of a reward on the host",
+            hint="a learned soft value stands in: look=SoftValue(network)",
+        )
+    if gradient and every > 1:
+        raise ArgumentError("a drift needs the look-ahead at every step", expected="every=1", got=every)
+
+
+def _strengths(strength: Any, num_steps: int) -> Float[Array, " num_times"]:
+    values = np.broadcast_to(np.asarray(strength, float), (num_steps + 1,)) if np.ndim(strength) == 0 else strength
+    strengths = jnp.asarray(values, float)
+    if strengths.shape != (num_steps + 1,) or not bool(jnp.all(jnp.isfinite(strengths))):
+        raise ArgumentError(
+            "strength has the wrong shape or is not finite",
+            expected=f"one number, or {num_steps + 1} of them, one a step",
+            got=strengths.shape,
+        )
+    return strengths
+
+
+def _proposal(
+    process: Reverse, proposal: Any, strengths: Array | None, num_children: int, initial: InitialDraw | None
+) -> FromNoise:
+    if not isinstance(proposal, str):
+        return Controlled(process, proposal, initial)
+    match proposal:
+        case "gradient":
+            return GradientGuided(process, initial, strengths)
+        case "selection":
+            if num_children < 1:
+                raise ArgumentError("num_children is out of range", expected="at least 1", got=num_children)
+            return SoftSelection(process, process.log_twist, initial, num_children)
+    return Prior(process, initial)
+
+
+def _tempered(
+    process: Reverse,
+    strength: str,
+    path: PathPotential,
+    proposal: Any,
+    initial: InitialDraw | None,
+    tempering_ess: float,
+    led: bool,
+) -> TemperedAlignment:
+    if strength != "ess":
+        raise ArgumentError("unknown strength", expected="numbers, or 'ess' to find them", got=repr(strength))
+    wrong = process.look is None or process.every > 1 or initial is not None or proposal not in ("prior", "gradient")
+    if wrong or not isinstance(path, potentials.Difference):
+        raise ArgumentError(
+            "the strength can only be found for the difference potential with a look-ahead at every step",
+            expected="proposal='prior' or 'gradient', potential='difference', every=1, a look-ahead, no initial draw",
+            got=f"proposal={proposal!r}, potential={type(path).__name__}, every={process.every}",
+        )
+    if not 0.0 < tempering_ess < 1.0:
+        raise ArgumentError("tempering_ess is a fraction", expected="strictly between 0 and 1", got=tempering_ess)
+    ratios = jax.vmap(process.model.schedule.noise_ratio)(process.times)
+    caps = (1.0 / (1.0 + ratios**2)).at[-1].set(1.0)
+    return TemperedAlignment(process, caps, tempering_ess, proposal == "gradient", led, process.num_steps)

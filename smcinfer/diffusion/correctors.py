@@ -1,0 +1,382 @@
+r"""Feynman-Kac correctors: annealed, multiplied and guided diffusion models, with the weights that make them exact.
+
+.. math::
+    \pi(x) \propto \prod_i q_i(x)^{b_i}\, e^{\beta r(x)}, \qquad Z = \int \prod_i q_i(x)^{b_i}\, e^{\beta r(x)}\, dx
+
+along the noised densities :math:`\prod_i q_{i,u}^{b_i} e^{\beta_u r}`. With :math:`g_i = \nabla \log q_{i,u}`,
+:math:`G = \sum b_i g_i`, :math:`B = \sum b_i`, reverse time :math:`\tau`, any amount of noise z and any pull a,
+
+.. math::
+    dx &= \bigl( -f + a g^2 G + \tfrac{z^2}{2} g^2 \beta \nabla r \bigr) d\tau + z g\, dW \\
+    d\log w &= \Bigl[ (B - 1) \operatorname{div} f + \beta' r - \beta \langle \nabla r, f \rangle
+        - \tfrac{g^2}{2} \sum_i b_i |g_i|^2 \\
+        &\quad + \bigl(a - \tfrac{z^2}{2}\bigr) g^2 \bigl(|G|^2 + \beta \langle G, \nabla r \rangle \bigr)
+        + \bigl(a - \tfrac{1 + z^2}{2}\bigr) g^2 \operatorname{div} G \Bigr] d\tau .
+
+Two choices are made of a. With :math:`a = (1 + z^2) / 2` the divergence of the scores cancels (Skreta et al.), so
+scores are all it takes. With the *matched* noise :math:`z^2 = a = 1 / B` a Gaussian density is followed without any
+weight at all: far out, where all densities are nearly Gaussian, particles then keep their weights, and what is left
+to weigh is the shape of the data. It costs the divergence, one derivative a dimension, unless B is one, where the two
+agree.
+
+In the coordinates :math:`y = x / \alpha` the drift f is gone and the noise ratio squared is the clock; its terms are
+then exact, and what is left is integrated step by step, with the data held where the pull is strong and the noise held
+where it is matched. That integral has a bias of the order of the step. Where the log densities are known too, the
+weights of the discrete chain are exact ratios and there is no bias at any number of steps:
+
+.. math:: w_t = \frac{\pi_t(y_t)\, N(y_{t-1};\, y_t,\, v)}{\pi_{t-1}(y_{t-1})\, N(y_t;\, \mu(y_{t-1}),\, v)},
+          \qquad v = (\rho_{t-1}^2 - \rho_t^2) / B .
+
+Source: Skreta et al. (2025), propositions 3.1 to 3.3.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.arrays import Array, Float, Int, Particles, Scalar
+from smcinfer.compose import Composed, compose
+from smcinfer.diffusion.model import Model, same_space
+from smcinfer.diffusion.process import GaussianSteps
+from smcinfer.diffusion.proposals import Controlled, Prior
+from smcinfer.diffusion.rewards import Reward, as_reward
+from smcinfer.diffusion.schedule import Schedule, check_schedule
+from smcinfer.errors import ArgumentError
+
+Time = Int[Array, ""]
+Point = Float[Array, "*shape"]
+LogDensity = Callable[[Array, Array], Array]
+"""``(x, time) -> Float[""]``: log of a noised density."""
+
+
+class Corrected(eqx.Module):
+    """Where one particle of a corrected diffusion stands.
+
+    Attributes:
+        x: Float["*shape"], the point.
+        noise: Float["*shape"], the noise of all models together, sum of b times epsilon.
+        slope: Float["*shape"], beta times the gradient of the reward in y, or ``None``.
+        log_target: Float[""], log of the unnormalised target where densities are known, else zero.
+        log_weight: Float[""], what the step that arrived here earned, nats.
+    """
+
+    x: Point
+    noise: Point
+    slope: Point | None
+    log_target: Scalar
+    log_weight: Scalar
+
+
+class Corrector(GaussianSteps):
+    """Models multiplied with powers, as a process whose state carries the weight of its last step (made by `corrected`).
+
+    Attributes:
+        models: of one schedule and shape.
+        powers: Float["T+1 num_models"], b; constant in time unless log densities are given.
+        times: Float["T+1"], decreasing.
+        variance: Float[""], of x under every model at the first time.
+        noise_scale, pull: z and a.
+        log_densities: of every model, ``(x, time) -> Float[""]``, or ``None`` for integrated weights.
+        reward, strengths: log phi, and Float["T+1"], beta of it.
+        matched: whether noise and pull are matched to B.
+        divergence: whether the divergence of the scores enters the weights.
+    """
+
+    models: tuple[Model, ...]
+    powers: Float[Array, "num_times num_models"]
+    times: Float[Array, " num_times"]
+    variance: Scalar
+    noise_scale: Scalar
+    pull: Scalar
+    log_densities: tuple[LogDensity, ...] | None
+    reward: Reward | None
+    strengths: Float[Array, " num_times"]
+    matched: bool = eqx.field(static=True)
+    divergence: bool = eqx.field(static=True)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of all models."""
+        return self.models[0].schedule
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one point."""
+        return self.models[0].shape
+
+    @property
+    def start_std(self) -> Scalar:
+        """Of the power B of a normal law: narrower by the root of B."""
+        return jnp.sqrt(self.variance / jnp.sum(self.powers[0]))
+
+    def moments(self, t: Time, state: Corrected) -> tuple[Point, Scalar]:
+        """Mean and variance of the step, solved in y with the noise held, or the data where the pull is strong."""
+        schedule, before, now = self.schedule, self.times[t - 1], self.times[t]
+        alpha, rho, earlier = schedule.alpha(now), schedule.noise_ratio(before), schedule.noise_ratio(now)
+        passed, square = rho**2 - earlier**2, self.noise_scale**2
+        if self.matched:
+            pulled, spread = 2.0 * self.pull * (rho - earlier), passed
+        else:
+            # Far out the step is a linear one that contracts by the power 2 a B of the noise ratio: solved exactly.
+            total = jnp.sum(self.powers[t - 1])
+            power = 2.0 * self.pull * total
+            power = jnp.where(jnp.abs(power - 1.0) < 1e-3, 1.001, power)
+            shrink = earlier / rho
+            pulled = rho / total * (1.0 - shrink**power)
+            spread = (earlier**2 - shrink ** (2.0 * power) * rho**2) / (power - 1.0)
+        mean = state.x / schedule.alpha(before) - pulled * state.noise
+        if state.slope is not None:
+            # Half the slope leaves its Laplacian out of the integrated weights; exact ones take the better, whole one.
+            mean = mean + (0.5 if self.log_densities is None else 1.0) * square * passed * state.slope
+        return alpha * mean, alpha**2 * square * spread
+
+    def advance(self, t: Time, state: Corrected | None, x: Point) -> Corrected:
+        """Run the models at the new point, and weigh the step."""
+        exact = self.log_densities is not None
+
+        def look(x: Point) -> tuple[Point, Point | None, Scalar]:
+            noise, slope, rate = self._forces(t, x)
+            return noise, slope, jnp.zeros(()) if exact else rate * self._clock(t) + self._reward_gain(t, x)
+
+        def arrived(x: Point) -> tuple[Point, Point | None, Scalar]:
+            return jnp.zeros_like(x), None if self.reward is None else jnp.zeros_like(x), jnp.zeros(())
+
+        noise, slope, log_weight = jax.lax.cond(t >= self.num_steps, arrived, look, x)
+        log_target = self._log_target(t, x) if exact else jnp.zeros(())
+        if exact:
+            log_weight = self._ratio(t, state, x, log_target)
+        elif state is None:
+            log_weight = log_weight + self._log_start()
+        return Corrected(x, noise, slope, log_target, log_weight)
+
+    def log_potential(self, t: Time, state: Corrected) -> Scalar:
+        """What the step earned."""
+        del t
+        return state.log_weight
+
+    def _forces(self, t: Time, x: Point) -> tuple[Point, Point | None, Scalar]:
+        """Noise, slope, and the rate of the log weight per unit of the noise ratio squared."""
+        time, powers = self.times[t], self.powers[t]
+        rho, alpha = self.schedule.noise_ratio(time), self.schedule.alpha(time)
+
+        def together(x: Point) -> tuple[Point, Scalar]:
+            noises = [model.predict(x, time).noise for model in self.models]
+            noise = sum((b * eps for b, eps in zip(powers, noises, strict=True)), jnp.zeros(self.shape))
+            squares = sum((b * jnp.sum(eps**2) for b, eps in zip(powers, noises, strict=True)), jnp.zeros(()))
+            return noise, squares
+
+        excess = self.pull - 0.5 * self.noise_scale**2
+        if self.divergence:
+            noise, derivative, squares = jax.linearize(together, x, has_aux=True)
+            size = int(np.prod(self.shape))
+            columns = jax.vmap(derivative)(jnp.eye(size).reshape(size, *self.shape))
+            rate = -(excess - 0.5) * alpha / rho * jnp.trace(columns.reshape(size, size))
+        else:
+            noise, squares = together(x)
+            rate = jnp.zeros(())
+        rate = rate + (excess * jnp.sum(noise**2) - 0.5 * squares) / rho**2
+        if self.reward is None:
+            return noise, None, rate
+        slope = self.strengths[t] * alpha * jax.grad(self.reward)(x)
+        return noise, slope, rate - excess * jnp.sum(noise * slope) / rho
+
+    def _clock(self, t: Time) -> Scalar:
+        """The share of the integral that the rate at step t stands for.
+
+        The trapezoidal rule in the log of the noise ratio, for far out the rate falls as the ratio squared grows. The
+        last step is weighed by where it starts, so that nothing is asked of the models at the sample.
+        """
+        ratio = lambda t: self.schedule.noise_ratio(self.times[jnp.clip(t, 0, self.num_steps)])  # noqa: E731
+        here = ratio(t)
+        last = t + 1 >= self.num_steps
+        behind = jnp.log(ratio(t - 1) / here)
+        ahead = jnp.where(last, 0.0, jnp.log(here / jnp.where(last, here, ratio(t + 1))))
+        return here**2 * (behind + ahead) + jnp.where(last, here**2 - ratio(t + 1) ** 2, 0.0)
+
+    def _reward_gain(self, t: Time, x: Point) -> Scalar:
+        """What the reward path gains from here to the next step at a fixed y."""
+        if self.reward is None:
+            return jnp.zeros(())
+        scale = self.schedule.alpha(self.times[t + 1]) / self.schedule.alpha(self.times[t])
+        return self.strengths[t + 1] * self.reward(scale * x) - self.strengths[t] * self.reward(x)
+
+    def _log_start(self) -> Scalar:
+        """log of the integral of N(0, h)^B, and of all that f does to the volume on the way."""
+        total, dim = jnp.sum(self.powers[0]), int(np.prod(self.shape))
+        start = 0.5 * dim * ((1.0 - total) * jnp.log(2.0 * jnp.pi * self.variance) - jnp.log(total))
+        first, last = self.schedule.alpha(self.times[0]), self.schedule.alpha(self.times[-1])
+        return start + (total - 1.0) * dim * jnp.log(first / last)
+
+    def _log_target(self, t: Time, x: Point) -> Scalar:
+        """log pi_t of a point, as a density of y."""
+        time = self.times[t]
+        terms = [b * f(x, time) for b, f in zip(self.powers[t], self.log_densities or (), strict=True)]
+        reward = jnp.zeros(()) if self.reward is None else self.strengths[t] * self.reward(x)
+        return sum(terms, reward) + int(np.prod(self.shape)) * jnp.log(self.schedule.alpha(time))
+
+    def _ratio(self, t: Time, state: Corrected | None, x: Point, log_target: Scalar) -> Scalar:
+        """The exact weight of the step (module equation), or of the start."""
+        if state is None:
+            alpha = self.schedule.alpha(self.times[0])
+            return log_target - int(np.prod(self.shape)) * jnp.log(alpha) - self.initial().log_prob(x)
+        mean, variance = self.moments(t, state)
+        now, before = self.schedule.alpha(self.times[t]), self.schedule.alpha(self.times[t - 1])
+        back = jnp.sum((now / before * state.x - x) ** 2)
+        return log_target - state.log_target + 0.5 * (jnp.sum((x - mean) ** 2) - back) / variance
+
+
+class CorrectedTarget(Composed):
+    """A corrector as a target (made by `corrected`): its particles at the end are the samples."""
+
+    def exported(self, particles: Particles) -> dict[str, Any]:
+        """The samples."""
+        state: Any = super().exported(particles)
+        return {"x": state.x}
+
+
+def corrected(
+    models: Sequence[Model],
+    powers: Any,
+    *,
+    num_steps: int = 500,
+    times: Any = None,
+    noise_scale: float | str = 1.0,
+    data_std: float = 0.0,
+    reward: Any = None,
+    temperature: float = 1.0,
+    strength: Any = None,
+    log_densities: Sequence[LogDensity] | None = None,
+    twist: Callable[[Array, Array], Array] | None = None,
+    control: Callable[[Array, Array], Array] | None = None,
+) -> CorrectedTarget:
+    r"""The product of powers of diffusion models, times a reward, as a target for `smcinfer.sample`.
+
+    .. math:: \pi(x) \propto \prod_i q_i(x)^{b_i}\, e^{r(x) / \alpha}
+
+    Args:
+        models: of one schedule and shape. powers: Float["num_models"], b, their sum above zero; Float["T+1
+        num_models"] where log densities are given. num_steps, times: the grid; ``schedule.log_grid(num_steps)`` where
+        no times are given. noise_scale: z, at least zero; or ``"matched"``, which needs the divergence of the scores:
+        one derivative a dimension.
+            Exact weights are always matched.
+        data_std: rough standard deviation of the data around zero: what the start adds to its noise. reward,
+        temperature: as in `alignment`; the reward must be differentiable. ``None`` for none. strength: Float["T+1"],
+        beta along the path, from 0 to 1; by default the square of the share of the way in the log
+            of the noise ratio.
+        log_densities: ``(x, time) -> Float[""]`` of every model: weights are then exact ratios, and need no divergence.
+        twist: ``(x, time) -> Float[""]``, a learned log psi (`learn_soft_value`).
+        control: ``(x, time) -> Float["*shape"]``, a gradient along which steps drift, its weight exact.
+
+    Returns:
+        A model for the driver. log Z is that of the integral above, absolute, up to how far the models at the first time
+        are from ``N(0, alpha^2 data_std^2 + sigma^2)``; without that caveat where log densities are given.
+
+    Raises:
+        ArgumentError: models that differ in space, powers that do not fit, times that are not monotone.
+        TargetError: a reward that breaks its contract.
+
+    Properly weighted for: the product, exactly where log densities are given, else with a bias of the order of the
+    step.
+
+    Source: Skreta et al. (2025).
+    """
+    same_space(*models)
+    schedule = models[0].schedule
+    grid = schedule.log_grid(num_steps) if times is None else jnp.asarray(times, float)
+    check_schedule(schedule, grid)
+    count = grid.shape[0]
+    exponents = np.asarray(powers, float)
+    varying = exponents.ndim == 2
+    if exponents.shape not in ((len(models),), (count, len(models))) or not (exponents.sum(-1) > 0).all():
+        raise ArgumentError(
+            "powers do not fit the models",
+            expected=f"{len(models)} numbers of positive sum, or one such row for each of the {count} times",
+            got=exponents.tolist() if exponents.ndim < 2 else exponents.shape,
+        )
+    if varying and log_densities is None:
+        raise ArgumentError(
+            "powers that change with time need the log densities, not only the scores",
+            expected="log_densities=[(x, time) -> Float['']]",
+            got=None,
+        )
+    if log_densities is not None and len(log_densities) != len(models):
+        raise ArgumentError("exact weights need one log density a model", expected=len(models), got=len(log_densities))
+    matched = noise_scale == "matched" or log_densities is not None
+    if not matched and (isinstance(noise_scale, str) or not noise_scale >= 0):
+        raise ArgumentError("unknown noise scale", expected="a number at least zero, or 'matched'", got=noise_scale)
+    if data_std < 0:
+        raise ArgumentError("data_std is negative", expected="at least zero", got=data_std)
+    terms = None if reward is None else as_reward(reward, temperature, models[0].shape)
+    if terms is not None and not terms.differentiable:
+        raise ArgumentError("the reward of a corrector needs a gradient", expected="a JAX function", got="on_host(...)")
+    total = float(exponents.sum(-1).max())
+    square = 1.0 / total if matched else float(noise_scale) ** 2
+    process = Corrector(
+        tuple(models),
+        jnp.broadcast_to(jnp.asarray(exponents, float), (count, len(models))),
+        grid,
+        jnp.asarray((schedule.alpha(grid[0]) * data_std) ** 2 + schedule.sigma(grid[0]) ** 2, float),
+        jnp.asarray(square**0.5, float),
+        jnp.asarray(square if matched else 0.5 * (1.0 + square), float),
+        None if log_densities is None else tuple(log_densities),
+        terms,
+        _path_of(strength, schedule, grid),
+        matched,
+        matched and log_densities is None and total != 1.0,
+    )
+    proposal = Prior(process) if control is None else Controlled(process, control)
+    ahead = None if twist is None else (lambda t, state: twist(state.x, process.times[t]))
+    made = compose(process, process.log_potential, ahead, proposal, num_steps=process.num_steps)
+    return CorrectedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+
+
+def annealed(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:
+    r"""A power of a model's density, :math:`q(x)^b` (see `corrected`).
+
+    Args:
+        model: the model.
+        power: b, above zero: larger than one sharpens.
+        log_density: ``(x, time) -> Float[""]`` of the noised density, where it is known.
+        **options: of `corrected`.
+    """
+    return corrected([model], [power], log_densities=None if log_density is None else [log_density], **options)
+
+
+def product(models: Sequence[Model], **options: Any) -> CorrectedTarget:
+    r"""What several models agree on, :math:`\prod_i q_i(x)` (see `corrected`).
+
+    Args:
+        models: of one schedule and shape.
+        **options: of `corrected`.
+    """
+    return corrected(models, [1.0] * len(models), **options)
+
+
+def guided(conditional: Model, unconditional: Model, scale: float, **options: Any) -> CorrectedTarget:
+    r"""Classifier-free guidance as it is meant, :math:`q(x)^{1-s} q(x \mid c)^s` (see `corrected`).
+
+    The guided chain (`classifier_free`) does not sample it; the weights make up the difference.
+
+    Args:
+        conditional, unconditional: of one schedule and shape.
+        scale: s.
+        **options: of `corrected`.
+    """
+    return corrected([conditional, unconditional], [scale, 1.0 - scale], **options)
+
+
+def _path_of(strength: Any, schedule: Schedule, grid: Array) -> Float[Array, " num_times"]:
+    if strength is None:
+        logs = jnp.log(jnp.maximum(jax.vmap(schedule.noise_ratio)(grid), 1e-12))
+        share = (logs[0] - logs[:-1]) / (logs[0] - logs[-2])
+        return jnp.append(share**2, 1.0)
+    values = jnp.asarray(strength, float)
+    if values.shape != grid.shape or float(values[0]) != 0.0 or float(values[-1]) != 1.0:
+        raise ArgumentError(
+            "strength is no path of the reward", expected=f"{grid.shape[0]} numbers from 0 to 1", got=values.shape
+        )
+    return values

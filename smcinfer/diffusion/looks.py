@@ -1,0 +1,116 @@
+r"""Look-aheads on a diffusion: guesses of the soft value of a noisy point.
+
+.. math:: V_t(x) = \log E\bigl[ \phi(x_0) \bigm| x_t = x \bigr]
+
+As a twist :math:`\psi_t = e^{\lambda V_t}` it decides who is resampled, and its gradient is the drift that the best
+proposal adds. A bad guess costs particles, never correctness.
+"""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from smcinfer.arrays import Array, Float, Scalar
+from smcinfer.diffusion.model import Model, Prediction
+from smcinfer.diffusion.reverse import DDIM
+from smcinfer.diffusion.rewards import Reward
+from smcinfer.errors import ArgumentError
+
+Point = Float[Array, "*shape"]
+
+
+class Look(eqx.Module):
+    """A guess of the soft value of a point. ``num_evaluations``: of the network, besides the prediction it is given."""
+
+    differentiable: eqx.AbstractVar[bool]
+
+    @property
+    def num_evaluations(self) -> int:
+        """How often it runs the network."""
+        return 0
+
+    @abc.abstractmethod
+    def __call__(self, time: Scalar, x: Point, prediction: Prediction) -> Scalar:
+        """log psi at full strength of a point at a diffusion time, nats.
+
+        Args:
+            time: the diffusion time.
+            x: Float["*shape"], the point.
+            prediction: what the network said of it, already computed.
+        """
+
+
+class Tweedie(Look):
+    r"""The reward of the mean of the data, :math:`\log \phi(\hat x_0(x))`: one evaluation, which the chain needs anyway.
+
+    By Jensen's inequality it is not the soft value where the data given x are spread out; it is at the end.
+
+    Source: Chung et al. (2023); Wu et al. (2023).
+    """
+
+    reward: Reward
+    model: Model
+
+    @property
+    def differentiable(self) -> bool:
+        """As the reward is."""
+        return self.reward.differentiable
+
+    def __call__(self, time: Scalar, x: Point, prediction: Prediction) -> Scalar:
+        """log phi foreseen from the denoised point."""
+        del x
+        return self.reward.foreseen(prediction.denoised, self.model.schedule.noise_ratio(time))
+
+
+class RollOut(Look):
+    """The reward of where deterministic DDIM takes the point in a few steps: sharper than `Tweedie`, at that many evaluations.
+
+    Attributes:
+        reward, model: of the target.
+        num_steps: evaluations, counting the prediction that is already there; 1 is `Tweedie`.
+    """
+
+    reward: Reward
+    model: Model
+    num_steps: int = eqx.field(static=True, default=3)
+
+    def __check_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ArgumentError("a roll-out needs steps", expected="num_steps at least 1", got=self.num_steps)
+
+    @property
+    def differentiable(self) -> bool:
+        """As the reward is."""
+        return self.reward.differentiable
+
+    @property
+    def num_evaluations(self) -> int:
+        """All steps but the first."""
+        return self.num_steps - 1
+
+    def __call__(self, time: Scalar, x: Point, prediction: Prediction) -> Scalar:
+        """log phi at the end of the roll-out."""
+        schedule, kernel = self.model.schedule, DDIM(0.0)
+        stops = time + (schedule.start - time) * jnp.arange(self.num_steps + 1) / self.num_steps
+        for step in range(self.num_steps - 1):
+            x, _ = kernel(prediction, x, schedule, stops[step], stops[step + 1])
+            prediction = self.model.predict(x, stops[step + 1])
+        return self.reward.foreseen(prediction.denoised, schedule.noise_ratio(stops[-2]))
+
+
+class SoftValue(Look):
+    """A learned guess: a network of the point and its time (see `smcinfer.diffusion.learn_soft_value`).
+
+    Attributes:
+        network: ``(x, time) -> Float[""]``, nats.
+    """
+
+    network: Callable[[Array, Array], Array]
+    differentiable: bool = eqx.field(static=True, default=True)
+
+    def __call__(self, time: Scalar, x: Point, prediction: Prediction) -> Scalar:
+        """What the network says."""
+        del prediction
+        return self.network(x, time)

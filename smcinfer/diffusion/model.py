@@ -1,0 +1,237 @@
+r"""Diffusion models: a network, what it predicts, and the schedule it was trained under.
+
+All parameterisations say the same thing, the mean of the data given a noisy point (`Prediction.denoised`), in other
+words:
+
+.. math:: x_u = \alpha \hat x_0 + \sigma \hat\varepsilon, \qquad \nabla \log q_u(x_u) = -\hat\varepsilon / \sigma .
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from smcinfer.arrays import Array, Float, PyTree, Scalar
+from smcinfer.diffusion.schedule import Schedule, check_schedule
+from smcinfer.errors import ArgumentError, SmcinferError, TargetError
+
+PARAMETERISATIONS: dict[str, str] = {
+    "eps": "the noise in x (Ho et al. 2020)",
+    "x0": "the mean of the data given x",
+    "v": "alpha eps - sigma x0 (Salimans & Ho 2022)",
+    "score": "the gradient of log q_u at x",
+    "velocity": "d x / d u of the probability flow, alpha' x0 + sigma' eps (flow matching)",
+    "denoiser": "the mean of the data given x / alpha, asked with the noise ratio for a time (Karras et al. 2022)",
+}
+"""What the function may return, by name. Its second argument is the diffusion time, or the noise ratio for ``"denoiser"``."""
+
+Point = Float[Array, "*shape"]
+
+
+class Prediction(eqx.Module):
+    """What a model says of one noisy point.
+
+    Attributes:
+        denoised: Float["*shape"], the mean of the data given the point.
+        noise: Float["*shape"], the mean of the noise in it.
+    """
+
+    denoised: Point
+    noise: Point
+
+
+class Model(eqx.Module):
+    """A denoising model of one point of any fixed shape (made by `diffusion_model`).
+
+    Attributes:
+        function: ``(x, time)`` or, with a condition, ``(x, time, condition)``.
+        schedule: what the function was trained under.
+        condition: a pytree handed to the function, or ``None``.
+        parameterisation: one of `PARAMETERISATIONS`.
+        shape: of one point.
+    """
+
+    function: Callable[..., Array]
+    schedule: Schedule
+    condition: PyTree[Any]
+    parameterisation: str = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def predict(self, x: Point, time: Scalar) -> Prediction:
+        """One evaluation of the network: the data and the noise in x, as it sees them."""
+        alpha, sigma = self.schedule.alpha(time), self.schedule.sigma(time)
+        if self.parameterisation == "denoiser":
+            return _from_denoised(x, self._call(x / alpha, sigma / alpha), alpha, sigma)
+        value = self._call(x, time)
+        match self.parameterisation:
+            case "x0":
+                return _from_denoised(x, value, alpha, sigma)
+            case "eps":
+                return _from_noise(x, value, alpha, sigma)
+            case "score":
+                return _from_noise(x, -sigma * value, alpha, sigma)
+            case "v":
+                size = alpha**2 + sigma**2
+                return Prediction((alpha * x - sigma * value) / size, (sigma * x + alpha * value) / size)
+        # The velocity: two linear equations for x0 and eps.
+        one = jnp.ones_like(time)
+        _, alpha_slope = jax.jvp(self.schedule.alpha, (time,), (one,))
+        _, sigma_slope = jax.jvp(self.schedule.sigma, (time,), (one,))
+        determinant = sigma_slope * alpha - sigma * alpha_slope
+        denoised = (sigma_slope * x - sigma * value) / determinant
+        return Prediction(denoised, (alpha * value - alpha_slope * x) / determinant)
+
+    def score(self, x: Point, time: Scalar) -> Point:
+        """The gradient of log q_u at x."""
+        return -self.predict(x, time).noise / self.schedule.sigma(time)
+
+    def conditioned(self, condition: PyTree[Any]) -> "Model":
+        """The same network under another condition."""
+        return eqx.tree_at(lambda tree: tree.condition, self, condition, is_leaf=lambda leaf: leaf is None)
+
+    def _call(self, x: Array, time: Scalar) -> Any:
+        return self.function(x, time) if self.condition is None else self.function(x, time, self.condition)
+
+
+class ClassifierFree(eqx.Module):
+    r"""A model told how far to go from what it says without the condition to what it says with it.
+
+    .. math:: \hat\varepsilon = (1 - s)\, \hat\varepsilon(x) + s\, \hat\varepsilon(x \mid c)
+
+    The chain it makes is a model in its own right: its scores belong to no noised version of any density, so that its
+    samples are not those of :math:`q(x)^{1-s} q(x \mid c)^s`. `smcinfer.diffusion.guided` samples that product.
+
+    Source: Ho & Salimans (2022).
+    """
+
+    conditional: Model
+    unconditional: Model
+    scale: Scalar
+
+    def __call__(self, x: Point, time: Scalar) -> Point:
+        """The guided noise."""
+        with_condition = self.conditional.predict(x, time).noise
+        return (1.0 - self.scale) * self.unconditional.predict(x, time).noise + self.scale * with_condition
+
+
+def diffusion_model(
+    function: Callable[..., Array],
+    schedule: Schedule,
+    shape: tuple[int, ...],
+    *,
+    parameterisation: str = "eps",
+    condition: PyTree[Any] = None,
+) -> Model:
+    """A model from a function of one point, checked on shapes before any work.
+
+    Args:
+        function: ``(x, time) -> Float["*shape"]``, a Python function or an equinox module; ``(x, time, condition)``
+        where a
+            condition is given. ``time`` is a float scalar, the diffusion time of `smcinfer.diffusion.schedule`.
+        schedule: alpha and sigma.
+        shape: of one point, ``(28, 28)`` say.
+        parameterisation: what the function returns: ``"eps"``, ``"x0"``, ``"v"``, ``"score"``, ``"velocity"`` or
+            ``"denoiser"`` (`PARAMETERISATIONS`).
+        condition: a pytree of arrays handed to the function, or ``None``.
+
+    Raises:
+        ArgumentError: unknown parameterisation, or a schedule that is not monotone.
+        TargetError: the function raises, or returns something of another shape.
+    """
+    if parameterisation not in PARAMETERISATIONS:
+        raise ArgumentError(
+            "unknown parameterisation", expected=" | ".join(PARAMETERISATIONS), got=repr(parameterisation)
+        )
+    check_schedule(schedule)
+    shape = tuple(int(size) for size in shape)
+    model = Model(function, schedule, condition, parameterisation, shape)
+    try:
+        value = eqx.filter_eval_shape(
+            model._call,
+            jax.ShapeDtypeStruct(shape, jnp.result_type(float)),
+            jax.ShapeDtypeStruct((), jnp.result_type(float)),
+        )
+    except SmcinferError:
+        raise
+    except Exception as error:
+        raise TargetError(
+            f"the model's function raised {type(error).__name__} when traced on one point",
+            expected="function(x, time)" if condition is None else "function(x, time, condition)",
+            got=(str(error).strip().splitlines() or ["no message"])[0],
+            hint=f"it gets one point of shape {shape} and a scalar time, and must be a JAX function",
+        ) from error
+    if getattr(value, "shape", None) != shape:
+        raise TargetError(
+            "the model's output has the wrong shape",
+            expected=f"the shape of its point, {shape}",
+            got=getattr(value, "shape", type(value).__name__),
+            hint="write the function for one point, without a batch axis; the engine adds the particles",
+        )
+    return model
+
+
+def classifier_free(conditional: Model, unconditional: Model, scale: float) -> Model:
+    """Classifier-free guidance as a model (see `ClassifierFree`); two evaluations of the network a point.
+
+    Args:
+        conditional, unconditional: of one schedule and shape; ``model.conditioned(...)`` makes one of the other.
+        scale: 0 is the unconditional model, 1 the conditional one; larger goes further.
+
+    Raises:
+        ArgumentError: the two differ in shape or schedule.
+    """
+    same_space(conditional, unconditional)
+    both = ClassifierFree(conditional, unconditional, jnp.asarray(scale, float))
+    return diffusion_model(both, conditional.schedule, conditional.shape, parameterisation="eps")
+
+
+def same_space(*models: Model) -> None:
+    """Raise `ArgumentError` unless the models share a shape and a schedule."""
+    first = models[0]
+    for other in models[1:]:
+        if other.shape != first.shape:
+            raise ArgumentError("the models have points of different shapes", expected=first.shape, got=other.shape)
+        if not eqx.tree_equal(other.schedule, first.schedule):
+            raise ArgumentError(
+                "the models have different schedules",
+                expected=first.schedule,
+                got=other.schedule,
+                hint="rewrite one: x / alpha with noise ratio sigma / alpha is the same point under any schedule",
+            )
+
+
+class Preconditioned(eqx.Module):
+    r"""The denoiser of a raw network as Karras et al. (2022) precondition it.
+
+    .. math::
+        D(y; \rho) = c_{skip}\, y + c_{out}\, F(c_{in}\, y,\, \tfrac14 \log \rho), \qquad
+        c_{skip} = \frac{s^2}{\rho^2 + s^2}, \quad c_{out} = \frac{\rho s}{\sqrt{\rho^2 + s^2}}, \quad
+        c_{in} = \frac{1}{\sqrt{\rho^2 + s^2}}
+
+    A function for ``parameterisation="denoiser"``.
+
+    Attributes:
+        network: F, ``(y, noise) -> Float["*shape"]``.
+        sigma_data: s, standard deviation of the data.
+    """
+
+    network: Callable[[Array, Array], Array]
+    sigma_data: float = 0.5
+
+    def __call__(self, y: Point, noise_ratio: Scalar) -> Point:
+        """The mean of the data given y."""
+        size = noise_ratio**2 + self.sigma_data**2
+        raw = self.network(y / jnp.sqrt(size), 0.25 * jnp.log(noise_ratio))
+        return self.sigma_data**2 / size * y + noise_ratio * self.sigma_data / jnp.sqrt(size) * raw
+
+
+def _from_denoised(x: Array, denoised: Array, alpha: Array, sigma: Array) -> Prediction:
+    # Without noise the point is the data, and there is none to see.
+    clean = sigma <= 0
+    return Prediction(denoised, jnp.where(clean, 0.0, (x - alpha * denoised) / jnp.where(clean, 1.0, sigma)))
+
+
+def _from_noise(x: Array, noise: Array, alpha: Array, sigma: Array) -> Prediction:
+    return Prediction((x - sigma * noise) / alpha, noise)

@@ -1,0 +1,266 @@
+r"""Rewards: what is asked of a finished sample, in nats, and what may be foreseen of it from a denoised point."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.arrays import Array, Float, Scalar
+from smcinfer.diffusion.model import Model
+from smcinfer.errors import ArgumentError, TargetError
+
+Point = Float[Array, "*shape"]
+
+
+class Reward(eqx.Module):
+    """log phi of a sample: the reward over its temperature.
+
+    ``differentiable`` says whether it has a gradient: what is computed on the host has none.
+    """
+
+    differentiable: eqx.AbstractVar[bool]
+
+    @abc.abstractmethod
+    def __call__(self, x: Point) -> Scalar:
+        """log phi of a sample, nats."""
+
+    def foreseen(self, denoised: Point, noise_ratio: Scalar) -> Scalar:
+        """A guess of log E[phi] given the mean of the sample and the noise ratio it was denoised at: phi of the mean."""
+        del noise_ratio
+        return self(denoised)
+
+
+class Tempered(Reward):
+    """A reward function of the user's over a temperature."""
+
+    function: Callable[[Array], Array]
+    temperature: Scalar
+    differentiable: bool = eqx.field(static=True, default=True)
+
+    def __call__(self, x: Point) -> Any:
+        """Reward over temperature."""
+        return self.function(x) / self.temperature
+
+
+class OnHost(eqx.Module):
+    """A reward computed outside JAX, for all particles in one call (made by `on_host`).
+
+    Attributes:
+        function: ``Float["n *shape"]`` in numpy to ``Float["n"]``.
+    """
+
+    function: Callable[[np.ndarray], Any] = eqx.field(static=True)
+
+    def __call__(self, x: Point) -> Scalar:
+        """One value a particle, from one call on the host."""
+        dtype = jnp.result_type(float)
+
+        def call(points: Any) -> np.ndarray:
+            points = np.asarray(points)
+            batch = points.shape[: points.ndim - x.ndim]
+            values = np.asarray(self.function(points.reshape(-1, *x.shape)), dtype)
+            if values.shape != (int(np.prod(batch)),):
+                raise TargetError(
+                    "the host reward returned the wrong shape", expected=(int(np.prod(batch)),), got=values.shape
+                )
+            return values.reshape(batch)
+
+        return jax.pure_callback(call, jax.ShapeDtypeStruct((), dtype), x, vmap_method="broadcast_all")
+
+
+def on_host(function: Callable[[np.ndarray], Any]) -> OnHost:
+    """A reward that is no JAX function: a numpy routine, a torch model, a program.
+
+    Args:
+        function: all points at once, ``Float["n *shape"]`` in numpy, to their rewards ``Float["n"]``.
+
+    Returns:
+        What `alignment` takes for a reward. It is called once a step for all particles and has no gradient.
+    """
+    return OnHost(function)
+
+
+class Measurement(Reward):
+    r"""A linear measurement of the sample, with Gaussian noise: inpainting, deblurring, super-resolution.
+
+    .. math:: y = A x_0 + s\,\eta, \qquad \log \phi(x_0) = \log N(y;\, A x_0,\, s^2 I)
+
+    From the mean of the sample at noise ratio :math:`\rho` the measurement is foreseen with the sample's spread on
+    top, :math:`N(y; A \hat x_0, (s^2 + r^2) I)` with :math:`r^2 = \rho^2 d^2 / (\rho^2 + d^2)` for data of standard
+    deviation d: exact for an orthogonal A and Gaussian data, and never as steep as :math:`s` alone (Song et al.
+    2023).
+
+    Attributes:
+        operator: A, ``x -> y``, linear.
+        y: what was measured.
+        noise_std: s.
+        data_std: d.
+    """
+
+    operator: Callable[[Array], Array]
+    y: Float[Array, "*measured"]
+    noise_std: Scalar
+    data_std: Scalar
+    differentiable: bool = eqx.field(static=True, default=True)
+
+    def __call__(self, x: Point) -> Scalar:
+        """The log likelihood of the measurement."""
+        return self._log_density(x, self.noise_std**2)
+
+    def foreseen(self, denoised: Point, noise_ratio: Scalar) -> Scalar:
+        """The same with the spread of the sample around its mean."""
+        spread = noise_ratio**2 * self.data_std**2 / (noise_ratio**2 + self.data_std**2)
+        return self._log_density(denoised, self.noise_std**2 + spread)
+
+    def _log_density(self, x: Point, variance: Scalar) -> Scalar:
+        residual = self.y - self.operator(x)
+        return -0.5 * (jnp.sum(residual**2) / variance + residual.size * jnp.log(2.0 * jnp.pi * variance))
+
+
+def measurement(
+    operator: Callable[[Array], Array] | Array, y: Any, noise_std: float, *, data_std: float = 1.0
+) -> Measurement:
+    """A linear inverse problem as a reward (see `Measurement`); Z is then the evidence of the measurement.
+
+    Args:
+        operator: A, a linear JAX function of one sample, or a matrix that multiplies the flattened sample.
+        y: the measurement, shaped as the operator returns it.
+        noise_std: standard deviation of its noise, above zero.
+        data_std: rough standard deviation of the data, which the look-ahead uses.
+    """
+    if noise_std <= 0 or data_std <= 0:
+        raise ArgumentError(
+            "a measurement needs noise",
+            expected="noise_std > 0 and data_std > 0",
+            got=(noise_std, data_std),
+            hint="for an exact constraint take a standard deviation that is small for you",
+        )
+    apply = operator if callable(operator) else _Matrix(jnp.asarray(operator, float))
+    return Measurement(apply, jnp.asarray(y, float), jnp.asarray(noise_std, float), jnp.asarray(data_std, float))
+
+
+def inpainting(known: Any, y: Any, noise_std: float, *, data_std: float = 1.0) -> Measurement:
+    """Some coordinates of the sample are known, up to noise (see `Measurement`).
+
+    Args:
+        known: Bool["*shape"], where.
+        y: Float["*shape"], the values; what it holds elsewhere does not matter.
+        noise_std, data_std: as in `measurement`.
+    """
+    mask = np.asarray(known, bool)
+    values = np.asarray(y)
+    if mask.shape != values.shape or not mask.any():
+        raise ArgumentError(
+            "known and y do not fit", expected=f"both of shape {values.shape}, some known", got=mask.shape
+        )
+    return measurement(_Select(np.flatnonzero(mask)), values[mask], noise_std, data_std=data_std)
+
+
+class _Matrix(eqx.Module):
+    matrix: Float[Array, "measured size"]
+
+    def __call__(self, x: Point) -> Array:
+        return self.matrix @ x.reshape(-1)
+
+
+class _Select(eqx.Module):
+    places: np.ndarray = eqx.field(converter=np.asarray)
+
+    def __call__(self, x: Point) -> Array:
+        return x.reshape(-1)[self.places]
+
+
+class LowDensity(eqx.Module):
+    r"""A reward that is high where the model puts little density: how far noising and denoising carries a sample.
+
+    .. math:: r(x_0) = \frac{1}{d} \bigl| x_0 - \hat x_0(\alpha_u x_0;\, u) \bigr|^2
+
+    By Tweedie's formula it is :math:`\rho_u^4 |\nabla \log q_u|^2 / d` at :math:`\alpha_u x_0`: zero at the modes of
+    the noised density and growing away from them, without any sample of the rare. Positive temperature looks for the
+    rare.
+
+    Source: after the minority score of Um, Lee & Ye (2024).
+
+    Attributes:
+        model: the denoising model.
+        time: u, how much noise is forgotten.
+    """
+
+    model: Model
+    time: Scalar
+
+    def __call__(self, x: Point) -> Scalar:
+        """The mean squared displacement."""
+        denoised = self.model.predict(self.model.schedule.alpha(self.time) * x, self.time).denoised
+        return jnp.mean((x - denoised) ** 2)
+
+
+def low_density(model: Model, time: float) -> LowDensity:
+    """A reward for samples that are rare under the model (see `LowDensity`).
+
+    Args:
+        model: the denoising model.
+        time: the diffusion time whose density is meant, strictly inside the schedule.
+    """
+    if not model.schedule.start < time <= model.schedule.end:
+        raise ArgumentError(
+            "time is outside the schedule", expected=f"in ({model.schedule.start}, {model.schedule.end}]", got=time
+        )
+    return LowDensity(model, jnp.asarray(time, float))
+
+
+def as_reward(reward: Any, temperature: float, shape: tuple[int, ...]) -> Reward:
+    """The reward over its temperature, tried on shapes and on one point of noise before any work.
+
+    Args:
+        reward: ``x -> Float[""]``, a function of one sample; `on_host`; or a `Reward` (`measurement`, `inpainting`),
+        which
+            is in nats and takes no temperature.
+        temperature: alpha; negative values look for low rewards.
+        shape: of one sample.
+
+    Raises:
+        ArgumentError: a temperature that is zero or no number, or one given with a measurement.
+        TargetError: a reward that raises, is no scalar, or is NaN or infinite at noise.
+    """
+    if not np.isfinite(temperature) or temperature == 0:
+        raise ArgumentError(
+            "temperature is out of range",
+            expected="a finite number other than zero; negative looks for low rewards",
+            got=temperature,
+            hint="the target is model(x) exp(reward(x) / temperature)",
+        )
+    if isinstance(reward, Reward):
+        if temperature != 1.0:
+            raise ArgumentError("a measurement is in nats already", expected="temperature=1", got=temperature)
+        made = reward
+    else:
+        made = Tempered(reward, jnp.asarray(temperature, float), not isinstance(reward, OnHost))
+    x = np.random.default_rng(0).standard_normal(shape)
+    try:
+        value = np.asarray(made(jnp.asarray(x, float)))
+    except Exception as error:
+        raise TargetError(
+            f"the reward raised {type(error).__name__} on one point",
+            got=(str(error).strip().splitlines() or ["no message"])[0],
+            hint=f"it gets one sample of shape {shape}; wrap what is no JAX function in diffusion.on_host",
+        ) from error
+    if value.shape != ():
+        raise TargetError(
+            "the reward did not return a scalar",
+            expected="Float[''], one number for one sample",
+            got=value.shape,
+            hint="sum or average over the sample",
+        )
+    if not np.isfinite(value):
+        raise TargetError(
+            "the reward is not finite",
+            expected="a finite number for every point: it is asked about denoised points on the way",
+            got=float(value),
+            hint="a hard constraint can be a large negative number",
+        )
+    return made
