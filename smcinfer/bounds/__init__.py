@@ -12,8 +12,9 @@ data from the parameters, and the parameters are an exact draw of the posterior 
 Sources: Grosse, Ghahramani & Adams (2015); Zhao, Brekelmans, Makhzani & Grosse (2024), section 5.
 """
 
+from smcinfer.bounds.by_particles import BoundsByParticles, by_particles
 from smcinfer.bounds.front import sandwich
 from smcinfer.bounds.record import Sandwich
 from smcinfer.bounds.simulated import bidirectional
 
-__all__ = ["Sandwich", "bidirectional", "sandwich"]
+__all__ = ["BoundsByParticles", "Sandwich", "bidirectional", "by_particles", "sandwich"]

@@ -1,0 +1,155 @@
+"""Regular expressions, JSON Schema and context-free grammars, matched by llguidance.
+
+The grammar is over bytes of text, whatever the tokens it is cut into; a token is allowed where all its bytes are.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import llguidance
+import numpy as np
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+
+from smcinfer.errors import ArgumentError
+from smcinfer.language.constraints.engine import Engine, Matcher, Memo
+from smcinfer.language.constraints.vocabulary import Vocabulary, read_vocabulary
+
+
+class _Words:
+    """The vocabulary in the form that llguidance reads."""
+
+    bos_token_id = None
+
+    def __init__(self, tokens: Vocabulary, eos_id: int) -> None:
+        self.eos_token_id = eos_id
+        self.special_token_ids = [index for index, word in enumerate(tokens) if not word]
+        self.tokens = [word or f"<special {index}>".encode() for index, word in enumerate(tokens)]
+        self._by_bytes = {word: index for index, word in enumerate(tokens) if word}
+        self._longest = max(map(len, tokens))
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        """Some tokens that spell a text, the longest first: only used where a grammar forces bytes."""
+        rest = text.encode() if isinstance(text, str) else text
+        found = []
+        while rest:
+            sizes = range(min(self._longest, len(rest)), 0, -1)
+            size = next((size for size in sizes if rest[:size] in self._by_bytes), None)
+            if size is None:
+                break
+            found.append(self._by_bytes[rest[:size]])
+            rest = rest[size:]
+        return found
+
+
+class _Grammar(Matcher):
+    """llguidance's state after a prefix."""
+
+    def __init__(self, inner: Any, vocab_size: int, special: frozenset[int]) -> None:
+        self._inner = inner
+        self._vocab_size = vocab_size
+        self._special = special
+
+    def fork(self, token: int) -> "_Grammar | None":
+        """A copy that has read the token."""
+        if token in self._special:
+            return None
+        copy = self._inner.deep_copy()
+        return _Grammar(copy, self._vocab_size, self._special) if copy.consume_token(token) else None
+
+    def mask(self) -> np.ndarray:
+        """The engine's own bits; nothing once it has stopped."""
+        bits = allocate_token_bitmask(1, self._vocab_size)
+        if self._inner.is_stopped():
+            bits[:] = 0
+        else:
+            fill_next_token_bitmask(self._inner, bits, 0)
+        return bits.view(np.uint8)[0, : -(-self._vocab_size // 8)].copy()
+
+    def complete(self) -> bool:
+        """Whether the grammar is satisfied."""
+        return bool(self._inner.is_accepting())
+
+
+def regex(pattern: str, vocabulary: Any, eos_id: int | None = None) -> Engine:
+    r"""Texts that a regular expression matches as a whole.
+
+    Args:
+        pattern: in the syntax of Rust's ``regex`` crate: no look-around and no back-references, for which no finite
+            automaton exists. It must match all that is generated; ``^`` and ``$`` around it change nothing.
+        vocabulary: what `language.load` returned; or the bytes of every token, ``[b"a", b"ab", ...]``.
+        eos_id: the token that ends a sequence; the loaded model's own by default.
+
+    Raises:
+        ArgumentError: for a pattern that cannot be read, with the place and the reason.
+    """
+    return _engine("regex", llguidance.LLMatcher.grammar_from_regex, _unanchored(pattern), vocabulary, eos_id)
+
+
+def json_schema(
+    schema: str | dict[str, Any], vocabulary: Any, eos_id: int | None = None, *, compact: bool = True
+) -> Engine:
+    """JSON texts that a schema allows.
+
+    Args:
+        schema: JSON Schema, as text or as a dict.
+        vocabulary, eos_id: as in `regex`.
+        compact: whether only the usual spaces are allowed; else any number, with which a model may go on for ever.
+
+    Raises:
+        ArgumentError: for a schema that is no JSON or that the engine cannot hold to, with the reason.
+    """
+    if isinstance(schema, str):
+        try:
+            schema = json.loads(schema)
+        except json.JSONDecodeError as error:
+            raise ArgumentError(
+                "the schema is no JSON", expected="JSON", got=f"line {error.lineno}, column {error.colno}: {error.msg}"
+            ) from error
+    spaces = {"whitespace_flexible": not compact}
+
+    def compile_(text: str) -> str:
+        return llguidance.LLMatcher.grammar_from_json_schema(text, overrides=spaces)
+
+    text = json.dumps(schema, sort_keys=True)
+    return _engine("JSON schema", compile_, text, vocabulary, eos_id, variant=str(compact))
+
+
+def lark(grammar: str, vocabulary: Any, eos_id: int | None = None) -> Engine:
+    """Texts of a context-free grammar.
+
+    Args:
+        grammar: in Lark's syntax; the rule ``start`` is the whole text.
+        vocabulary, eos_id: as in `regex`.
+
+    Raises:
+        ArgumentError: for a grammar that cannot be read, with the place and the reason.
+    """
+    return _engine("grammar", llguidance.LLMatcher.grammar_from_lark, grammar, vocabulary, eos_id)
+
+
+def _unanchored(pattern: str) -> str:
+    """The pattern without anchors around it: it matches from end to end anyhow, and anchors make the engine refuse it."""
+    if pattern.startswith("^"):
+        pattern = pattern[1:]
+    escapes = len(pattern) - len(pattern[:-1].rstrip("\\")) - 1
+    return pattern[:-1] if pattern.endswith("$") and escapes % 2 == 0 else pattern
+
+
+def _engine(
+    kind: str, compile_: Callable[[Any], str], source: str, vocabulary: Any, eos_id: int | None, variant: str = ""
+) -> Engine:
+    words, eos_id = read_vocabulary(vocabulary, eos_id)
+    tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Words(words, eos_id)))
+    try:
+        compiled = compile_(source)
+    except ValueError as error:
+        raise ArgumentError(f"the {kind} cannot be read", got=str(error).strip()) from error
+    trouble = llguidance.LLMatcher.validate_grammar(compiled, tokenizer)
+    if trouble and not trouble.startswith("WARNING"):
+        raise ArgumentError(f"the {kind} cannot be held to", got=trouble.strip())
+    special = frozenset(index for index, word in enumerate(words) if not word)
+    root = _Grammar(llguidance.LLMatcher(tokenizer, compiled, log_level=0), len(words), special)
+    memo = Memo(root, repr((kind, variant, source, words, eos_id)))
+    return Engine(memo, jnp.asarray(memo.digest), len(words), eos_id)

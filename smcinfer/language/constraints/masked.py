@@ -1,0 +1,169 @@
+r"""Generation under a constraint: only allowed tokens are drawn, and the weight gives back what that took.
+
+.. math::
+    \sigma(s) \propto p_0(s)\, 1\{s \in L\}\, \phi(s), \qquad
+    q(v \mid s) = \frac{p(v \mid s)\, 1\{v \text{ allowed}\}}{C(s)}, \qquad w = C(s) = \sum_{v \text{ allowed}} p(v \mid s)
+
+Masking alone samples from the product of the q, which prefers texts that the constraint forced on the model. The weight, known
+before the draw, makes it the conditional law again. A learned twist :math:`\psi` that sees dead ends multiplies the mask.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from smcinfer.arrays import Array, Bool, Float, Int, PyTree, Scalar
+from smcinfer.errors import ArgumentError
+from smcinfer.language.constraints.constraint import Constraint, only
+from smcinfer.language.generation import Generation, TokenPotential, generation
+from smcinfer.language.lm import Cache, CausalLM, Output, Prefix
+from smcinfer.language.process import LanguageProcess, TokenState
+from smcinfer.nouns import Proposal, Time, Twist
+
+
+class _Kept(eqx.Module):
+    """What a sequence keeps: the model's cache and the constraint's own."""
+
+    model: PyTree[Any]
+    carried: PyTree[Any]
+
+
+class ConstrainedLM(CausalLM):
+    """A language model that carries a constraint along; as a language model it is unchanged.
+
+    Attributes:
+        lm: the model.
+        constraint: reads every token too.
+    """
+
+    lm: CausalLM
+    constraint: Constraint
+    vocab_size: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True)
+    max_positions: int | None = eqx.field(static=True)
+
+    def prefill(self, tokens: Int[Array, " prompt"]) -> tuple[Output, Prefix]:
+        """The model's: a constraint is on what is generated."""
+        return self.lm.prefill(tokens)
+
+    def empty(self, length: int) -> Cache:
+        """The model's cache, and the constraint before anything was written."""
+        return _Kept(self.lm.empty(length), self.constraint.start(length))
+
+    def step(self, token: Int[Array, ""], slot: Int[Array, ""], cache: Cache, prefix: Prefix) -> tuple[Output, Cache]:
+        """Both read the token."""
+        kept: Any = cache
+        output, model = self.lm.step(token, slot, kept.model, prefix)
+        return output, _Kept(model, self.constraint.read(token, kept.carried))
+
+    def forward(self, tokens: Int[Array, " length"]) -> Output:
+        """The model's."""
+        return self.lm.forward(tokens)
+
+
+class Allowed(Twist):
+    """The twist of a constraint: zero on prefixes that can still be completed, minus infinity on tokens that cannot follow.
+
+    Attributes:
+        constraint: of the `ConstrainedLM`.
+        inner: another twist on top, which has ``next`` too; ``None`` for none. It is what learning changes.
+    """
+
+    constraint: Constraint
+    inner: Twist | None = None
+
+    def mask(self, state: TokenState) -> Bool[Array, " vocab"]:
+        """Tokens that may come next; EOS alone once it was drawn."""
+        kept: Any = state.cache
+        after = only(self.constraint.eos_id, self.constraint.vocab_size, jnp.asarray(True))
+        return jnp.where(state.finished, after, self.constraint.allowed(kept.carried))
+
+    def __call__(self, t: Time, state: PyTree[Any]) -> Scalar:
+        """The inner twist's: tokens that are not allowed are never drawn."""
+        return jnp.zeros(()) if self.inner is None else self.inner(t, state)
+
+    def next(self, t: Time, state: PyTree[Any]) -> Float[Array, " vocab"]:
+        """log of the mask, the inner twist on top."""
+        ahead = jnp.zeros((self.constraint.vocab_size,)) if self.inner is None else self.inner.next(t, state)
+        return jnp.where(self.mask(state), jnp.where(state.finished, 0.0, ahead), -jnp.inf)
+
+
+class Completed(eqx.Module):
+    """The potential of a constraint: minus infinity where a sequence ends and does not belong to the set.
+
+    Attributes:
+        constraint: of the `ConstrainedLM`.
+        inner: another potential on top, or ``None``.
+        cut_off: whether a sequence that the limit cuts off counts as long as it can still be completed.
+    """
+
+    constraint: Constraint
+    inner: TokenPotential | None
+    cut_off: bool = eqx.field(static=True)
+
+    def __call__(self, t: Time, state: TokenState) -> Scalar:
+        """log phi_t."""
+        value = jnp.zeros(()) if self.inner is None else self.inner(t, state)
+        kept: Any = state.cache
+        complete = self.constraint.complete(kept.carried)
+        ends = state.finished if self.cut_off else state.just_ended(t)
+        # A prefix that nothing can follow was forbidden, or is a dead end.
+        alive = jnp.any(self.constraint.allowed(kept.carried))
+        fine = jnp.where(ends, state.finished & complete, alive)
+        return jnp.where(fine, value, -jnp.inf)
+
+
+def constrained(
+    lm: Any,
+    prompt: Any,
+    constraint: Constraint,
+    potential: TokenPotential | None = None,
+    *,
+    max_tokens: int,
+    twist: Twist | None = None,
+    proposal: Proposal | Callable[[LanguageProcess], Proposal] | None = None,
+    cut_off: bool = False,
+    **options: Any,
+) -> Generation:
+    """A language model's continuations of a prompt that keep to a constraint, weighed by a potential.
+
+    Args:
+        lm, prompt, potential, max_tokens: as in `language.generation`.
+        constraint: made by `regex`, `json_schema`, `lark`, `allowed_texts`, `automaton`; ``a & b`` for both.
+        twist: a look-ahead on top of the mask, one that has ``next``.
+        proposal: how tokens are drawn instead of through the mask; what it draws outside the set weighs zero.
+        cut_off: whether sequences that ``max_tokens`` cuts off count as long as they could still be completed; else only
+            complete ones have weight, and an unsatisfiable constraint ends with log Z = -inf and its status.
+        **options: others of `language.generation`.
+
+    Returns:
+        A `Generation`. All its finished sequences of positive weight belong to the set.
+
+    Raises:
+        ArgumentError: for a constraint over another vocabulary, or what `generation` refuses.
+
+    Properly weighted for: ``p0(s) 1{s in L} phi(s)``; log Z is the log probability that the model keeps to the constraint by
+    itself within ``max_tokens``, times the mean potential.
+    """
+    model = lm if isinstance(lm, CausalLM) else lm.lm
+    if (constraint.vocab_size, constraint.eos_id) != (model.vocab_size, options.get("eos_id", constraint.eos_id)):
+        raise ArgumentError(
+            "the constraint is over another vocabulary than the model's",
+            expected=f"{model.vocab_size} tokens, EOS {options.get('eos_id', constraint.eos_id)}",
+            got=f"{constraint.vocab_size} tokens, EOS {constraint.eos_id}",
+        )
+    wrapped = ConstrainedLM(model, constraint, model.vocab_size, model.dim, model.max_positions)
+    options.setdefault("eos_id", constraint.eos_id)
+    made: Any = generation(
+        wrapped if lm is model else dataclasses.replace(lm, lm=wrapped),
+        prompt,
+        Completed(constraint, potential, cut_off),
+        max_tokens=max_tokens,
+        twist=Allowed(constraint, twist) if proposal is None else twist,
+        proposal=proposal,
+        **options,
+    )
+    return made

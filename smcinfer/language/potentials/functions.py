@@ -1,0 +1,145 @@
+"""Potentials from a user's Python functions: on text, by a call to the host; on tokens, compiled with the rest."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.arrays import Array, Flag, Scalar
+from smcinfer.errors import ArgumentError, TargetError, call_on_host
+from smcinfer.language.potentials.factor import AtEnd, EveryStep, Factor
+from smcinfer.language.process import TokenState
+from smcinfer.language.tokenizer import Tokenizer, as_tokenizer
+
+
+class _HostText(eqx.Module):
+    """A function of text, called on the host once for every different text that is wanted."""
+
+    function: Callable[..., Any] = eqx.field(static=True)
+    tokenizer: Tokenizer = eqx.field(static=True)
+    before: tuple[int, ...] = eqx.field(static=True)
+    batched: bool = eqx.field(static=True)
+    eos_id: int | None = eqx.field(static=True)
+
+    def __call__(self, state: TokenState, wanted: Flag) -> Scalar:
+        """log phi where wanted, zero elsewhere."""
+        dtype = jnp.result_type(float)
+
+        def call(tokens: Any, length: Any, wanted: Any) -> np.ndarray:
+            return call_on_host(self._evaluate, np.asarray(tokens), np.asarray(length), np.asarray(wanted), dtype)
+
+        shape = jax.ShapeDtypeStruct((), dtype)
+        return jax.pure_callback(call, shape, state.tokens, state.length, wanted, vmap_method="broadcast_all")
+
+    def _evaluate(self, tokens: np.ndarray, length: np.ndarray, wanted: np.ndarray, dtype: Any) -> np.ndarray:
+        values = np.zeros(wanted.shape, dtype)
+        places = np.nonzero(wanted.ravel())[0]
+        if places.size == 0:
+            return values
+        rows, sizes = tokens.reshape(-1, tokens.shape[-1]), length.ravel()
+        texts = [self._text(rows[place][: sizes[place]].tolist()) for place in places]
+        different = list(dict.fromkeys(texts))
+        found = dict(zip(different, self._values(different), strict=True))
+        values.reshape(-1)[places] = [found[text] for text in texts]
+        return values
+
+    def _text(self, ids: list[int]) -> str:
+        shown = ids[:-1] if ids and ids[-1] == self.eos_id else ids
+        return self.tokenizer.decode_after(list(self.before), shown)
+
+    def _values(self, texts: list[str]) -> list[float]:
+        try:
+            raw = self.function(texts) if self.batched else [self.function(text) for text in texts]
+            values = np.asarray(raw, np.float64)
+        except Exception as error:
+            name = getattr(self.function, "__name__", type(self.function).__name__)
+            raise TargetError(
+                f"the potential {name} raised {type(error).__name__}: {error}",
+                expected="log phi in nats, one number a text",
+                got=f"a call with {texts[0][:60]!r}" + (f" and {len(texts) - 1} more" if self.batched else ""),
+            ) from error
+        if values.shape != (len(texts),):
+            raise TargetError("a potential on text returned the wrong shape", expected=(len(texts),), got=values.shape)
+        return values.tolist()
+
+
+class _TextSoFar(eqx.Module):
+    """`_HostText` at every step."""
+
+    inner: _HostText
+
+    def __call__(self, state: TokenState, wanted: Flag, ended: Flag) -> Scalar:
+        """log phi_t of the text so far."""
+        del ended
+        return self.inner(state, wanted)
+
+
+class _OfTokens(eqx.Module):
+    """A JAX function of tokens and their number, not evaluated where the compiler can leave it out."""
+
+    function: Callable[[Array, Array], Scalar]
+
+    def __call__(self, state: TokenState, wanted: Flag, ended: Flag | None = None) -> Scalar:
+        """log phi where wanted, zero elsewhere."""
+        del ended
+        value = jax.eval_shape(self.function, state.tokens, state.length)
+        if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TargetError("a potential on tokens returned no number", expected="Float['']", got=value)
+        return jax.lax.cond(
+            wanted, lambda: self.function(state.tokens, state.length), lambda: jnp.zeros((), value.dtype)
+        )
+
+
+def on_text(
+    function: Any,
+    tokenizer: Any,
+    *,
+    prompt: str = "",
+    largest: float | None = None,
+    batched: bool = False,
+    every_step: bool = False,
+) -> Factor:
+    """A potential from any Python function of text; it runs on the host, outside the compiled program.
+
+    Args:
+        function: text to log phi, nats; minus infinity forbids a text. Called once for every different text. It need not be a
+            JAX function.
+        tokenizer: a `Tokenizer`, or the loaded model that has one.
+        prompt: text that the function is to see in front of what was generated; the generation's prompt, or nothing.
+        largest: a bound on log phi, nats, where there is one: 0 for a log probability.
+        batched: whether the function takes a list of texts and returns as many numbers.
+        every_step: whether it is paid after every token, log phi_t of the text so far, and not once at the end.
+
+    Raises:
+        ArgumentError: for something that is no function, or no tokenizer.
+
+    What the function raises ends the run as a `TargetError` with the function's name and the text.
+    """
+    if not callable(function):
+        raise ArgumentError("a potential on text is a function", expected="str -> float", got=type(function).__name__)
+    words = as_tokenizer(tokenizer)
+    before = tuple(words.encode(prompt)) if prompt else ()
+    inner = _HostText(function, words, before, batched, words.eos_id)
+    return EveryStep(_TextSoFar(inner), largest) if every_step else AtEnd(inner, largest)
+
+
+def on_tokens(
+    function: Any,
+    *,
+    largest: float | None = None,
+    every_step: bool = False,
+) -> Factor:
+    """A potential from a JAX function of the tokens.
+
+    Args:
+        function: ``(tokens, length) -> Float[""]``, log phi in nats; only the first ``length`` tokens were generated, EOS
+            included.
+        largest: a bound on log phi (its sum over the steps, where paid at every one), nats, or ``None``.
+        every_step: whether it is paid after every token, and not once at the end.
+    """
+    if not callable(function):
+        raise ArgumentError("a potential on tokens is a function", expected="(tokens, length) -> scalar", got=function)
+    return (EveryStep if every_step else AtEnd)(_OfTokens(function), largest)

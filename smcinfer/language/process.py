@@ -1,0 +1,163 @@
+r"""The base law of token sequences: a causal language model as a Feynman-Kac process.
+
+.. math:: p_0(s_{1:T} \mid \text{prompt}) = \prod_{t=1}^{T} p(s_t \mid \text{prompt}, s_{1:t-1})
+
+A sequence ends with the token EOS. It keeps its place among the particles afterwards and draws EOS with probability one, so
+that :math:`p_0` counts what came before and nothing else.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from smcinfer.arrays import Array, Bool, Float, Int, PyTree
+from smcinfer.errors import surfacing
+from smcinfer.language.lm import Cache, CausalLM, Output, Prefix
+from smcinfer.language.symbols import TokenLaw
+from smcinfer.nouns import Process, Time
+
+
+class TokenState(eqx.Module):
+    """One sequence after step t.
+
+    Attributes:
+        tokens: Int["T"], what was generated so far; the rest is EOS (zero where there is none).
+        length: Int[""], how many tokens were generated, EOS included: t until the sequence ends.
+        finished: Bool[""], whether EOS was drawn.
+        logits: Float["V"], of the next token as it is drawn: temperature and EOS rule applied, nats, unnormalised.
+        hidden: Float["D"], the model's last hidden state after the last token.
+        last_hidden: Float["D"], the one before that token, from which it was drawn.
+        cache: what the model keeps of the generated tokens.
+    """
+
+    tokens: Int[Array, " max_tokens"]
+    length: Int[Array, ""]
+    finished: Bool[Array, ""]
+    logits: Float[Array, " vocab"]
+    hidden: Float[Array, " dim"]
+    last_hidden: Float[Array, " dim"]
+    cache: Cache
+
+    def just_read(self, t: Time) -> Bool[Array, ""]:
+        """Whether step t added a token (or is the prompt's own, t = 0): false once the sequence has ended before t."""
+        return self.length == t
+
+    def just_ended(self, t: Time) -> Bool[Array, ""]:
+        """Whether the sequence ends at step t, by EOS or at the limit: true at exactly one step."""
+        return self.just_read(t) & (self.finished | (t == self.tokens.shape[0]))
+
+    @property
+    def last_token(self) -> Int[Array, ""]:
+        """The last token generated (the first slot's value before there is any)."""
+        return self.tokens[jnp.maximum(self.length - 1, 0)]
+
+
+class Rules(eqx.Module):
+    """How a sequence is drawn and ends.
+
+    Attributes:
+        max_tokens: T, tokens that may be generated.
+        eos_id: the token that ends a sequence, or ``None`` where all have T tokens.
+        temperature: the logits are divided by it; this is part of the base law.
+    """
+
+    max_tokens: int = eqx.field(static=True)
+    eos_id: int | None = eqx.field(static=True)
+    temperature: float = eqx.field(static=True)
+
+    def logits(self, logits: Float[Array, " vocab"], finished: Bool[Array, ""]) -> Float[Array, " vocab"]:
+        """A model's logits as the next token is drawn from them: EOS alone after the end."""
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        if self.eos_id is None:
+            return logits
+        only_eos = jnp.where(jnp.arange(logits.shape[0]) == self.eos_id, 0.0, -jnp.inf).astype(logits.dtype)
+        return jnp.where(finished, only_eos, logits)
+
+    def first(self, output: Output, cache: Cache) -> TokenState:
+        """The prompt's state."""
+        no = jnp.zeros((), bool)
+        return TokenState(
+            tokens=jnp.full((self.max_tokens,), 0 if self.eos_id is None else self.eos_id, jnp.int32),
+            length=jnp.zeros((), jnp.int32),
+            finished=no,
+            logits=self.logits(output.logits, no),
+            hidden=output.hidden,
+            last_hidden=output.hidden,
+            cache=cache,
+        )
+
+    def next(self, t: Time, state: TokenState, x: Int[Array, ""], output: Output, cache: Cache) -> TokenState:
+        """The state after token x, which the model has read."""
+        ended = jnp.zeros((), bool) if self.eos_id is None else x == self.eos_id
+        finished = state.finished | ended
+        return TokenState(
+            tokens=jax.lax.dynamic_update_index_in_dim(state.tokens, x.astype(jnp.int32), t - 1, 0),
+            length=state.length + jnp.where(state.finished, 0, 1).astype(jnp.int32),
+            finished=finished,
+            logits=self.logits(output.logits, finished),
+            hidden=output.hidden,
+            last_hidden=state.hidden,
+            cache=cache,
+        )
+
+
+class LanguageProcess(Process):
+    """A language model after a prompt (made by `language_process`).
+
+    Attributes:
+        lm: the model.
+        prompt: Int["P"], the prompt's tokens.
+        first: what the model says after the prompt.
+        prefix: what the prompt left behind, shared by all particles.
+        rules: how a sequence is drawn and ends.
+    """
+
+    lm: CausalLM
+    prompt: Int[Array, " prompt"]
+    first: Output
+    prefix: Prefix
+    rules: Rules
+
+    @property
+    def max_tokens(self) -> int:
+        """T, tokens that may be generated."""
+        return self.rules.max_tokens
+
+    @property
+    def eos_id(self) -> int | None:
+        """The token that ends a sequence."""
+        return self.rules.eos_id
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by."""
+        return self.rules.temperature
+
+    def initial(self) -> None:
+        """Every particle starts from the prompt."""
+        return
+
+    def transition(self, t: Time, state: PyTree[Any]) -> TokenLaw:
+        """Law of the next token."""
+        del t
+        return TokenLaw(state.logits)
+
+    def advance(self, t: Time, state: TokenState | None, x: Int[Array, ""] | None) -> TokenState:
+        """The sequence with token x, the model having read it once; at t = 0 the prompt's state."""
+        if state is None or x is None:
+            return self.rules.first(self.first, self.lm.empty(self.max_tokens))
+        output, cache = self.lm.step(x, t - 1, state.cache, self.prefix)
+        return self.rules.next(t, state, x, output, cache)
+
+
+_prefill = eqx.filter_jit(lambda lm, tokens: lm.prefill(tokens))
+
+
+def language_process(lm: CausalLM, prompt: Int[Array, " prompt"], rules: Rules) -> LanguageProcess:
+    """The process of a model after a prompt, which is read here, once."""
+    with surfacing():
+        first, prefix = _prefill(lm, prompt)
+    return LanguageProcess(lm, prompt, first, prefix, rules)

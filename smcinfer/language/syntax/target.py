@@ -1,0 +1,300 @@
+r"""Syntactic control: sentences of a language model that a tagger reads as a given tree.
+
+.. math::
+    \sigma(w_{1:N}) \propto p_0(w_{1:N}, \mathrm{EOS})\, \phi(w_{1:N}), \qquad
+    \phi(w) = \prod_{i} p(l_i \mid w)\, p(g_i \mid w), \qquad
+    \psi_t(w_{1:t}) = \prod_{i \le t} p_c(l_i \mid w_{1:i})\, p_c(g_{i-1} \mid w_{1:i})
+
+The tree's tetra-tags :math:`l_i, g_i` fix the number of words N. The potential reads the whole sentence, once it has ended;
+the twist is the same product from a causal tagger, two factors a word. Every step is one word, so the tokens of the language
+model must be words. A step proposes from the model's words, or with help from the next leaf's part of speech.
+
+Source: Xefteri, Vieira, Cotterell & Amini (2025), "Syntactic control of language models by posterior inference".
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.arrays import Array, Bool, Float, Int, PyTree, Scalar
+from smcinfer.errors import ArgumentError
+from smcinfer.language.filtered import LogitProposal
+from smcinfer.language.generation import Generation, generation
+from smcinfer.language.lm import Cache, CausalLM, Output, Prefix
+from smcinfer.language.process import LanguageProcess, TokenState
+from smcinfer.language.syntax.features import WordFeatures
+from smcinfer.language.syntax.pos_gram import PosGram
+from smcinfer.language.syntax.recurrent import Memory
+from smcinfer.language.syntax.tagger import BidirectionalTagger, CausalTagger, Tagger
+from smcinfer.language.syntax.tetra import encode
+from smcinfer.language.syntax.trees import Tree
+from smcinfer.nouns import Time, Twist
+
+PROPOSALS = ("lm", "mixture", "product")
+
+
+class Wanted(eqx.Module):
+    """The target tree in numbers, room left for longer ones so that trees of different sizes share a compiled program.
+
+    Attributes:
+        leaf: Int["W"], the tag of each word.
+        internal: Int["W"], the tag of the gap before each word; that before the first is none.
+        num_words: Int[""], N, at most W.
+    """
+
+    leaf: Int[Array, " max_words"]
+    internal: Int[Array, " max_words"]
+    num_words: Int[Array, ""]
+
+    def is_word(self) -> Bool[Array, " max_words"]:
+        """Which places have a word."""
+        return jnp.arange(self.leaf.shape[0]) < self.num_words
+
+
+class TreePotential(eqx.Module):
+    """log phi: zero until the sentence has ended, then its tags' log probability; minus infinity for a wrong length.
+
+    Attributes:
+        wanted: the tree.
+        reader: the reading of whole sentences.
+        vectors: Float["V dim"], of every word of the vocabulary.
+        strength: b, the power of the tags' probability.
+    """
+
+    wanted: Wanted
+    reader: BidirectionalTagger
+    vectors: Float[Array, "vocab dim"]
+    strength: Float[Array, ""]
+
+    def __call__(self, t: Time, state: TokenState) -> Scalar:
+        """log phi_t, nats."""
+        end = self.wanted.num_words + 1
+        # All sentences end at the same step: before it the tagger does not run.
+        value = jax.lax.cond(
+            t == end, lambda tokens: self.log_prob(tokens), lambda _: jnp.zeros((), self.vectors.dtype), state.tokens
+        )
+        return jnp.where(state.finished == (t == end), self.strength * value, -jnp.inf)
+
+    def log_prob(self, tokens: Int[Array, " max_tokens"]) -> Scalar:
+        """Log probability of the tree's tags given a sentence, nats."""
+        wanted = self.wanted
+        place = jnp.arange(wanted.leaf.shape[0])
+        found = self.reader(self.vectors[tokens[: place.size]], place == 0, place == wanted.num_words - 1)
+        leaf, internal = found.leaf[place, wanted.leaf], found.internal[place, wanted.internal]
+        return jnp.sum(jnp.where(wanted.is_word(), leaf + jnp.where(place == 0, 0.0, internal), 0.0))
+
+
+class ReadAlong(eqx.Module):
+    """What a particle of a `TaggedLM` keeps.
+
+    Attributes:
+        lm: the language model's own cache.
+        memory: the causal tagger's.
+        log_psi: Float[""], log probability of the tree's tags so far, nats.
+    """
+
+    lm: PyTree[Any]
+    memory: Memory
+    log_psi: Float[Array, ""]
+
+
+class TaggedLM(CausalLM):
+    """A language model and a causal tagger that reads along; as a language model it is the first.
+
+    Attributes:
+        lm: the model.
+        wanted: the tree.
+        reader: the reading of prefixes.
+        vectors: Float["V dim"], of every word of the vocabulary.
+    """
+
+    lm: CausalLM
+    wanted: Wanted
+    reader: CausalTagger
+    vectors: Float[Array, "vocab dim"]
+    vocab_size: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True)
+    max_positions: int | None = eqx.field(static=True)
+
+    def prefill(self, tokens: Int[Array, " prompt"]) -> tuple[Output, Prefix]:
+        """The model's; the tagger reads sentences from their first word."""
+        return self.lm.prefill(tokens)
+
+    def empty(self, length: int) -> ReadAlong:
+        """Both caches."""
+        return ReadAlong(self.lm.empty(length), self.reader.start(), jnp.zeros((), self.vectors.dtype))
+
+    def step(
+        self, token: Int[Array, ""], slot: Int[Array, ""], cache: ReadAlong, prefix: Prefix
+    ) -> tuple[Output, Cache]:
+        """Both read the word; the tagger settles its tag and that of the gap before it."""
+        output, lm = self.lm.step(token, slot, cache.lm, prefix)
+        tags, memory = self.reader.step(cache.memory, self.vectors[token])
+        place = jnp.minimum(slot, self.wanted.leaf.shape[0] - 1)
+        gap = jnp.where(slot == 0, 0.0, tags.internal[self.wanted.internal[place]])
+        gain = tags.leaf[self.wanted.leaf[place]] + gap
+        return output, ReadAlong(lm, memory, cache.log_psi + jnp.where(slot < self.wanted.num_words, gain, 0.0))
+
+    def forward(self, tokens: Int[Array, " length"]) -> Output:
+        """The model's."""
+        return self.lm.forward(tokens)
+
+
+class TreeTwist(Twist):
+    """log psi: the tags so far by the causal tagger, of the particles of a `TaggedLM`, to the potential's power."""
+
+    strength: Float[Array, ""]
+
+    def __call__(self, t: Time, state: PyTree[Any]) -> Scalar:
+        """log psi_t, nats."""
+        del t
+        return self.strength * state.cache.log_psi
+
+
+class TreeProposal(LogitProposal):
+    r"""As many words as the tree has leaves, then EOS; the words from the model, helped by parts of speech where known.
+
+    ``"lm"``: :math:`q(w) \propto p_0(w)`; ``"mixture"``: :math:`q = (1 - a)\, p_0(w) + a\, P(w \mid c_t)`; ``"product"``:
+    :math:`q \propto (1 - a)\, p_0(w) P(c_t \mid w) / Z_t + a\, p_0(w)`, with :math:`c_t` the part of speech of leaf t.
+
+    Properly weighted for the model's sentences of that many words.
+    """
+
+    process: LanguageProcess
+    num_words: Int[Array, ""]
+    pos: Int[Array, " max_words"] | None
+    gram: PosGram | None
+    kind: str = eqx.field(static=True)
+    share: float = eqx.field(static=True)
+    includes_potential: bool = eqx.field(static=True, default=False)
+
+    def logits(self, t: Time, state: PyTree[Any]) -> Float[Array, " vocab"]:
+        """What is drawn from: words up to the last leaf, EOS after it."""
+        is_eos = jnp.arange(state.logits.shape[0]) == self.process.eos_id
+        words = jax.nn.log_softmax(jnp.where(is_eos, -jnp.inf, state.logits))
+        if self.gram is not None and self.pos is not None:
+            words = self._helped(words, self.pos[jnp.clip(t - 1, 0, self.pos.shape[0] - 1)], self.gram)
+        end = jnp.where(is_eos, state.logits, -jnp.inf)
+        return jnp.where(state.finished, state.logits, jnp.where(t <= self.num_words, words, end))
+
+    def _helped(self, words: Float[Array, " vocab"], pos: Int[Array, ""], gram: PosGram) -> Float[Array, " vocab"]:
+        # What the model never says is not drawn either.
+        possible = words > -jnp.inf
+        if self.kind == "mixture":
+            other = jax.nn.log_softmax(jnp.where(possible, gram.word(pos), -jnp.inf))
+            mixed = jnp.logaddexp(jnp.log1p(-self.share) + words, jnp.log(self.share) + other)
+        else:
+            other = jax.nn.log_softmax(jnp.where(possible, words + gram.pos[pos], -jnp.inf))
+            mixed = jnp.logaddexp(jnp.log(self.share) + words, jnp.log1p(-self.share) + other)
+        return jnp.where(possible, mixed, -jnp.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """What `generation` takes: a language model with its tokenizer."""
+
+    lm: CausalLM
+    tokenizer: Any
+    eos_id: int
+
+
+def syntax_generation(
+    lm: Any,
+    tree: Tree,
+    tagger: Tagger,
+    *,
+    causal: bool = True,
+    proposal: str | Callable[[LanguageProcess], Any] = "product",
+    gram: PosGram | None = None,
+    share: float | None = None,
+    max_words: int | None = None,
+    prompt: Any = None,
+    temperature: float = 1.0,
+    strength: float = 1.0,
+) -> Generation:
+    """Sentences that have a tree's structure; ready for `smcinfer.sample`, best with ``resample_below=0.25``.
+
+    Args:
+        lm: a model of words: ``lm``, the `CausalLM`; ``words``, the word of each token; ``bos_id``, ``eos_id``, ``tokenizer``
+            (`smcinfer.models.word_lm` has one).
+        tree: the structure, whose words, if any, do not matter.
+        tagger: `smcinfer.models.tagger` has one.
+        causal: whether the causal reading is the twist; without it the tree is asked for at the end only.
+        proposal: ``"lm"``, ``"mixture"`` or ``"product"``, see `TreeProposal`; or what `generation` takes.
+        gram: the parts of speech that the last two need (`pos_gram`).
+        share: a of `TreeProposal`, in (0, 1); half for a mixture and a tenth for a product where ``None``.
+        max_words: room for trees up to this size, which then share a compiled program; the tree's own size where ``None``.
+        prompt: token ids before the sentence; BOS alone where ``None``.
+        temperature: the model's logits are divided by it; this is part of the base law.
+        strength: b > 0, the power of phi and psi. Above one the tree counts for more against the model's taste; a tagger that
+            is seldom sure needs it.
+
+    Returns:
+        A `Generation`: a `Composed` whose x_1 .. x_N are words.
+
+    Raises:
+        ArgumentError: for a model whose tokens are no words, a tree too large, settings out of range.
+
+    Properly weighted for: ``p0(w_1 .. w_N, EOS) phi(w)^b``, whatever the twist and the proposal.
+    """
+    words = getattr(lm, "words", None)
+    model = getattr(lm, "lm", None)
+    if not isinstance(model, CausalLM) or words is None or len(words) != model.vocab_size:
+        raise ArgumentError(
+            "lm is no model of words",
+            expected="lm.lm, a CausalLM, and lm.words, the word of each token",
+            got=type(lm).__name__,
+        )
+    size = len(tree.leaves())
+    room = size if max_words is None else max_words
+    if size > room:
+        raise ArgumentError("the tree has too many leaves", expected=f"at most max_words = {room}", got=size)
+    if isinstance(proposal, str) and proposal not in PROPOSALS:
+        raise ArgumentError("unknown proposal", expected=" | ".join(PROPOSALS), got=proposal)
+    if proposal in ("mixture", "product") and gram is None:
+        raise ArgumentError(f"the {proposal} needs parts of speech", expected="gram=pos_gram(trees, words)", got=None)
+    if share is not None and not 0.0 < share < 1.0:
+        raise ArgumentError("share is out of range", expected="in (0, 1)", got=share)
+    if not strength > 0.0:
+        raise ArgumentError("strength is out of range", expected="above 0", got=strength)
+    power = jnp.asarray(strength, jnp.result_type(float))
+    leaf, internal = tagger.tags.ids(encode(tree))
+    wanted = Wanted(_padded(leaf, room), _padded(np.concatenate([[0], internal]), room), jnp.asarray(size, jnp.int32))
+    vectors = tagger.vectors(_rows(tagger.features, tuple(words)))
+    base: CausalLM = model
+    if causal:
+        base = TaggedLM(base, wanted, tagger.causal, vectors, base.vocab_size, base.dim, base.max_positions)
+
+    def make(process: LanguageProcess) -> TreeProposal:
+        kind = str(proposal)
+        amount = share if share is not None else 0.5 if kind == "mixture" else 0.1
+        helper = None if kind == "lm" or gram is None else gram
+        pos = None if helper is None else _padded(np.asarray(helper.ids(tree)), room)
+        return TreeProposal(process, wanted.num_words, pos, helper, kind, amount)
+
+    made: Any = generation(
+        _Model(base, getattr(lm, "tokenizer", None), lm.eos_id),
+        [lm.bos_id] if prompt is None else prompt,
+        TreePotential(wanted, tagger.bidirectional, vectors, power),
+        max_tokens=room + 1,
+        twist=TreeTwist(power) if causal else None,
+        proposal=make if isinstance(proposal, str) else proposal,
+        temperature=temperature,
+    )
+    return made
+
+
+@functools.lru_cache(maxsize=8)
+def _rows(features: WordFeatures, words: tuple[str, ...]) -> Int[Array, "words kinds"]:
+    """Rows of a whole vocabulary: the same for every tree."""
+    return jnp.asarray(features(words))
+
+
+def _padded(ids: Int[np.ndarray, " words"], room: int) -> Int[Array, " room"]:
+    return jnp.asarray(np.concatenate([ids, np.zeros(room - len(ids), np.int64)]), jnp.int32)
