@@ -23,6 +23,8 @@ $(BENCH_STAMP): $(STAMP)
 
 demo: $(STAMP) ## run the demonstration into output/demo
 	@$(VENV)/bin/smcinfer demo --out output/demo
+	@$(PYTHON) examples/story.py --out output/demo
+	@$(PYTHON) examples/digits.py --out output/demo
 
 test: $(STAMP) ## every test but the slow ones
 	@$(PYTHON) -m pytest -n 2 -m "not slow"
@@ -43,7 +45,7 @@ bench: $(BENCH_STAMP) ## every benchmark in its quick form; each ends with one l
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PYTHON) -m benchmarks.$$name --quick || exit 1; done
 
 docs: $(STAMP) ## the figures and the site, into site/
-	@$(PYTHON) docs/figures.py
+	@$(PYTHON) -m docs.figures
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 lock: ## pin what .venv holds now

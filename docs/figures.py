@@ -1,5 +1,6 @@
-"""Draws the figures that the pages show, into docs/figures."""
+"""Draws the figures that the pages show, into docs/figures; all of them, or those that are named."""
 
+import sys
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import numpyro.distributions as dist
 from matplotlib.figure import Figure
 
 import smcinfer
+from docs.figures_families import FIGURES
 from smcinfer import plots
 from smcinfer.chains import mcmc
 from smcinfer.kernels import GibbsianPolarSlice
@@ -76,19 +78,21 @@ def heavy_tails() -> Figure:
 
 
 def main() -> None:
-    """Draw every figure."""
+    """Draw the figures."""
     FOLDER.mkdir(exist_ok=True)
-    result = straight_line()
+    line = straight_line()
     figures = {
-        "ess_temperature": plots.plot_ess_temperature(result),
-        "log_z": plots.plot_log_z(result),
-        "filter": volatility(),
-        "beats": beats(),
-        "heavy_tails": heavy_tails(),
+        "ess_temperature": lambda: plots.plot_ess_temperature(line),
+        "log_z": lambda: plots.plot_log_z(line),
+        "filter": volatility,
+        "beats": beats,
+        "heavy_tails": heavy_tails,
+        **FIGURES,
     }
-    for name, figure in figures.items():
-        figure.savefig(FOLDER / f"{name}.png", dpi=120)
-        print(f"drew {FOLDER.name}/{name}.png")
+    wanted = sys.argv[1:] or list(figures)
+    for name in wanted:
+        figures[name]().savefig(FOLDER / f"{name}.png", dpi=120)
+        print(f"drew {FOLDER.name}/{name}.png", flush=True)
 
 
 if __name__ == "__main__":

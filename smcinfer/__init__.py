@@ -6,13 +6,14 @@
 >>> result.to_arviz()
 """
 
-from smcinfer import bounds, checks, kernels, models, plots, resampling
+from smcinfer import bounds, checks, diffusion, graphs, kernels, language, models, plots, proposals, resampling, twists
 from smcinfer.api import sample
 from smcinfer.chains import Chains, load_chains, mcmc
 from smcinfer.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process, twisted
 from smcinfer.conditional import condition
 from smcinfer.errors import ArgumentError, CheckpointError, SmcinferError, TargetError
 from smcinfer.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.graph_inference import annealed, block_gibbs, graph_from_numpyro
 from smcinfer.io import package_version
 from smcinfer.particle_mcmc import parametric, particle_gibbs, pmmh, smc2
 from smcinfer.result import Result, load
@@ -56,12 +57,18 @@ __all__ = [
     "TargetError",
     "Twist",
     "TwistInduced",
+    "annealed",
+    "block_gibbs",
     "bounds",
     "checks",
     "compose",
     "condition",
+    "diffusion",
     "from_numpyro",
+    "graph_from_numpyro",
+    "graphs",
     "kernels",
+    "language",
     "load",
     "load_chains",
     "log_density",
@@ -73,6 +80,7 @@ __all__ = [
     "pmmh",
     "posterior",
     "process",
+    "proposals",
     "resampling",
     "run",
     "sample",
@@ -80,4 +88,5 @@ __all__ = [
     "smooth",
     "state_space",
     "twisted",
+    "twists",
 ]

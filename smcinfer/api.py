@@ -123,7 +123,7 @@ def sample(
                 "what": "the filter at the end, p(x_T | y_0:T); log Z is the log likelihood of the data",
                 "quantiles": target.quantiles,
             }
-        return result_of(done, _state_by_name(done.particles), settings)
+        return result_of(done, leaves_by_name(target.exported(done.particles)), settings)
     if not isinstance(target, StaticTarget):
         raise TargetError(
             "target is of no kind that can be sampled",
@@ -194,8 +194,3 @@ def _resample_below(rule: Schedule, asked: float | None) -> float:
             hint='schedule="conditional_ess" allows steps without resampling',
         )
     return asked
-
-
-def _state_by_name(particles: Any) -> dict[str, Array]:
-    """Leaves of the model's state by their path in the tree."""
-    return leaves_by_name(getattr(particles, "state", particles))

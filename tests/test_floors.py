@@ -15,7 +15,8 @@ FLOORS: tuple[set[str], ...] = (
     {"compose", "feynman_kac", "nouns"},
     {"checkpoint", "conditional", "history", "lineage", "runner", "settings", "smc"},
     {"bounds", "diffusion", "language", "state_space", "static", "twists"},
-    {"", "api", "chains", "checks", "io", "models", "particle_mcmc", "plots", "proposals", "result", "smoothing"},
+    {"", "api", "chains", "checks", "graph_inference", "io", "models"}
+    | {"particle_mcmc", "plots", "proposals", "result", "smoothing"},
     {"__main__", "cli", "demo"},
 )
 """Top-level names of the package by floor; the empty name is the package's own ``__init__``."""

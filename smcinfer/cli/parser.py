@@ -1,15 +1,20 @@
 """Commands and options, and the way errors reach a person: one message on stderr, never a traceback."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from smcinfer.cli.options import add, add_blocks, add_generate, add_sample
 from smcinfer.errors import SmcinferError
 from smcinfer.io import package_version
 
 USAGE, INTERRUPTED = 2, 130
 """Exit codes: the command was wrong (argparse uses the same); stopped from the keyboard."""
+
+OWN_MODULE = ("generate", "blocks")
+"""Commands that have a module to themselves."""
 
 _EXAMPLES = """\
 examples:
@@ -19,6 +24,8 @@ examples:
   smcinfer summary run.nc                          print a saved result again
   smcinfer plot run.nc --out figures               draw it
   smcinfer check model.py:target                   is the target what the engine needs?
+  smcinfer generate --prompt "Once upon a time" --contain dragon     text that must do as asked
+  smcinfer blocks model.py:graph --proposal grid   learned block proposals on a factor graph
 
 exit codes: 0 all well; 1 the run is partial or wrong (see its status), or a check failed; 2 the command was wrong
 """
@@ -34,19 +41,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"smcinfer {package_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_sample(commands)
-    one = _add(commands, "summary", "print a saved result")
+    add_sample(commands)
+    add_generate(commands)
+    add_blocks(commands)
+    one = add(commands, "summary", "print a saved result")
     one.add_argument("file", type=Path, metavar="run.nc", help="a file that sample --out wrote")
-    one = _add(commands, "plot", "draw the figures of a saved result")
+    one = add(commands, "plot", "draw the figures of a saved result")
     one.add_argument("file", type=Path, metavar="run.nc", help="a file that sample --out wrote")
     one.add_argument(
         "--out", type=Path, metavar="DIR", default=Path("figures"), help="folder for the PNG files (figures)"
     )
-    one = _add(commands, "check", "check that a target, kernel, process or proposal keeps the engine's contract")
+    one = add(commands, "check", "check that a target, kernel, process or proposal keeps the engine's contract")
     one.add_argument("part", metavar="FILE.py:PART", help="the part, or a function without arguments that returns it")
     one.add_argument("--seed", type=int, default=0, help="random seed (0)")
     one.add_argument("--x64", action="store_true", help="check in float64")
-    one = _add(commands, "demo", "run the demonstration")
+    one = add(commands, "demo", "run the demonstration")
     one.add_argument(
         "--out", type=Path, metavar="DIR", default=Path("output/demo"), help="folder for its files (output/demo)"
     )
@@ -78,37 +87,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:
     """The function behind a command; imported only now, so that ``--help`` does not wait for JAX."""
-    from smcinfer.cli import commands
-
-    return getattr(commands, name)
-
-
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
-) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=text, description=text)
-
-
-def _add_sample(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    one = _add(commands, "sample", "sample a target that a Python file defines")
-    one.add_argument(
-        "target", metavar="FILE.py:TARGET", help="a target, or a function without arguments that returns it"
-    )
-    size = one.add_argument_group("size")
-    size.add_argument("--num-particles", type=int, default=4096, metavar="N", help="particles of each run (4096)")
-    size.add_argument("--num-runs", type=int, default=4, metavar="R", help="independent runs, for error bars (4)")
-    size.add_argument("--seed", type=int, default=0, help="random seed (0): the same seed gives the same result")
-    size.add_argument("--x64", action="store_true", help="compute in float64")
-    how = one.add_argument_group("method")
-    how.add_argument("--kernel", default="hmc", help="move kernel by name (hmc)")
-    how.add_argument("--path", default="tempering", help="tempering, or data_annealing (tempering)")
-    how.add_argument("--schedule", metavar="RULE", help="ess, conditional_ess, or exponents like .01,.1,1 (ess)")
-    how.add_argument("--ess-threshold", type=float, metavar="F", help="ESS an adaptive step keeps, in (0, 1)")
-    how.add_argument("--max-steps", type=int, default=1000, metavar="T", help="most steps of an adaptive path (1000)")
-    files = one.add_argument_group("output")
-    files.add_argument("--out", type=Path, metavar="run.nc", help="save the result (netCDF)")
-    files.add_argument("--plots", type=Path, metavar="DIR", help="draw every figure into a folder")
-    files.add_argument(
-        "--checkpoint", type=Path, metavar="PATH", help="file or folder to save progress to and resume from"
-    )
-    files.add_argument("--no-progress", action="store_true", help="no progress bar")
+    module = importlib.import_module(f"smcinfer.cli.{name if name in OWN_MODULE else 'commands'}")
+    return getattr(module, name)

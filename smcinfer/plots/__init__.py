@@ -2,6 +2,7 @@
 
 from smcinfer.plots.beats import plot_beats
 from smcinfer.plots.bounds_by_particles import plot_bounds
+from smcinfer.plots.curves import plot_error_curves
 from smcinfer.plots.diagnostics import plot_ess_temperature, plot_weights
 from smcinfer.plots.diffusion import plot_reward_evaluations, plot_reward_path, plot_samples
 from smcinfer.plots.evidence import plot_log_z
@@ -13,6 +14,7 @@ from smcinfer.plots.smoothing import plot_smoothed
 __all__ = [
     "plot_beats",
     "plot_bounds",
+    "plot_error_curves",
     "plot_ess_temperature",
     "plot_filter",
     "plot_genealogy",

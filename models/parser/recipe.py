@@ -1,0 +1,178 @@
+"""Train the evaluation parser on documents that no tagger learns from, and measure it on documents that nobody saw.
+
+python -m smcinfer.models.parser.recipe --data FOLDER [--out FOLDER] [--steps 500]
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from smcinfer import nn
+from smcinfer.arrays import Array, Bool, Int, KeyArray, Scalar
+from smcinfer.language.syntax import treebank
+from smcinfer.language.syntax.features import WordFeatures, word_features
+from smcinfer.language.syntax.packing import NONE, negative_log_prob, pack
+from smcinfer.language.syntax.score import BracketScore, bracket_score
+from smcinfer.language.syntax.tetra import JOIN
+from smcinfer.language.syntax.trees import Tree
+from smcinfer.models.parser.model import NULL, ChartParser, build
+from smcinfer.nn.half import rounded, save_half
+
+SEED = 77
+LENGTH = 56
+BATCH = 16
+MIN_COUNT = 3
+WORD_DROPOUT = 0.15
+POS_SHARE = 0.5
+
+
+class Charts(eqx.Module):
+    """Sentences in rows with the label of every span.
+
+    Attributes:
+        rows: Int["rows length kinds"], features of words.
+        labels: Int["rows length length"], of the span from word to word, both included; `NONE` where it is no span of one
+            sentence.
+        pos: Int["rows length"], parts of speech; `NONE` where a row has no word.
+        first, last: Bool["rows length"], where sentences begin and end.
+    """
+
+    rows: Int[Array, "rows length kinds"]
+    labels: Int[Array, "rows length length"]
+    pos: Int[Array, "rows length"]
+    first: Bool[Array, "rows length"]
+    last: Bool[Array, "rows length"]
+
+
+def main(data: Path, out: Path, num_steps: int) -> dict[str, float]:
+    """Train, measure, write the weights; returns the metrics."""
+    parts = treebank.split(treebank.read(data))
+    learn, watch, test = (treebank.trees(parts[name]) for name in ("parser", "dev", "test"))
+    counts = Counter(label for tree in learn for label in chains(tree).values())
+    labels = ("", *sorted(label for label, count in counts.items() if count >= MIN_COUNT))
+    pos_names = tuple(sorted({leaf.label for tree in learn for leaf in tree.leaves()}))
+    features = word_features(word for tree in learn for word in tree.words())
+    charts, watched = (pack_charts(trees, labels, pos_names, features) for trees in (learn, watch))
+    init_key, fit_key = jax.random.split(jax.random.key(SEED))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 60, num_steps, 1e-5)
+    fitted = nn.fit(
+        fit_key,
+        build(init_key, labels, pos_names, features),
+        _loss,
+        charts,
+        num_steps=num_steps,
+        optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.02)),
+        validate=lambda parser: _watch(parser, watched),
+        check_every=100,
+        progress=True,
+        description="parser",
+    )
+    as_kept = rounded(fitted.module)
+    metrics = measure(as_kept, test)
+    names = {"labels": labels, "pos_names": pos_names, "words": features.words}
+    save_half(out / "weights.safetensors", as_kept, names | {"seed": SEED, "metrics": metrics})
+    return metrics
+
+
+def chains(tree: Tree) -> dict[tuple[int, int], str]:
+    """Labels of spans (first and last word), chains of single children joined, the upper one first."""
+    found: dict[tuple[int, int], str] = {}
+
+    def visit(node: Tree, start: int) -> int:
+        end = start
+        for child in node.children:
+            end = visit(child, end)
+        if node.is_leaf:
+            return start + 1
+        lower = found.get((start, end - 1))
+        found[start, end - 1] = node.label if lower is None else node.label + JOIN + lower
+        return end
+
+    visit(tree, 0)
+    return found
+
+
+def pack_charts(
+    trees: list[Tree], labels: tuple[str, ...], pos_names: tuple[str, ...], features: WordFeatures
+) -> Charts:
+    """Sentences and their charts; a rare chain counts as its uppermost label, an unknown one as none."""
+    label_of = {name: number for number, name in enumerate(labels)}
+    pos_of = {name: number for number, name in enumerate(pos_names)}
+    layout = pack([len(tree.leaves()) for tree in trees], LENGTH)
+    shape = (len(layout), LENGTH)
+    rows = np.broadcast_to(features([""])[0], (*shape, 5)).copy()
+    chart = np.full((*shape, LENGTH), NONE, np.int8)
+    pos = np.full(shape, NONE, np.int32)
+    first, last = np.zeros(shape, bool), np.zeros(shape, bool)
+    for at, members in enumerate(layout):
+        start = 0
+        for number in members:
+            leaves = trees[number].leaves()
+            end = start + len(leaves)
+            rows[at, start:end] = features([leaf.word for leaf in leaves])
+            inside = np.where(np.triu(np.ones((len(leaves), len(leaves)), bool)), NULL, NONE)
+            for (left, right), chain in chains(trees[number]).items():
+                inside[left, right] = label_of.get(chain, label_of.get(chain.split(JOIN)[0], NULL))
+            chart[at, start:end, start:end] = inside
+            pos[at, start:end] = [pos_of.get(leaf.label, NONE) for leaf in leaves]
+            first[at, start], last[at, end - 1] = True, True
+            start = end
+        if start < LENGTH:
+            first[at, start] = True
+    return Charts(*map(jnp.asarray, (rows, chart, pos, first, last)))
+
+
+def _loss(parser: ChartParser, key: KeyArray, data: Charts) -> Scalar:
+    """Negative log probability of the labels of all spans, and of the parts of speech, nats a word."""
+    batch_key, word_key, state_key = jax.random.split(key, 3)
+    chosen = jax.random.choice(batch_key, data.pos.shape[0], (BATCH,), replace=False)
+    batch = jax.tree.map(lambda leaf: leaf[chosen], data)
+    hidden = jax.random.bernoulli(word_key, WORD_DROPOUT, batch.pos.shape)
+    rows = batch.rows.at[..., 0].set(jnp.where(hidden, 0, batch.rows[..., 0]))
+    lower, opening, closing = jax.vmap(parser.states)(rows, batch.first, batch.last, jax.random.split(state_key, BATCH))
+    return _nats(parser, batch, lower, opening, closing)
+
+
+@eqx.filter_jit
+def _watch(parser: ChartParser, data: Charts) -> Scalar:
+    def one(row: Charts) -> tuple[Array, ...]:
+        return parser.states(row.rows, row.first, row.last)
+
+    return _nats(parser, data, *jax.vmap(one)(data))
+
+
+def _nats(parser: ChartParser, batch: Charts, lower: Array, opening: Array, closing: Array) -> Scalar:
+    spans = negative_log_prob(jax.vmap(parser.spans)(opening, closing), batch.labels)
+    pos = negative_log_prob(jax.nn.log_softmax(jax.vmap(jax.vmap(parser.pos))(lower)), batch.pos)
+    return (spans + POS_SHARE * pos) / jnp.sum(batch.pos != NONE)
+
+
+def measure(parser: ChartParser, trees: list[Tree]) -> dict[str, float]:
+    """Bracket F1 on all trees, and on those of 4 to 20 words; share of parts of speech that are right."""
+    every, short = BracketScore(), BracketScore()
+    right, total = 0, 0
+    for tree in trees:
+        found = parser.parse(tree.words())
+        score = bracket_score(tree, found)
+        every = every + score
+        if 4 <= len(tree.leaves()) <= 20:
+            short = short + score
+        pairs = list(zip(tree.leaves(), found.leaves(), strict=True))
+        right, total = right + sum(a.label == b.label for a, b in pairs), total + len(pairs)
+    return {"bracket_f1": every.f1, "bracket_f1_4_to_20": short.f1, "pos_accuracy": right / total, "trees": len(trees)}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of .ptb files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the weights go")
+    parser.add_argument("--steps", type=int, default=500, help="gradient steps")
+    arguments = parser.parse_args()
+    for name, value in main(arguments.data, arguments.out, arguments.steps).items():
+        print(f"{name}: {value:.4f}")

@@ -1,0 +1,127 @@
+"""Train the tetra-tagger on a treebank, and measure it on documents that it never saw.
+
+    python -m smcinfer.models.tagger.recipe --data FOLDER [--out FOLDER] [--steps 1200]
+
+The folder holds ``.ptb`` files. The tagger learns from the documents of the ``tagger`` split, stops by those of ``dev`` and is
+measured on those of ``test``; the evaluation parser learns from others (`smcinfer.models.parser`).
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from smcinfer import nn
+from smcinfer.arrays import Array, KeyArray, Scalar
+from smcinfer.language.syntax import treebank
+from smcinfer.language.syntax.features import word_features
+from smcinfer.language.syntax.packing import NONE, Packed, negative_log_prob, pack_trees
+from smcinfer.language.syntax.score import BracketScore, bracket_score
+from smcinfer.language.syntax.tagger import Tagger, TagLogProbs, build
+from smcinfer.language.syntax.tagset import tagset
+from smcinfer.language.syntax.trees import Tree
+from smcinfer.nn.half import rounded, save_half
+
+SEED = 20251
+LENGTH = 64
+BATCH = 16
+WORD_DROPOUT = 0.15
+VECTOR_DROPOUT = 0.3
+POS_SHARE = 0.5
+"""Weight of the parts of speech in the loss: they teach the lower layer."""
+
+
+def main(data: Path, out: Path, num_steps: int) -> dict[str, float]:
+    """Train, measure, write the weights; returns the metrics."""
+    parts = treebank.split(treebank.read(data))
+    learn, watch, test = (treebank.trees(parts[name]) for name in ("tagger", "dev", "test"))
+    tags = tagset(learn)
+    features = word_features(word for tree in learn for word in tree.words())
+    packed, watched = (pack_trees(trees, tags, features, LENGTH) for trees in (learn, watch))
+    init_key, fit_key = jax.random.split(jax.random.key(SEED))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 4e-3, 60, num_steps, 1e-5)
+    fitted = nn.fit(
+        fit_key,
+        build(init_key, tags, features),
+        _loss,
+        packed,
+        num_steps=num_steps,
+        optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.02)),
+        validate=lambda tagger: _watch(tagger, watched),
+        check_every=100,
+        progress=True,
+        description="tagger",
+    )
+    as_kept = rounded(fitted.module)
+    metrics = measure(as_kept, test)
+    metadata = {"tags": dataclasses.asdict(tags), "words": features.words, "seed": SEED, "metrics": metrics}
+    save_half(out / "weights.safetensors", as_kept, metadata)
+    return metrics
+
+
+def _loss(tagger: Tagger, key: KeyArray, data: Packed) -> Scalar:
+    """Mean negative log probability a word, nats: both readings and the parts of speech."""
+    batch_key, word_key, vector_key, state_key = jax.random.split(key, 4)
+    chosen = jax.random.choice(batch_key, data.leaf.shape[0], (BATCH,), replace=False)
+    batch = jax.tree.map(lambda leaf: leaf[chosen], data)
+    hidden = jax.random.bernoulli(word_key, WORD_DROPOUT, batch.leaf.shape)
+    rows = batch.rows.at[..., 0].set(jnp.where(hidden, 0, batch.rows[..., 0]))
+    vectors = eqx.nn.Dropout(VECTOR_DROPOUT)(tagger.vectors(rows), key=vector_key)
+    keys = jax.random.split(state_key, BATCH)
+    lower, upper = jax.vmap(tagger.bidirectional.states)(vectors, batch.first, batch.last, keys)
+    pos = jax.nn.log_softmax(jax.vmap(jax.vmap(tagger.bidirectional.pos))(lower))
+    whole = jax.vmap(tagger.bidirectional.heads.over)(upper)
+    prefix = jax.vmap(tagger.causal)(vectors, batch.first)
+    total = _nll(whole, batch) + _nll(prefix, batch) + POS_SHARE * negative_log_prob(pos, batch.pos)
+    return total / jnp.sum(batch.leaf != NONE)
+
+
+def _nll(found: TagLogProbs, batch: Packed) -> Scalar:
+    return negative_log_prob(found.leaf, batch.leaf) + negative_log_prob(found.internal, batch.internal)
+
+
+@eqx.filter_jit
+def _watch(tagger: Tagger, data: Packed) -> Scalar:
+    """Mean negative log probability a word of both readings on watched sentences, nats."""
+    vectors = tagger.vectors(data.rows)
+    whole = jax.vmap(tagger.bidirectional)(vectors, data.first, data.last)
+    prefix = jax.vmap(tagger.causal)(vectors, data.first)
+    return (_nll(whole, data) + _nll(prefix, data)) / jnp.sum(data.leaf != NONE)
+
+
+def measure(tagger: Tagger, trees: list[Tree]) -> dict[str, float]:
+    """Share of tags that each reading gets right, and bracket F1 of the trees they make, on sentences of at most 64 words."""
+    kept = [tree for tree in trees if len(tree.leaves()) <= LENGTH]
+    data = pack_trees(kept, tagger.tags, tagger.features, LENGTH)
+    vectors = tagger.vectors(data.rows)
+    whole = jax.vmap(tagger.bidirectional)(vectors, data.first, data.last)
+    prefix = jax.vmap(tagger.causal)(vectors, data.first)
+
+    def right(log_probs: Array, ids: Array) -> float:
+        return float(jnp.sum((jnp.argmax(log_probs, axis=-1) == ids) & (ids != NONE)) / jnp.sum(ids != NONE))
+
+    scores = sum((bracket_score(tree, tagger.parse(tree.words())) for tree in kept), BracketScore())
+    return {
+        "leaf_accuracy": right(whole.leaf, data.leaf),
+        "internal_accuracy": right(whole.internal, data.internal),
+        "causal_leaf_accuracy": right(prefix.leaf, data.leaf),
+        "causal_internal_accuracy": right(prefix.internal, data.internal),
+        "nats_a_word": float(_nll(whole, data) / jnp.sum(data.leaf != NONE)),
+        "causal_nats_a_word": float(_nll(prefix, data) / jnp.sum(data.leaf != NONE)),
+        "bracket_f1": scores.f1,
+        "sentences": len(kept),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of .ptb files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the weights go")
+    parser.add_argument("--steps", type=int, default=1200, help="gradient steps")
+    arguments = parser.parse_args()
+    for name, value in main(arguments.data, arguments.out, arguments.steps).items():
+        print(f"{name}: {value:.4f}")

@@ -1,0 +1,68 @@
+r"""Exact answers of a chain of tags: log Z, marginals and draws, by the forward recursion.
+
+.. math:: p(y) \propto \exp\Bigl\{ \sum_t u_t(y_t) + \sum_{t>1} A(y_{t-1}, y_t) \Bigr\}
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+
+from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, Scalar
+
+
+def forward(
+    unary: Float[Array, "words tags"], transition: Float[Array, "tags tags"], there: Bool[Array, " words"]
+) -> Float[Array, "words tags"]:
+    """Log messages: word t's is the log sum over all tags before it; words that are not there pass theirs on."""
+
+    def step(message: Array, parts: tuple[Array, Array]) -> tuple[Array, Array]:
+        scores, exists = parts
+        new = logsumexp(message[:, None] + transition, axis=0) + scores
+        message = jnp.where(exists, new, message)
+        return message, message
+
+    _, later = jax.lax.scan(step, unary[0], (unary[1:], there[1:]))
+    return jnp.concatenate([unary[:1], later])
+
+
+def log_z(
+    unary: Float[Array, "words tags"], transition: Float[Array, "tags tags"], there: Bool[Array, " words"]
+) -> Scalar:
+    """Log of the sum over all taggings, nats."""
+    return logsumexp(forward(unary, transition, there)[-1])
+
+
+def score(
+    unary: Float[Array, "words tags"],
+    transition: Float[Array, "tags tags"],
+    there: Bool[Array, " words"],
+    tags: Int[Array, " words"],
+) -> Scalar:
+    """Log weight of one tagging, nats."""
+    own = jnp.where(there, jnp.take_along_axis(unary, tags[:, None], axis=1)[:, 0], 0.0)
+    steps = jnp.where(there[1:], transition[tags[:-1], tags[1:]], 0.0)
+    return jnp.sum(own) + jnp.sum(steps)
+
+
+def marginals(
+    unary: Float[Array, "words tags"], transition: Float[Array, "tags tags"], there: Bool[Array, " words"]
+) -> Float[Array, "words tags"]:
+    """Exact marginals of every word's tag: the derivative of log Z."""
+    return jax.grad(log_z)(unary, transition, there)
+
+
+def draw(
+    key: KeyArray, unary: Float[Array, "words tags"], transition: Float[Array, "tags tags"]
+) -> Int[Array, " words"]:
+    """One exact draw of all tags: forwards, then backwards."""
+    messages = forward(unary, transition, jnp.ones(unary.shape[:1], bool))
+    keys = jax.random.split(key, unary.shape[0])
+    last = jax.random.categorical(keys[-1], messages[-1])
+
+    def step(after: Array, parts: tuple[Array, Array]) -> tuple[Array, Array]:
+        key, message = parts
+        tag = jax.random.categorical(key, message + transition[:, after])
+        return tag, tag
+
+    _, earlier = jax.lax.scan(step, last, (keys[:-1], messages[:-1]), reverse=True)
+    return jnp.append(earlier, last)

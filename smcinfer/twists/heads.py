@@ -1,0 +1,192 @@
+r"""Heads for language models: log chi_t of the whole vocabulary from one hidden state.
+
+.. math:: \log \chi_t(s_{1:t-1}, v) = \mathrm{head}(h_{t-1}, t, o)_v
+
+with :math:`h_{t-1}` the model's last hidden state before the token, and o what is known of the target (the tokens that shall
+follow, say), where the twist is learned for many. All start flat: the proposal is then the model itself.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from smcinfer.arrays import Array, Float, Int, KeyArray, PyTree
+from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.nouns import Time
+from smcinfer.twists.symbols import Context, HeadTwist
+
+
+class LinearHead(HeadTwist):
+    """A matrix on the hidden state.
+
+    Attributes:
+        weight: Float["V D"].
+        bias: Float["V"], nats.
+        is_bounded: whether the outputs are logits of probabilities, chi_t = sigmoid.
+    """
+
+    weight: Float[Array, "vocab dim"]
+    bias: Float[Array, " vocab"]
+    is_bounded: bool = eqx.field(static=True, default=False)
+
+    @property
+    def bounded(self) -> bool:
+        """As it was made."""
+        return self.is_bounded
+
+    def head(self, t: Time, seen: Context) -> Float[Array, " vocab"]:
+        """W h + b."""
+        del t
+        return self.weight @ seen.hidden + self.bias
+
+
+class CalibratedHead(HeadTwist):
+    r"""The model's own logits at another temperature, and a shift: few numbers, calibrated for one prompt.
+
+    .. math:: \log \chi_t(v) = (\beta - 1) \log p_0(v) + b_v
+
+    Attributes:
+        sharpening: Float[""], beta - 1.
+        shift: Float["V"], b, nats.
+    """
+
+    sharpening: Float[Array, ""]
+    shift: Float[Array, " vocab"]
+
+    def head(self, t: Time, seen: Context) -> Float[Array, " vocab"]:
+        """Tempered and shifted; what the model excludes stays excluded."""
+        del t
+        return self.sharpening * jnp.where(seen.log_base == -jnp.inf, 0.0, seen.log_base) + self.shift
+
+
+class NetworkHead(HeadTwist):
+    """A small network on the hidden state, on time and on the context where there are any.
+
+    Attributes:
+        layers: the network; its last layer gives E numbers.
+        readout: Float["V E"], what they say of every symbol.
+        bias: Float["V"], nats.
+        times: Float["T+1 width"], what is added to the first layer at each step, or ``None``.
+        tokens: Float["V K"], embeddings of the context's tokens, or ``None``.
+        context: Int["C"], the context's tokens; ``None`` until `given`.
+        context_size: C, or 0.
+        is_bounded: as for `LinearHead`.
+    """
+
+    layers: tuple[eqx.nn.Linear, ...]
+    readout: Float[Array, "vocab rank"]
+    bias: Float[Array, " vocab"]
+    times: Float[Array, "steps width"] | None
+    tokens: Float[Array, "vocab embedding"] | None
+    context: Int[Array, " context"] | None = None
+    context_size: int = eqx.field(static=True, default=0)
+    is_bounded: bool = eqx.field(static=True, default=False)
+
+    @property
+    def bounded(self) -> bool:
+        """As it was made."""
+        return self.is_bounded
+
+    def given(self, context: PyTree[Array]) -> "NetworkHead":
+        """The twist for one context: Int["C"], tokens."""
+        if self.tokens is None:
+            return super().given(context)  # pyright: ignore[reportReturnType]
+        if jnp.shape(context) != (self.context_size,):
+            raise TargetError(
+                "the context has the wrong size", expected=f"{self.context_size} tokens", got=jnp.shape(context)
+            )
+        return dataclasses.replace(self, context=context)
+
+    def log_values(self, t: Time, seen: Context) -> Float[Array, " vocab"]:
+        """The head's; zero after the last step that it was made for: tokens that are given need no foresight."""
+        values = super().log_values(t, seen)
+        return values if self.times is None else jnp.where(t < self.times.shape[0], values, 0.0)
+
+    def head(self, t: Time, seen: Context) -> Float[Array, " vocab"]:
+        """The network's outputs."""
+        inputs = seen.hidden
+        if self.tokens is not None:
+            if self.context is None:
+                raise TargetError("the twist was learned for many contexts", expected="twist.given(context) first")
+            inputs = jnp.concatenate([inputs, self.tokens[self.context].reshape(-1)])
+        signal = self.layers[0](inputs)
+        if self.times is not None:
+            signal = signal + self.times[t]
+        for layer in self.layers[1:]:
+            signal = layer(jax.nn.silu(signal))
+        return self.readout @ signal + self.bias
+
+
+def linear_head(dim: int, vocab_size: int, *, level: float = 0.0, bounded: bool = False) -> LinearHead:
+    """A flat `LinearHead`.
+
+    Args:
+        dim: D, size of the hidden state.
+        vocab_size: V.
+        level: where log chi_t starts, nats: a guess of log Z, for the objectives that learn values and not only their
+            differences (``"rl"``, ``"pcl"``, ``"subtb"``, ``"fudge"``).
+        bounded: whether chi_t is at most one (objective ``"fudge"``).
+    """
+    dtype = jnp.result_type(float)
+    return LinearHead(jnp.zeros((vocab_size, dim), dtype), jnp.full((vocab_size,), level, dtype), bounded)
+
+
+def calibrated_head(vocab_size: int) -> CalibratedHead:
+    """A flat `CalibratedHead`."""
+    dtype = jnp.result_type(float)
+    return CalibratedHead(jnp.zeros((), dtype), jnp.zeros((vocab_size,), dtype))
+
+
+def network_head(
+    key: KeyArray,
+    dim: int,
+    vocab_size: int,
+    *,
+    width: int = 128,
+    depth: int = 1,
+    num_steps: int | None = None,
+    context_size: int = 0,
+    context_dim: int = 16,
+    embedding: Float[Array, "vocab embedding"] | None = None,
+    level: float = 0.0,
+    bounded: bool = False,
+) -> NetworkHead:
+    """A flat `NetworkHead`.
+
+    Args:
+        key: of the first weights.
+        dim: D, size of the hidden state.
+        vocab_size: V.
+        width, depth: of the hidden layers.
+        num_steps: T, where the head shall know the time; ``None`` where it shall not.
+        context_size: C, tokens of the context, 0 for none.
+        context_dim: numbers each of them is embedded in, and that the last layer gives.
+        embedding: Float["V E"], of the symbols, the language model's own say: context and outputs then start from it, in
+            place of ``context_dim`` random numbers.
+        level: as for `linear_head`.
+        bounded: whether chi_t is at most one (objective ``"fudge"``).
+    """
+    if width < 1 or depth < 1 or context_size < 0:
+        raise ArgumentError("no such network", expected="width, depth >= 1", got=(width, depth))
+    keys = jax.random.split(key, depth + 2)
+    if embedding is None:
+        embedding = jax.random.normal(keys[-1], (vocab_size, context_dim), jnp.result_type(float))
+    embedding = embedding / jnp.sqrt(jnp.mean(embedding**2))
+    rank = embedding.shape[1]
+    sizes = [dim + context_size * rank, *[width] * depth, rank]
+    layers = [
+        eqx.nn.Linear(*pair, key=key) for pair, key in zip(zip(sizes, sizes[1:], strict=False), keys, strict=False)
+    ]
+    layers[-1] = jax.tree.map(jnp.zeros_like, layers[-1])
+    return NetworkHead(
+        tuple(layers),
+        embedding / rank**0.5,
+        jnp.full((vocab_size,), level, embedding.dtype),
+        None if num_steps is None else jnp.zeros((num_steps + 1, width), embedding.dtype),
+        0.5 * embedding if context_size else None,
+        None,
+        context_size,
+        bounded,
+    )

@@ -1,0 +1,43 @@
+"""The objectives that twists are learned by, under the names that papers give them."""
+
+from smcinfer.errors import ArgumentError
+from smcinfer.twists.objectives.base import Objective, Sample
+from smcinfer.twists.objectives.classification import DensityRatio, FutureDiscriminator
+from smcinfer.twists.objectives.consistency import PathConsistency, SoftValue, SubTrajectoryBalance
+from smcinfer.twists.objectives.likelihood import AdaptiveProposal, ContrastiveTwist, PolicyGradient
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "ctl": ContrastiveTwist,
+    "dpg": PolicyGradient,
+    "nasmc": AdaptiveProposal,
+    "sixo": DensityRatio,
+    "fudge": FutureDiscriminator,
+    "rl": SoftValue,
+    "pcl": PathConsistency,
+    "subtb": SubTrajectoryBalance,
+}
+
+
+def by_name(objective: str | Objective) -> Objective:
+    """The objective of a name with its default settings, or the one given."""
+    if isinstance(objective, Objective):
+        return objective
+    if objective not in OBJECTIVES:
+        raise ArgumentError("unknown objective", expected=" | ".join([*OBJECTIVES, "controlled"]), got=objective)
+    return OBJECTIVES[objective]()
+
+
+__all__ = [
+    "OBJECTIVES",
+    "AdaptiveProposal",
+    "ContrastiveTwist",
+    "DensityRatio",
+    "FutureDiscriminator",
+    "Objective",
+    "PathConsistency",
+    "PolicyGradient",
+    "Sample",
+    "SoftValue",
+    "SubTrajectoryBalance",
+    "by_name",
+]
