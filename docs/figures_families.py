@@ -14,10 +14,14 @@ from smcinfer.diffusion import discrete, initial
 from smcinfer.graph_inference.curves import error_curve
 from smcinfer.kernels.block_exact import single_sites
 from smcinfer.kernels.block_gibbs import BlockGibbs
-from smcinfer.models import digits, gaussian_mixtures, masked_digits, stories
+from smcinfer.models import digits, gaussian_mixtures, masked_digits, stories, syntactic_control, tagging_crf
+from smcinfer.models import open_mixture as om
 from smcinfer.models.binary_grids import binary_grid
+from smcinfer.models.tagging_crf import inference
+from smcinfer.models.tagging_crf.plot import plot_marginals
 from smcinfer.plots import style
 from smcinfer.plots.endings import plot_endings
+from smcinfer.proposals import chain_tags
 
 
 def language_bounds() -> Figure:
@@ -117,6 +121,69 @@ def learned_proposals() -> Figure:
     return plots.plot_error_curves(curves)
 
 
+def syntactic_control_ess() -> Figure:
+    """What is left of the particles after each word, by how words are proposed."""
+    control = syntactic_control.load()
+    tree = "(S (NP (DT) (JJ) (NN)) (VP (VBD) (PP (IN) (NP (DT) (NN)))) (. .))"
+    ways = {
+        "tree at the end only": {"causal": False, "proposal": "lm"},
+        "causal twist": {"proposal": "lm"},
+        "with mixture": {"proposal": "mixture"},
+        "with product": {"proposal": "product"},
+    }
+    with style.styled():
+        figure = style.new_figure(height=3.5)
+        axes = figure.add_subplot()
+        for number, (name, options) in enumerate(ways.items()):
+            result = smcinfer.sample(
+                jax.random.key(0),
+                control.target(tree, **options),
+                num_particles=64,
+                num_runs=16,
+                resample_below=0.25,
+                progress=False,
+            )
+            left = np.asarray(result.history["ess"]).mean(axis=0) / 64
+            axes.plot(left, color=style.PALETTE[number], label=name)
+        axes.set_ylim(0.0, 1.02)
+        axes.legend()
+        style.finish(axes, xlabel="words", ylabel="effective share of particles", title="64 particles, mean of 16 runs")
+    return figure
+
+
+def open_mixture() -> Figure:
+    """Where chains of both kinds stand, and how they got there."""
+    data, _ = om.simulate(jax.random.key(1), 60, 5)
+    model = om.open_mixture(data, num_slots=8)
+    learned = om.InTurn((om.Gibbs(), proposals.load("mixture_pair")))
+    figure = style.new_figure(height=3.2)
+    with style.styled():
+        left, right = figure.subplots(1, 2)
+        left.plot(data[:, 0], data[:, 1], ".", color=style.FAINT)
+        for (name, move), colour in zip(
+            {"single sites": om.Gibbs(), "with learned pairs": learned}.items(), style.PALETTE, strict=False
+        ):
+            start = om.start(jax.random.key(2), model, num_chains=16)
+            chains = om.run_chains(jax.random.key(3), model, move, start, 40)
+            owned = jax.vmap(model.counts)(chains.state.labels) > 0
+            means = np.asarray(chains.state.means)[np.asarray(owned)]
+            left.plot(means[:, 0], means[:, 1], "x", color=colour, markersize=5, label=name)
+            right.plot(chains.log_likelihood.mean(axis=1), color=colour, label=name)
+        left.legend(loc="best")
+        right.set(xlabel="step", ylabel="log likelihood")
+    return figure
+
+
+def named_entities() -> Figure:
+    """Marginals of the tags of one sentence."""
+    field = tagging_crf.load()
+    words = [tuple("RT @anna : Kim Gordon plays in Chicago tonight".split())]
+    graph = field.graph(words)
+    kernel = inference.tag_kernel(graph, chain_tags.load("chain_2").moves(graph))
+    tagged = inference.tag(jax.random.key(0), graph, kernel, num_sweeps=100, num_chains=16)
+    return plot_marginals(words[0], tagged.marginals, field.tags)
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "language_bounds": language_bounds,
     "story": story,
@@ -125,5 +192,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "masked_digits": masked_pixels,
     "initial_particles": initial_particles,
     "learned_proposals": learned_proposals,
+    "syntactic_control_ess": syntactic_control_ess,
+    "open_mixture": open_mixture,
+    "named_entities": named_entities,
 }
 """File name and function of each."""
