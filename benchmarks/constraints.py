@@ -120,7 +120,8 @@ def validity(pretrained: Any, quick: bool) -> dict[str, Any]:
         model = constraints.constrained(pretrained, PROMPT, constraint, max_tokens=max_tokens, end="force")
         done = run(jax.random.key(0), model, 16)
         state = done.particles.state
-        alive = np.isfinite(np.asarray(done.log_weights))[0] & np.asarray(state.finished)[0]
+        alive = np.isfinite(np.asarray(done.log_weights) + np.asarray(done.log_z)[:, None])[0]
+        alive &= np.asarray(state.finished)[0]
         for row, length in zip(np.asarray(state.tokens)[0][alive], np.asarray(state.length)[0][alive], strict=True):
             text = b"".join(words[token] for token in row[:length])
             finished += 1

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import smcinfer
 from examples.constraints import compare
-from smcinfer import bounds, diffusion, language, plots, proposals
+from smcinfer import bounds, diffusion, language, plots, proposals, twists
 from smcinfer.diffusion import discrete, initial
 from smcinfer.graph_inference.curves import error_curve
 from smcinfer.kernels.block_exact import single_sites
@@ -17,6 +17,7 @@ from smcinfer.kernels.block_gibbs import BlockGibbs
 from smcinfer.models import digits, gaussian_mixtures, masked_digits, stories, syntactic_control, tagging_crf
 from smcinfer.models import open_mixture as om
 from smcinfer.models.binary_grids import binary_grid
+from smcinfer.models.stochastic_volatility import StochasticVolatility
 from smcinfer.models.tagging_crf import inference
 from smcinfer.models.tagging_crf.plot import plot_marginals
 from smcinfer.plots import style
@@ -184,6 +185,24 @@ def named_entities() -> Figure:
     return plot_marginals(words[0], tagged.marginals, field.tags)
 
 
+def learned_twists() -> Figure:
+    """How far log Z varies: bootstrap, guided, learned."""
+    truth = StochasticVolatility()
+    _, returns = truth.simulate(jax.random.key(0), 100)
+    plain = truth.state_space(returns)
+    learned = twists.learn(jax.random.key(1), plain, "controlled", num_particles=256, num_steps=3)
+    models = {"bootstrap": plain, "guided": truth.state_space(returns, "guided"), "twisted": learned.attach(plain)}
+    with style.styled():
+        figure = style.new_figure(width=6.0, height=4.0)
+        axes = figure.subplots()
+        for name, model in models.items():
+            spread = [np.std(smcinfer.run(jax.random.key(2), model, num, num_runs=64).log_z) for num in (16, 128)]
+            axes.loglog((16, 128), spread, marker="o", label=name)
+        style.finish(axes, xlabel="particles N", ylabel="sd of log Z (nats)", title="stochastic volatility")
+        axes.legend()
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "language_bounds": language_bounds,
     "story": story,
@@ -193,6 +212,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "initial_particles": initial_particles,
     "learned_proposals": learned_proposals,
     "syntactic_control_ess": syntactic_control_ess,
+    "learned_twists": learned_twists,
     "open_mixture": open_mixture,
     "named_entities": named_entities,
 }
