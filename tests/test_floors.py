@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS: tuple[set[str], ...] = (
-    {"arrays", "errors", "files", "names", "progress", "status", "weights"},
+    {"arrays", "errors", "files", "host", "names", "progress", "status", "weights"},
     {"graphs", "kernels", "nn", "resampling"},
     {"compose", "feynman_kac", "nouns"},
     {"checkpoint", "conditional", "history", "lineage", "runner", "settings", "smc"},

@@ -84,6 +84,15 @@ def test_text_as_asked_with_both_bounds_in_a_file(
     assert found["no_upper_bound_because"] is None
 
 
+def test_a_pattern_is_kept_to(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "any.lark").write_text("start: /[ abc.]*/")
+    out = tmp_path / "texts.json"
+    command = ["generate", "--model", str(model), "--prompt", "Once upon", "--regex", "[ abd]+", "--stop", "."]
+    assert main([*command, "--grammar", str(tmp_path / "any.lark"), "--out", str(out), *SMALL]) in (0, 1)
+    texts = [text["text"] for text in json.loads(out.read_text())["texts"]]
+    assert texts and all(set(text.removesuffix(".")) <= set(" ab") for text in texts)
+
+
 @pytest.mark.slow
 def test_infilling_says_why_there_is_no_upper_bound(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["generate", "--model", str(model), "--prompt", "Once upon", "--infill", " the end.", *SMALL]
@@ -121,6 +130,11 @@ def test_what_a_function_raises_is_named(model: Path, functions: Path, refuse: C
         (("--prompt", "A", "--infill", " b" * 70), "do not fit into the model's context"),
         (("--prompt", "A", "--potential", "none.py:f"), "no such file"),
         (("--prompt", "A", "--out", "no/folder/texts.json"), "cannot write"),
+        (("--prompt", "A", "--regex", "a(b"), "unclosed group"),
+        (("--prompt", "A", "--schema", "no.json"), "no such file"),
+        (("--prompt", "A", "--regex", "a", "--infill", " b"), "a constraint is on the whole text"),
+        (("--prompt", "A", "--stop", "there was"), "no single token"),
+        (("--prompt", "A", "--tree", "(S (NN _))"), "--tree does not go with --prompt"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_work(

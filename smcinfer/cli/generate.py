@@ -68,7 +68,7 @@ def generate(args: argparse.Namespace) -> int:
         rest = sum(text.weight for text in texts[args.show :])
         console.print(f"{rest:6.3f}  in {len(texts) - args.show} more")
     if args.out is not None:
-        write_atomically(args.out, json.dumps(as_json(args, result, texts, why), indent=1).encode())
+        write_atomically(args.out, json.dumps(as_json(args, result, texts, why), indent=1, default=str).encode())
         console.print(f"\nsaved to {args.out}")
     return FAILED if result.serious else OK
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.arrays import Array, Float, Scalar
 from smcinfer.diffusion.model import Model
 from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.host import host_values
 
 Point = Float[Array, "*shape"]
 
@@ -57,19 +57,17 @@ class OnHost(eqx.Module):
 
     def __call__(self, x: Point) -> Scalar:
         """One value a particle, from one call on the host."""
-        dtype = jnp.result_type(float)
 
-        def call(points: Any) -> np.ndarray:
-            points = np.asarray(points)
+        def call(points: np.ndarray) -> np.ndarray:
             batch = points.shape[: points.ndim - x.ndim]
-            values = np.asarray(self.function(points.reshape(-1, *x.shape)), dtype)
+            values = np.asarray(self.function(points.reshape(-1, *x.shape)))
             if values.shape != (int(np.prod(batch)),):
                 raise TargetError(
                     "the host reward returned the wrong shape", expected=(int(np.prod(batch)),), got=values.shape
                 )
             return values.reshape(batch)
 
-        return jax.pure_callback(call, jax.ShapeDtypeStruct((), dtype), x, vmap_method="broadcast_all")
+        return host_values(call, x)
 
 
 def on_host(function: Callable[[np.ndarray], Any]) -> OnHost:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.arrays import Array, Flag, Scalar
-from smcinfer.errors import ArgumentError, TargetError, call_on_host
+from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.host import host_values
 from smcinfer.language.potentials.factor import AtEnd, EveryStep, Factor
 from smcinfer.language.process import TokenState
 from smcinfer.language.tokenizer import Tokenizer, as_tokenizer
@@ -26,16 +27,10 @@ class _HostText(eqx.Module):
 
     def __call__(self, state: TokenState, wanted: Flag) -> Scalar:
         """log phi where wanted, zero elsewhere."""
-        dtype = jnp.result_type(float)
+        return host_values(self._evaluate, state.tokens, state.length, wanted)
 
-        def call(tokens: Any, length: Any, wanted: Any) -> np.ndarray:
-            return call_on_host(self._evaluate, np.asarray(tokens), np.asarray(length), np.asarray(wanted), dtype)
-
-        shape = jax.ShapeDtypeStruct((), dtype)
-        return jax.pure_callback(call, shape, state.tokens, state.length, wanted, vmap_method="broadcast_all")
-
-    def _evaluate(self, tokens: np.ndarray, length: np.ndarray, wanted: np.ndarray, dtype: Any) -> np.ndarray:
-        values = np.zeros(wanted.shape, dtype)
+    def _evaluate(self, tokens: np.ndarray, length: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        values = np.zeros(wanted.shape)
         places = np.nonzero(wanted.ravel())[0]
         if places.size == 0:
             return values
