@@ -30,6 +30,7 @@ def exact_log_z(bars: Bars, strengths: np.ndarray) -> float:
     return log_z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", [pytest.param(None, marks=pytest.mark.slow), GATE])
 def test_the_cascade_finds_beats_bars_and_meter(song: Song, gate: float | None) -> None:
     heard = track(jax.random.key(7), song.strengths, song.downbeat_strengths, gate=gate, num_particles=400)
@@ -57,6 +58,7 @@ def test_gated_frames_are_neither_weighed_nor_resampled(song: Song) -> None:
     np.testing.assert_array_equal(history["ess"][0, 1:][dull[1:]], history["ess"][0, :-1][dull[1:]])
 
 
+@pytest.mark.slow
 def test_the_meter_filter_is_unbiased() -> None:
     bars = Bars(change=0.05, slip=0.02)
     strengths = np.random.default_rng(3).uniform(0.02, 0.98, size=6)

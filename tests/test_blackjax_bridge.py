@@ -32,6 +32,7 @@ BRIDGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", list(BRIDGED.values()), ids=list(BRIDGED))
 def test_bridged_samplers_leave_tempered_densities_invariant(kernel: Kernel) -> None:
     check_invariance(kernel, "two wells", EXPONENTS)

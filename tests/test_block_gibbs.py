@@ -166,6 +166,7 @@ def test_classes_moved_at_once_are_moved_one_after_the_other(graph: FactorGraph)
     assert each == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["single", "neural"])
 def test_annealing_is_unbiased(graph: FactorGraph, kind: str) -> None:
     exact = float(jax.nn.logsumexp(jax.vmap(graph.log_prob)(jnp.asarray(STATES))))

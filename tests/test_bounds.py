@@ -42,6 +42,7 @@ def conditional_runs(scheme: str, draw, num_runs: int) -> jax.Array:  # noqa: AN
 
 
 # The conditional schemes themselves are tried on paths (test_conditional.py); here they meet tempering.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scheme",
     [
@@ -54,11 +55,13 @@ def test_reciprocal_is_unbiased_through_an_exact_draw(scheme: str) -> None:
     assert_mean_one_log(-conditional_runs(scheme, exact_draw, 1500), -exact_log_z())
 
 
+@pytest.mark.slow
 def test_a_draw_that_is_not_exact_is_caught() -> None:
     with pytest.raises(AssertionError):
         assert_mean_one_log(-conditional_runs("systematic", wrong_draw, 1500), -exact_log_z())
 
 
+@pytest.mark.slow
 def test_sandwich_holds_log_z(precision: str) -> None:
     both = bounds.sandwich(jax.random.key(2), conjugate(), exact_draw, num_particles=64, num_runs=32)
     low, high = both.interval()
@@ -67,6 +70,7 @@ def test_sandwich_holds_log_z(precision: str) -> None:
     assert "upper bound" in str(both) and "CROSSED" not in str(both)
 
 
+@pytest.mark.slow
 def test_named_draws_and_bad_ones() -> None:
     both = bounds.sandwich(
         jax.random.key(3),
@@ -160,6 +164,7 @@ def test_a_path_that_is_not_exact_gives_no_upper_bound() -> None:
     assert both.upper[0] < right.upper[0] - 4 * np.hypot(both.upper[1], right.upper[1])
 
 
+@pytest.mark.slow
 def test_simulated_data_bring_their_own_exact_draw() -> None:
     """The interval from one exact draw holds log Z of the data that were made from it."""
     parts = (

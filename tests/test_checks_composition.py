@@ -147,6 +147,7 @@ class Altered(Proposal):
         return x, self.change(log_w)
 
 
+@pytest.mark.slow
 def test_good_proposals_pass() -> None:
     for proposal in (guided(), Bootstrap(walk()), TwistInduced(chain(), Table())):
         report = checks.check(proposal, KEY)

@@ -35,6 +35,7 @@ def test_reciprocal_is_unbiased_however_particles_move(kind: str) -> None:
     assert_mean_one_log(-log_z, -exact_models.hmm_log_z())
 
 
+@pytest.mark.slow
 def test_reciprocal_is_unbiased_on_the_kalman_model(precision: str) -> None:
     model = condition(exact_paths.walk(STEPS, "guided"), exact_paths.draw_walk_path(STEPS), ancestor_sampling=True)
     log_z = run(jax.random.key(2), model, 6, num_runs=RUNS, resampling="systematic").log_z

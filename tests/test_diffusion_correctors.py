@@ -114,6 +114,7 @@ def bimodal() -> tuple[gaussian_mixtures.Mixture, Any]:
     return law, law.noised(VP)
 
 
+@pytest.mark.slow
 def test_exact_ratios_have_no_bias_at_any_number_of_steps(precision: str) -> None:
     law, log_density = bimodal()
     powers = np.linspace(1.0, 2.0, 6)[:, None]

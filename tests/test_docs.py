@@ -25,7 +25,20 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 # Pages whose examples compile a dozen programs each.
-LONG = {"log_z", "particle_mcmc"}
+LONG = {
+    "beat_tracking",
+    "bring_your_own_blackjax_kernel",
+    "constraints",
+    "diffusion",
+    "discrete_diffusion",
+    "filtering",
+    "learned_proposals",
+    "learned_twists",
+    "log_z",
+    "move_kernels",
+    "open_universe_mixtures",
+    "particle_mcmc",
+}
 RUNNABLE = [
     pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in LONG else [])
     for page in PAGES

@@ -29,6 +29,7 @@ def test_what_an_ending_is_worth_is_the_sum_over_its_tokens() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_histograms_are_drawn() -> None:
     target = generation(exact.small_lm(), exact.PROMPT, max_tokens=3, continuation=ENDING, eos_id=None)
     result = smcinfer.sample(jax.random.key(0), target, num_particles=16, num_runs=2, progress=False)

@@ -30,6 +30,7 @@ def graph():
 """
 
 
+@pytest.mark.slow
 def test_acceptance_is_what_the_card_says() -> None:
     card = read_metadata(WEIGHTS)
     draws = random_instances(keep_scores=True)(jax.random.key(1), 40, 0.75, 0.75)

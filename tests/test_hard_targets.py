@@ -143,6 +143,7 @@ def reach(exact: HardTarget, num_particles: int, **settings) -> tuple[smcinfer.R
     return result, np.bincount(numbers.ravel(), weights.ravel(), minlength=len(exact.modes))
 
 
+@pytest.mark.slow
 def test_smc_finds_every_mode() -> None:
     exact = hard_targets.axial_modes(5)
     result, mass = reach(exact, 512)

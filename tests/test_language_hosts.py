@@ -47,6 +47,7 @@ class NumpyTable(HostLM):
         return self._logits(kept), kept
 
 
+@pytest.mark.slow
 def test_functions_are_models() -> None:
     lm = exact_language.small_lm()
 

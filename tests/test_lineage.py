@@ -16,6 +16,7 @@ def ratio(done: Run, variance: str = "log_z_variance") -> float:
     return float(np.sqrt(np.mean(np.asarray(getattr(done, variance)))) / np.std(np.asarray(done.log_z)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resample_below", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scheme", resampling.SCHEMES)
 def test_error_bars_are_honest_in_every_scheme(scheme: str, resample_below: float) -> None:

@@ -45,6 +45,7 @@ def exact_moments() -> np.ndarray:
     return np.concatenate([np.zeros(3), np.diagonal(np.asarray(MODEL.posterior.covariance_matrix))])
 
 
+@pytest.mark.slow
 def test_moments_are_exact(chains: Chains) -> None:
     """Chains are independent once the kernel is frozen, up to what they all learned: their means test the mean."""
     for result in (chains, sample("hmc")):

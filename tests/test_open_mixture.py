@@ -170,6 +170,7 @@ def touches_its_blanket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair_move, "_accept", wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("gibbs", "split_merge", "control")), "learned"]
 )

@@ -186,6 +186,7 @@ def grid() -> tuple[np.ndarray, np.ndarray]:
     return points, np.array(logs) + prior + np.log(points[1] - points[0])
 
 
+@pytest.mark.slow
 def test_smc2_finds_evidence_and_posterior() -> None:
     points, logs = grid()
     exact = logsumexp(logs)

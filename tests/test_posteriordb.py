@@ -86,6 +86,7 @@ def fitted_proposal(vectors):
     return dist.MultivariateStudentT(7.0, jnp.asarray(x.mean(axis=0)), jnp.asarray(factor))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_model_agrees_with_its_reference_draws(name, folder, x64):
     posterior, vectors = in_double(folder, name)

@@ -56,6 +56,7 @@ def on_eight_devices() -> dict[str, Any]:
     return answer(start({"cases": CASES, "collectives": [1, 8]}, 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["global", "islands"])
 def test_eight_devices_give_the_numbers_of_one(on_eight_devices: dict[str, Any], kind: str) -> None:
     for what in ("", " variance"):

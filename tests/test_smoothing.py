@@ -35,6 +35,7 @@ def test_means_and_spreads_are_those_of_the_exact_smoother(method: str) -> None:
     assert method in str(found) and found.joint == (method in ("backward", "genealogy"))
 
 
+@pytest.mark.slow
 def test_paths_have_the_exact_correlation_of_neighbours(precision: str) -> None:
     _, covariance = exact_paths.walk_posterior(STEPS)
     found = smooth(jax.random.key(2), exact_paths.walk(STEPS), num_particles=256, num_runs=4)

@@ -68,6 +68,7 @@ def test_states_and_data_may_be_trees() -> None:
     np.testing.assert_allclose(result.history["filtered_quantiles.season"][0, t, :, 0], expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_missing_data_are_updates_that_kalman_skips(precision: str) -> None:
     model = example()
     _, data = model.simulate(jax.random.key(3), 8)

@@ -76,6 +76,7 @@ def test_adaptation_is_biased_with_few_particles() -> None:
         assert_mean_one_log(done.log_z, exact_log_z())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [ESS(0.5), ConditionalESS(0.9), ConditionalESS(0.5, 0.3), PATH])
 def test_every_schedule_ends_and_agrees(schedule) -> None:  # noqa: ANN001
     done = run(
@@ -134,6 +135,7 @@ def test_data_annealing_gives_every_partial_evidence() -> None:
     assert moved.any() and not moved.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4, 6])
 def test_data_annealing_in_batches(batch_size: int) -> None:
     model = data_annealing(conjugate(), HMC(), batch_size=batch_size)
@@ -192,6 +194,7 @@ def test_moves_that_do_not_mix_say_so() -> None:
     assert all(Status(int(bits)) & Status.MOVES_TOO_SHORT for bits in done.status)
 
 
+@pytest.mark.slow
 def test_the_number_of_moves_follows_the_mixing() -> None:
     far, near = (
         run(

@@ -157,6 +157,7 @@ class Unweighted(SymbolInduced):
         return x, jnp.zeros_like(log_w)
 
 
+@pytest.mark.slow
 def test_a_wrong_table_keeps_the_evidence_unbiased(precision: str) -> None:
     """E[Z_hat / Z] = 1, and through exact paths E[Z / Z_hat] = 1; a forgotten weight is seen."""
     model, log_z, table = hmm_with_table()
@@ -221,6 +222,7 @@ def test_controlled_regressions_find_the_kalman_twist(x64: None) -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["quadratic", pytest.param("network", marks=pytest.mark.slow)])
 def test_gaussian_twists_that_are_wrong_stay_proper(kind: str) -> None:
     """A random quadratic, a random network: E[Z_hat / Z] = 1 and, through exact paths, E[Z / Z_hat] = 1."""

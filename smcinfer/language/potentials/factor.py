@@ -41,7 +41,7 @@ class Factor(eqx.Module):
         """Both are asked for."""
         return Product((self, as_factor(other)))
 
-    def __pow__(self, exponent: float) -> "Factor":
+    def __pow__(self, exponent: float | int) -> "Factor":
         """Asked for more (above one) or less (below one) strongly; minus one asks for the opposite odds."""
         return Power(self, float(exponent))
 
