@@ -9,11 +9,13 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
+import smcinfer
 from smcinfer import diffusion
 from smcinfer.compose import compose
 from smcinfer.diffusion.model import PARAMETERISATIONS, Prediction
 from smcinfer.diffusion.proposals import Controlled, SoftSelection
 from smcinfer.diffusion.soft_value import simulate
+from smcinfer.models import gaussian_mixtures
 from smcinfer.runner import run
 from smcinfer.status import Status
 from tests.exact_diffusion import MEAN, STD, affine_steps, end_of, log_tilt, normal_model
@@ -178,6 +180,24 @@ def test_rewards_on_the_host_and_of_other_temperature(precision: str) -> None:
         normal_model(diffusion.EDM(end=10.0)), diffusion.on_host(values), 2.0, num_steps=4, proposal="prior"
     )
     assert_mean_one_log(log_z_runs(model, 8), exact_log_z(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("weights", "log_z"), [((0.01, 0.0, 1.0), -1.4397), ((1.0, 1.0, 0.1), -2.1020)])
+def test_nine_modes_under_a_reward_that_the_look_ahead_misjudges(
+    weights: tuple[float, float, float], log_z: float
+) -> None:
+    """Far from the data the mean of nine modes is the middle one: a guess from there must count for little."""
+    across, middle, up = weights
+    reward = lambda x: -across * x[0] ** 2 - up * (x[1] - middle) ** 2  # noqa: E731
+    model = gaussian_mixtures.nine_modes().model(diffusion.Cosine())
+    for proposal in ("prior", "gradient"):
+        target = diffusion.alignment(
+            model, reward, strength="signal", proposal=proposal, kernel="euler_maruyama", num_steps=100
+        )
+        result = smcinfer.sample(jax.random.key(0), target, num_particles=2000, num_runs=8, progress=False)
+        low, high = result.log_z_interval()
+        assert low <= log_z <= high and high - low < 0.2
 
 
 class Uncorrected(eqx.Module):

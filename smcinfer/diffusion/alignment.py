@@ -117,17 +117,17 @@ def alignment(
         model: made by `diffusion_model` (or `classifier_free`).
         reward: ``x -> Float[""]``, a JAX function of one sample; `on_host` of a function outside JAX, without gradient;
             or `measurement` or `inpainting`.
-        temperature: alpha; smaller asks more. Negative looks for low rewards. num_steps, times, kernel, start_std:
-        the reverse chain, as in `reverse_process`. look: what stands for the reward before the end: ``"tweedie"``,
-        ``"roll_out"``, ``"none"`` (importance sampling) or a
+        temperature: alpha; smaller asks more. Negative looks for low rewards.
+        num_steps, times, kernel, start_std: the reverse chain, as in `reverse_process`.
+        look: what stands for the reward before the end: ``"tweedie"``, ``"roll_out"``, ``"none"`` (importance sampling) or a
             `Look` (`RollOut`, `SoftValue`).
-        potential: how values on the way weigh: ``"difference"``, ``"max"`` or ``"sum"``, all with their terminal
-        correction. every: the look-ahead is asked every so many steps. strength: Float["T+1"], what values on the way
-        are multiplied by, or one number; one where ``None``; ``"ess"`` lets the
+        potential: how values on the way weigh: ``"difference"``, ``"max"`` or ``"sum"``, all with their terminal correction.
+        every: the look-ahead is asked every so many steps.
+        strength: Float["T+1"], what values on the way are multiplied by, or one number; one where ``None``; ``"signal"`` grows
+            as (1 + rho^2)^-2 with the noise ratio rho, so that a guess made from noise counts for little; ``"ess"`` lets the
             particles find it by bisection.
-        proposal: ``"prior"``, ``"gradient"`` (the twisted diffusion sampler), ``"selection"`` among ``num_children``,
-        or
-            a control ``(x, time) -> Float["*shape"]`` whose drift is added.
+        proposal: ``"prior"``, ``"gradient"`` (the twisted diffusion sampler), ``"selection"`` among ``num_children``, or a
+            control ``(x, time) -> Float["*shape"]`` whose drift is added.
         num_children: M of ``"selection"``.
         initial: ``key -> (x, log_w)``, a weighted draw of the noise at step 0 instead of the chain's own.
         tempering_ess: with ``strength="ess"``, the fraction of N that one rise may cost.
@@ -152,8 +152,8 @@ def alignment(
     _check_choices(watcher, proposal, gradient, every)
     path = potentials.by_name(potential)
     chain = reverse_process(model, num_steps, times=times, kernel=kernel, start_std=start_std)
-    adaptive = isinstance(strength, str)
-    strengths = None if adaptive or strength is None else _strengths(strength, chain.num_steps)
+    adaptive = isinstance(strength, str) and strength != "signal"
+    strengths = None if adaptive or strength is None else _strengths(strength, chain)
     process = Reverse(
         chain.model,
         chain.kernel,
@@ -202,7 +202,10 @@ def _check_choices(look: Look | None, proposal: Any, gradient: bool, every: int)
         raise ArgumentError("a drift needs the look-ahead at every step", expected="every=1", got=every)
 
 
-def _strengths(strength: Any, num_steps: int) -> Float[Array, " num_times"]:
+def _strengths(strength: Any, chain: Reverse) -> Float[Array, " num_times"]:
+    num_steps = chain.num_steps
+    if isinstance(strength, str):
+        return (1.0 + jax.vmap(chain.model.schedule.noise_ratio)(chain.times) ** 2) ** -2
     values = np.broadcast_to(np.asarray(strength, float), (num_steps + 1,)) if np.ndim(strength) == 0 else strength
     strengths = jnp.asarray(values, float)
     if strengths.shape != (num_steps + 1,) or not bool(jnp.all(jnp.isfinite(strengths))):
@@ -239,7 +242,7 @@ def _tempered(
     led: bool,
 ) -> TemperedAlignment:
     if strength != "ess":
-        raise ArgumentError("unknown strength", expected="numbers, or 'ess' to find them", got=repr(strength))
+        raise ArgumentError("unknown strength", expected="numbers, 'signal', or 'ess' to find them", got=repr(strength))
     wrong = process.look is None or process.every > 1 or initial is not None or proposal not in ("prior", "gradient")
     if wrong or not isinstance(path, potentials.Difference):
         raise ArgumentError(

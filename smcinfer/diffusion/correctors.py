@@ -258,14 +258,14 @@ def corrected(
     .. math:: \pi(x) \propto \prod_i q_i(x)^{b_i}\, e^{r(x) / \alpha}
 
     Args:
-        models: of one schedule and shape. powers: Float["num_models"], b, their sum above zero; Float["T+1
-        num_models"] where log densities are given. num_steps, times: the grid; ``schedule.log_grid(num_steps)`` where
-        no times are given. noise_scale: z, at least zero; or ``"matched"``, which needs the divergence of the scores:
-        one derivative a dimension.
+        models: of one schedule and shape.
+        powers: Float["num_models"], b, their sum above zero; Float["T+1 num_models"] where log densities are given.
+        num_steps, times: the grid; ``schedule.log_grid(num_steps)`` where no times are given.
+        noise_scale: z, at least zero; or ``"matched"``, which needs the divergence of the scores: one derivative a dimension.
             Exact weights are always matched.
-        data_std: rough standard deviation of the data around zero: what the start adds to its noise. reward,
-        temperature: as in `alignment`; the reward must be differentiable. ``None`` for none. strength: Float["T+1"],
-        beta along the path, from 0 to 1; by default the square of the share of the way in the log
+        data_std: rough standard deviation of the data around zero: what the start adds to its noise.
+        reward, temperature: as in `alignment`; the reward must be differentiable. ``None`` for none.
+        strength: Float["T+1"], beta along the path, from 0 to 1; by default the square of the share of the way in the log
             of the noise ratio.
         log_densities: ``(x, time) -> Float[""]`` of every model: weights are then exact ratios, and need no divergence.
         twist: ``(x, time) -> Float[""]``, a learned log psi (`learn_soft_value`).

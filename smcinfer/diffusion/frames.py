@@ -176,11 +176,15 @@ def sequence(
     """A sequence of frames under rewards, as one target for `smcinfer.sample` (module equation).
 
     Args:
-        model: made by `diffusion_model`. transition: f, ``(k, x) -> x``: where frame k starts from, given frame k -
-        1. reward: ``(k, x) -> Float[""]``, log phi of frame k in nats; or a `measurement` whose y has an axis of
-        frames first. num_frames: K. warm_time: u, the diffusion time at which later frames start; later means freer.
-        num_steps: of the first frame, from pure noise. warm_steps: of every later one, from ``warm_time``. kernel: as
-        in `alignment`. proposal: ``"prior"`` or ``"gradient"``.
+        model: made by `diffusion_model`.
+        transition: f, ``(k, x) -> x``: where frame k starts from, given frame k - 1.
+        reward: ``(k, x) -> Float[""]``, log phi of frame k in nats; or a `measurement` whose y has an axis of frames first.
+        num_frames: K.
+        warm_time: u, the diffusion time at which later frames start; later means freer.
+        num_steps: of the first frame, from pure noise.
+        warm_steps: of every later one, from ``warm_time``.
+        kernel: as in `alignment`.
+        proposal: ``"prior"`` or ``"gradient"``.
 
     Returns:
         A model for the driver; its particles' ``frames`` are the sequences.

@@ -23,10 +23,10 @@ class Denoising(eqx.Module):
     """Where one particle of a reverse diffusion stands.
 
     Attributes:
-        x: Float["*shape"], the point; at the last step the sample. denoised: Float["*shape"], the mean of the data
-        given x; x itself at the last step. noise: Float["*shape"], the mean of the noise in x; zero at the last step.
-        value: Float[""], what the look-ahead makes of the point (log psi at full strength, nats); at the last step
-        the log
+        x: Float["*shape"], the point; at the last step the sample.
+        denoised: Float["*shape"], the mean of the data given x; x itself at the last step.
+        noise: Float["*shape"], the mean of the noise in x; zero at the last step.
+        value: Float[""], what the look-ahead makes of the point (log psi at full strength, nats); at the last step the log
             potential. ``None`` where nothing is asked of the process.
         gradient: Float["*shape"], of the value in x, or ``None`` where no proposal asks for it; zero at the last step.
         memory: what the path so far has earned, for potentials that remember.

@@ -69,8 +69,8 @@ class Schedule(eqx.Module):
         """``num_steps + 1`` decreasing times, even in the log of the noise ratio, then one last step to ``start``.
 
         Args:
-            num_steps: steps of a reverse process, at least 2. smallest: noise ratio before the last step; where the
-            schedule's own smallest is larger, the grid ends with that.
+            num_steps: steps of a reverse process, at least 2.
+            smallest: noise ratio before the last step; where the schedule's own smallest is larger, the grid ends with that.
         """
         self._stop(num_steps, None)
         ends = [float(self.noise_ratio(jnp.asarray(time, float))) for time in (self.end, self.start)]
