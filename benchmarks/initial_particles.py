@@ -186,8 +186,8 @@ def main() -> None:
     if not quick:
         figures["denoiser"] = table("denoiser", 64, 40, every=True)
     for which, found in figures.items():
-        plain = max(row["judged"] for name, row in found.items() if name.startswith("noise, twice"))
-        figures[which] = {"judged_pcnl_minus_plain": found["pcnl"]["judged"] - plain} | found
+        plain = max(row["judged"] for name, row in found.items() if name.startswith("noise, more"))
+        figures[which] = {"judged_pcnl_minus_plain": found["tries, then pcnl"]["judged"] - plain} | found
     print_json(figures)
 
 
