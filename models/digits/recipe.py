@@ -142,6 +142,7 @@ def train(key: KeyArray, num_steps: int) -> tuple[Weights, dict[str, float]]:
 
 
 def main() -> None:
+    """Train, print the metrics and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FILE, help="the file of weights")
     parser.add_argument("--steps", type=int, default=12_000, help="gradient steps of each flow")

@@ -42,6 +42,7 @@ def nats_per_image(network: MaskedNetwork, key: KeyArray, images: Int[Array, "n 
 
 
 def main() -> None:
+    """Train, print the metrics and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FILE, help="the file of weights")
     parser.add_argument("--steps", type=int, default=6000)

@@ -7,6 +7,7 @@ tokens that were kept, each with the probability that the model gives it: nothin
 of the model itself mixed in, nothing is removed and the sample is proper for the model.
 """
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +31,9 @@ class LogitProposal(Proposal):
 
     process: eqx.AbstractVar[LanguageProcess]
 
+    @abc.abstractmethod
     def logits(self, t: Time, state: PyTree[Any]) -> Float[Array, " vocab"]:
         """What is drawn from, nats, unnormalised."""
-        raise NotImplementedError
 
     def _laws(self, t: Time, state: PyTree[Any]) -> tuple[Float[Array, " vocab"], Float[Array, " vocab"]]:
         """log p and log q."""

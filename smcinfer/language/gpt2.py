@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from smcinfer.arrays import Array, Float, Int
 from smcinfer.errors import ArgumentError
 from smcinfer.language.attention import KeysValues, attend_all, attend_one, empty_cache
-from smcinfer.language.lm import CausalLM, Output
+from smcinfer.language.lm import Output
+from smcinfer.language.transformer import Transformer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Block(eqx.Module):
     down: Affine
 
 
-class GPT2(CausalLM):
+class GPT2(Transformer):
     """A GPT-2 model.
 
     Attributes:
@@ -83,30 +84,6 @@ class GPT2(CausalLM):
     blocks: list[Block]
     norm: Affine
     config: GPT2Config = eqx.field(static=True)
-
-    @property
-    def vocab_size(self) -> int:
-        """V."""
-        return self.config.vocab_size
-
-    @property
-    def dim(self) -> int:
-        """D."""
-        return self.config.dim
-
-    @property
-    def max_positions(self) -> int:
-        """How many positions were learned."""
-        return self.config.max_positions
-
-    def prefill(self, tokens: Int[Array, " prompt"]) -> tuple[Output, list[KeysValues]]:
-        """Read the prompt; all particles share its keys and values."""
-        hidden, prompt = self._read(tokens)
-        return self._output(hidden[-1]), prompt
-
-    def forward(self, tokens: Int[Array, " length"]) -> Output:
-        """Read a whole sequence at once."""
-        return self._output(self._read(tokens)[0])
 
     def empty(self, length: int) -> list[KeysValues]:
         """A cache with room for ``length`` tokens."""

@@ -20,8 +20,9 @@ import numpy as np
 from smcinfer.arrays import Array, Float, Int
 from smcinfer.errors import ArgumentError
 from smcinfer.language.attention import KeysValues, attend_all, attend_one, empty_cache
-from smcinfer.language.lm import CausalLM, Output
+from smcinfer.language.lm import Output
 from smcinfer.language.rope import frequencies, rotate
+from smcinfer.language.transformer import Transformer
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 """``model_type`` of the configurations that this file reads (SmolLM says ``llama``)."""
@@ -136,7 +137,7 @@ class Layer(eqx.Module):
     down_bias: Float[Array, " dim"] | None
 
 
-class Llama(CausalLM):
+class Llama(Transformer):
     """A model of the family.
 
     Attributes:
@@ -152,30 +153,6 @@ class Llama(CausalLM):
     norm: Float[Array, " dim"]
     head: Float[Array, "vocab dim"] | None
     config: LlamaConfig = eqx.field(static=True)
-
-    @property
-    def vocab_size(self) -> int:
-        """V."""
-        return self.config.vocab_size
-
-    @property
-    def dim(self) -> int:
-        """D."""
-        return self.config.dim
-
-    @property
-    def max_positions(self) -> int:
-        """The longest sequence that the positions reach."""
-        return self.config.max_positions
-
-    def prefill(self, tokens: Int[Array, " prompt"]) -> tuple[Output, list[KeysValues]]:
-        """Read the prompt; all particles share its keys and values."""
-        hidden, prompt = self._read(tokens)
-        return self._output(hidden[-1]), prompt
-
-    def forward(self, tokens: Int[Array, " length"]) -> Output:
-        """Read a whole sequence at once."""
-        return self._output(self._read(tokens)[0])
 
     def empty(self, length: int) -> list[KeysValues]:
         """A cache with room for ``length`` tokens."""
