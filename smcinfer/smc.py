@@ -23,6 +23,7 @@ from smcinfer import resampling
 from smcinfer.arrays import Array, Bool, Float, Int, Key, LogWeights, PyTree
 from smcinfer.errors import ArgumentError
 from smcinfer.feynman_kac import RUNS, FeynmanKac, Population, follow_leader
+from smcinfer.resampling import in_islands, in_place
 from smcinfer.settings import Settings, shard
 from smcinfer.status import Status, raise_bit
 from smcinfer.weights import compensated_add, normalise_and_measure
@@ -38,6 +39,8 @@ class SMCState(eqx.Module):
         log_z, log_z_error: log of Z_hat so far and its rounding error; their sum is the estimate, nats.
         shared: what the model's ``adapt`` keeps.
         lineage: family names for the error bar, with an axis of islands.
+        line: Int["num_runs islands n"], the seats of particles that are moved in place (`smcinfer.resampling.in_place`), in the
+            order that schemes see; ``None`` where particles are small and lie in that order.
         status: Int["num_runs"], bits of `Status`.
         num_steps: Int["num_runs"], steps taken.
         done: Bool["num_runs"], whether an adaptive model has ended.
@@ -50,12 +53,15 @@ class SMCState(eqx.Module):
     log_z_error: Float[Array, "*num_runs"]
     shared: PyTree[Any]
     lineage: lineages.Lineage
+    line: Int[Array, "*num_runs islands n"] | None
     status: Int[Array, "*num_runs"]
     num_steps: Int[Array, "*num_runs"]
     done: Bool[Array, "*num_runs"]
 
 
 Record = dict[str, Any]
+Resampled = tuple[PyTree[Any], lineages.Lineage, Array | None, Array | None]
+"""Particles (``None`` where they are moved in place afterwards), families, line, and parents where they are asked for."""
 
 
 def _over_runs(model: FeynmanKac, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -145,6 +151,7 @@ def init(key: Key[Array, " num_runs"], model: FeynmanKac, settings: Settings) ->
             log_z_error=jnp.zeros_like(weighed.log_increment),
             shared=mutation.shared,
             lineage=lineages.founders(num_particles, settings.lag, settings.islands),
+            line=_first_line(model, settings, mutation.particles),
             status=weighed.status | mutation.status,
             num_steps=jnp.zeros((), jnp.int32),
             done=weighed.log_increment == -jnp.inf,
@@ -156,6 +163,16 @@ def init(key: Key[Array, " num_runs"], model: FeynmanKac, settings: Settings) ->
 
     state, record = _over_runs(model, start)(key)
     return _shard_state(state, settings), record
+
+
+def _first_line(model: FeynmanKac, settings: Settings, particles: PyTree[Any]) -> Array | None:
+    """Everybody in order, where large particles are to be moved in place."""
+    # Waste-free runs change the number of particles, a given path must lie in slot 0, and rows on other devices are far.
+    whole = model.num_ancestors(settings.num_particles) == settings.num_particles and not model.conditional
+    if model.on_host or settings.mesh is not None or not whole or not in_place.pays(particles):
+        return None
+    size = settings.num_particles // settings.islands
+    return jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), (settings.islands, size))
 
 
 def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settings) -> tuple[SMCState, Record]:
@@ -185,7 +202,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
     scheme = resampling.by_name(settings.resampling, conditional=model.conditional)
     even = settings.resampling in resampling.EVEN
     informative = model.informative(t)
-    keeps_ancestors = settings.history in ("ancestors", "full")
+    needs_parents = settings.history in ("ancestors", "full") or state.line is not None
     stay = jnp.arange(size, dtype=jnp.int32)
     dtype = state.population.log_weights.dtype
 
@@ -214,9 +231,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
 
     shared, blocks, needed, log_weights, look_increment, look_status, visible, keys = _over_runs(model, look)(state)
 
-    def resample(
-        particles: PyTree[Any], family: lineages.Lineage
-    ) -> tuple[PyTree[Any], lineages.Lineage, Array | None]:
+    def resample(particles: PyTree[Any], family: lineages.Lineage, line: Array | None) -> Resampled:
         if settings.lag:
 
             def count(family: lineages.Lineage) -> lineages.Lineage:
@@ -226,13 +241,20 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
             family = jax.lax.cond(jnp.any(needed & family.due), count, lambda family: family, family)
 
         def one(
-            key: Array, blocks: Array, needed: Array, shared: Any, particles: PyTree[Any], family: lineages.Lineage
-        ) -> Any:
+            key: Array,
+            blocks: Array,
+            needed: Array,
+            shared: Any,
+            particles: PyTree[Any],
+            family: lineages.Lineage,
+            line: Array | None,
+        ) -> Resampled:
+            in_line = blocks if line is None else jnp.take_along_axis(blocks, line, axis=1)
             if islands == 1:
                 key, reconnect_key = jax.random.split(key) if model.conditional else (key, key)
                 parent = model.reconnect(reconnect_key, t, Population(particles, blocks[0]), shared)
                 if parent is None:
-                    ancestors = scheme(key, blocks[0], num_ancestors)[None].astype(jnp.int32)
+                    ancestors = scheme(key, in_line[0], num_ancestors)[None].astype(jnp.int32)
                 else:
                     # Turned until the parent comes first: conditional schemes keep the first, and systematic
                     # resampling knows its particles only up to a rotation.
@@ -240,34 +262,37 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
                     ancestors = turned[scheme(key, blocks[0][turned], num_ancestors)][None].astype(jnp.int32)
             else:
                 island_keys = jax.random.split(key, islands)
-                ancestors = jax.vmap(lambda key, block: scheme(key, block, size))(island_keys, blocks).astype(jnp.int32)
+                ancestors = jax.vmap(lambda key, block: scheme(key, block, size))(island_keys, in_line).astype(
+                    jnp.int32
+                )
             if not always:
                 ancestors = jnp.where(needed[:, None], ancestors, stay)
-            parents = jnp.repeat(ancestors, num_particles // num_ancestors, axis=1)
-            chosen = jax.tree.map(lambda leaf: _gather(leaf, ancestors), particles)
+            if line is None:
+                parents = jnp.repeat(ancestors, num_particles // num_ancestors, axis=1)
+                particles = jax.tree.map(lambda leaf: in_islands.gather(leaf, ancestors), particles)
+            else:
+                line, parents = jax.vmap(in_place.seat)(line, ancestors)
             heirs = jax.vmap(lambda *island: lineages.inherit(*island, num_ancestors // islands, even=even))(
                 family, blocks, parents
             )
             heirs = jax.tree.map(lambda new, old: _pick(needed, new, old), heirs, family)
-            return chosen, heirs, _global(parents) if keeps_ancestors else None
+            return particles, heirs, line, in_islands.number(parents) if needs_parents else None
 
-        return jax.vmap(one)(keys[:, 0], blocks, needed, shared, particles, family)
+        return jax.vmap(one)(keys[:, 0], blocks, needed, shared, particles, family, line)
 
-    def keep(particles: PyTree[Any], family: lineages.Lineage) -> tuple[PyTree[Any], lineages.Lineage, Array | None]:
+    def keep(particles: PyTree[Any], family: lineages.Lineage, line: Array | None) -> Resampled:
         everyone = jnp.arange(num_particles, dtype=jnp.int32)
-        return (
-            particles,
-            family,
-            jnp.broadcast_to(everyone, (needed.shape[0], num_particles)) if keeps_ancestors else None,
-        )
+        parents = jnp.broadcast_to(everyone, (needed.shape[0], num_particles)) if needs_parents else None
+        return particles, family, line, parents
 
+    particles = state.population.particles
+    before = (particles if state.line is None else None, state.lineage, state.line)
     if always:
-        particles, family, parents = resample(state.population.particles, state.lineage)
+        chosen, family, line, parents = resample(*before)
     else:
-        # One branch for all runs: a large state is copied, and genealogies grow, only when some run resamples.
-        particles, family, parents = jax.lax.cond(
-            jnp.any(needed), resample, keep, state.population.particles, state.lineage
-        )
+        # One branch for all runs: a state is copied, and genealogies grow, only when some run resamples.
+        chosen, family, line, parents = jax.lax.cond(jnp.any(needed), resample, keep, *before)
+    particles = chosen if line is None else in_place.follow(particles, parents)
 
     def move(
         run: SMCState, key: Array, particles: PyTree[Any], shared: Any, needed: Array, log_weights: Array, before: Array
@@ -306,6 +331,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
         log_z_error=log_z_error,
         shared=shared,
         lineage=family,
+        line=line,
         status=state.status | look_status | status,
         num_steps=jnp.full_like(state.num_steps, t),
         done=jax.vmap(lambda shared, _: model.done(shared))(shared, dead) | dead,
@@ -319,21 +345,6 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
     if not model.fixed_horizon:
         new = _freeze(state.done, state, new)
     return _shard_state(new, settings), record
-
-
-def _gather(leaf: Array, ancestors: Int[Array, "islands num"]) -> Array:
-    """Rows of a leaf by ancestor, each island from its own rows."""
-    if ancestors.shape[0] == 1:
-        return leaf[ancestors[0]]
-    blocks = leaf.reshape(ancestors.shape[0], -1, *leaf.shape[1:])
-    chosen = jax.vmap(lambda block, index: block[index])(blocks, ancestors)
-    return chosen.reshape(-1, *leaf.shape[1:])
-
-
-def _global(parents: Int[Array, "islands size"]) -> Int[Array, " num_particles"]:
-    """Parents numbered over all islands, from numbers within each."""
-    islands, size = parents.shape
-    return (parents + size * jnp.arange(islands, dtype=parents.dtype)[:, None]).reshape(-1)
 
 
 def _pick(condition: Array, new: Array, old: Array) -> Array:
