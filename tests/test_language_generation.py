@@ -221,3 +221,23 @@ def test_a_potential_of_the_wrong_shape() -> None:
 def test_a_bound_that_is_none() -> None:
     with pytest.raises(TargetError, match="weighs more than the bound"):
         exact.rejected(jax.random.key(0), target("open"), -3.0, num_draws=10)
+
+
+def test_several_ends_are_drawn_as_one_with_the_probability_of_all() -> None:
+    lm = exact_language.small_lm()
+    one, several = (
+        generation(lm, PROMPT, max_tokens=LENGTH, eos_id=eos, temperature=0.7) for eos in (EOS, [EOS, 2, 4])
+    )
+
+    def first(model: Generation) -> np.ndarray:
+        state = model.process.advance(jnp.zeros((), jnp.int32), None, None)
+        return np.asarray(jax.nn.softmax(state.logits))
+
+    alone, merged = first(one), first(several)
+    np.testing.assert_allclose(merged[EOS], alone[[EOS, 2, 4]].sum(), rtol=1e-5)
+    np.testing.assert_array_equal(merged[[2, 4]], 0.0)
+    np.testing.assert_allclose(merged[[1, 3]], alone[[1, 3]], rtol=1e-5)
+    done = run(jax.random.key(0), several, PARTICLES, num_runs=200)
+    assert not np.isin(np.asarray(done.particles.state.tokens), [2, 4]).any()
+    with pytest.raises(ArgumentError, match="no token of the model"):
+        generation(lm, PROMPT, max_tokens=LENGTH, eos_id=[EOS, 99])

@@ -131,7 +131,7 @@ def generation(
     proposal: Proposal | Callable[[Any], Proposal] | None = None,
     look_ahead: TokenPotential | None = None,
     temperature: float = 1.0,
-    eos_id: int | None | str = "model",
+    eos_id: int | Sequence[int] | None | str = "model",
     end: str = "open",
 ) -> Generation | HostGeneration:
     """A language model's continuations of a prompt, weighed by a potential; ready for `smcinfer.sample` and for bounds.
@@ -148,8 +148,8 @@ def generation(
         proposal: how tokens are drawn, or a function of the process that makes it; the model itself by default.
         look_ahead: see `compose`.
         temperature: divides the logits; part of the base law.
-        eos_id: the token that ends a sequence; ``"model"`` for the loaded model's own, ``None`` for sequences that all have
-            T tokens.
+        eos_id: the token that ends a sequence; of several, the first is drawn with the probability of all, so that a sequence
+            ends in one way. ``"model"`` for the loaded model's own, ``None`` for sequences that all have T tokens.
         end: ``"open"`` or ``"force"``, see the module.
 
     Returns:
@@ -164,8 +164,7 @@ def generation(
     ended by T where ``end="force"``.
     """
     tokenizer: Tokenizer | None = getattr(lm, "tokenizer", None)
-    if eos_id == "model":
-        eos_id = getattr(lm, "eos_id", None)
+    eos_id, also_eos = _ends(lm, eos_id)
     model: Any = lm if isinstance(lm, CausalLM | HostLM) else getattr(lm, "lm", None)
     if not isinstance(model, CausalLM | HostLM):
         raise ArgumentError(
@@ -173,7 +172,7 @@ def generation(
             expected="a CausalLM, or what language.load or language.from_transformers returned",
             got=type(lm).__name__,
         )
-    _check(model, max_tokens, temperature, end, eos_id)
+    _check(model, max_tokens, temperature, end, (eos_id, *also_eos))
     start = _tokens(prompt, "prompt", model, tokenizer)
     after = None if continuation is None else _continuation(prompt, continuation, model, tokenizer)
     total = max_tokens + (0 if after is None else len(after) + (end == "force"))
@@ -187,8 +186,8 @@ def generation(
     wanted = None
     if after is not None:
         wanted = jnp.full((total,), FREE, jnp.int32).at[max_tokens : max_tokens + len(after)].set(jnp.asarray(after))
-    given = Given(wanted, eos_id if end == "force" else None)  # pyright: ignore
-    rules = Rules(total, eos_id, float(temperature))  # pyright: ignore
+    given = Given(wanted, eos_id if end == "force" else None)
+    rules = Rules(total, eos_id, float(temperature), also_eos)
     if isinstance(model, HostLM):
         if twist is not None or look_ahead is not None:
             raise ArgumentError(
@@ -202,7 +201,17 @@ def generation(
     return _generation(process, potential, given, twist, proposal, look_ahead, tokenizer)
 
 
-def _check(model: CausalLM | HostLM, max_tokens: int, temperature: float, end: str, eos_id: Any) -> None:
+def _ends(lm: Any, eos_id: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The token that ends a sequence, and those that count as it."""
+    if isinstance(eos_id, str) and eos_id == "model":
+        return getattr(lm, "eos_id", None), tuple(getattr(lm, "also_eos", ()))
+    if isinstance(eos_id, Sequence) and not isinstance(eos_id, str) and eos_id:
+        first, *others = dict.fromkeys(eos_id)
+        return first, tuple(others)
+    return eos_id, ()
+
+
+def _check(model: CausalLM | HostLM, max_tokens: int, temperature: float, end: str, ends: tuple[Any, ...]) -> None:
     """Settings in their ranges."""
     if max_tokens < 1:
         raise ArgumentError("max_tokens is out of range", expected="at least 1", got=max_tokens)
@@ -210,9 +219,10 @@ def _check(model: CausalLM | HostLM, max_tokens: int, temperature: float, end: s
         raise ArgumentError("temperature is out of range", expected="above 0", got=temperature)
     if end not in ENDS:
         raise ArgumentError("unknown end", expected=" | ".join(ENDS), got=end)
-    if eos_id is not None and (isinstance(eos_id, str) or not 0 <= eos_id < model.vocab_size):
-        raise ArgumentError("eos_id is no token of the model", expected=f"0 .. {model.vocab_size - 1}", got=eos_id)
-    if end == "force" and eos_id is None:
+    for token in ends if ends != (None,) else ():
+        if not isinstance(token, int) or not 0 <= token < model.vocab_size:
+            raise ArgumentError("eos_id is no token of the model", expected=f"0 .. {model.vocab_size - 1}", got=token)
+    if end == "force" and ends == (None,):
         raise ArgumentError("nothing ends a sequence", expected="an eos_id", got=None, hint='give one, or end="open"')
 
 

@@ -36,9 +36,10 @@ class Pretrained:
     Attributes:
         lm: the model.
         tokenizer: text to tokens and back; ``None`` where the directory has none.
-        bos_id, eos_id: tokens that begin and end a sequence, or ``None``. Where a model has several ends the first counts.
+        bos_id, eos_id: tokens that begin and end a sequence, or ``None``.
         name: the directory's.
         config: the content of its ``config.json``.
+        also_eos: more tokens that end a sequence.
     """
 
     lm: CausalLM
@@ -47,6 +48,7 @@ class Pretrained:
     eos_id: int | None
     name: str
     config: dict[str, Any]
+    also_eos: tuple[int, ...] = ()
 
 
 def load(directory: str | Path, dtype: str = "float32") -> Pretrained:
@@ -68,7 +70,8 @@ def load(directory: str | Path, dtype: str = "float32") -> Pretrained:
         )
     raw = _json(folder / "config.json", "a directory with config.json, as Hugging Face has them")
     build = _builder(raw)
-    bos_id, eos_id = _first(raw.get("bos_token_id")), _first(raw.get("eos_token_id"))
+    bos_id, _ = special_tokens(raw.get("bos_token_id"))
+    eos_id, also_eos = special_tokens(raw.get("eos_token_id"))
     tokenizer = _tokenizer(folder / "tokenizer.json", bos_id, eos_id)
     with ExitStack() as stack:
         tensors = Tensors(folder, stack, jnp.dtype(dtype))
@@ -81,7 +84,7 @@ def load(directory: str | Path, dtype: str = "float32") -> Pretrained:
             got=f"tokens up to {tokenizer.largest_id}",
             hint="put the model's own tokenizer.json into the directory",
         )
-    return Pretrained(lm, tokenizer, bos_id, eos_id, folder.name, raw)
+    return Pretrained(lm, tokenizer, bos_id, eos_id, folder.name, raw, also_eos)
 
 
 def _builder(raw: dict[str, Any]) -> Callable[[Callable[[str, tuple[int, ...]], Array]], CausalLM]:
@@ -183,6 +186,8 @@ def _json(path: Path, expected: str) -> dict[str, Any]:
     return content
 
 
-def _first(token: Any) -> int | None:
-    """One id of an entry that may hold one, several or none."""
-    return next(iter(token), None) if isinstance(token, list) else token
+def special_tokens(entry: Any) -> tuple[int | None, tuple[int, ...]]:
+    """The first id of a configuration's entry, which may hold one, several or none, and the others."""
+    if not isinstance(entry, list | tuple):
+        return entry, ()
+    return (entry[0], tuple(entry[1:])) if entry else (None, ())

@@ -61,11 +61,13 @@ class Rules(eqx.Module):
         max_tokens: T, tokens that may be generated.
         eos_id: the token that ends a sequence, or ``None`` where all have T tokens.
         temperature: the logits are divided by it; this is part of the base law.
+        also_eos: tokens that end a sequence too: their probability is EOS's, which is what they are drawn and shown as.
     """
 
     max_tokens: int = eqx.field(static=True)
     eos_id: int | None = eqx.field(static=True)
     temperature: float = eqx.field(static=True)
+    also_eos: tuple[int, ...] = eqx.field(static=True, default=())
 
     def logits(self, logits: Float[Array, " vocab"], finished: Bool[Array, ""]) -> Float[Array, " vocab"]:
         """A model's logits as the next token is drawn from them: EOS alone after the end."""
@@ -73,6 +75,9 @@ class Rules(eqx.Module):
             logits = logits / self.temperature
         if self.eos_id is None:
             return logits
+        if self.also_eos:
+            ends = jnp.asarray((self.eos_id, *self.also_eos))
+            logits = logits.at[ends].set(-jnp.inf).at[self.eos_id].set(jax.nn.logsumexp(logits[ends]))
         only_eos = jnp.where(jnp.arange(logits.shape[0]) == self.eos_id, 0.0, -jnp.inf).astype(logits.dtype)
         return jnp.where(finished, only_eos, logits)
 

@@ -10,6 +10,7 @@ import numpy as np
 from smcinfer.arrays import Float, Int
 from smcinfer.errors import ArgumentError
 from smcinfer.language.host import HostLM
+from smcinfer.language.loading import special_tokens
 from smcinfer.language.tokenizer import Tokenizer
 
 
@@ -53,10 +54,18 @@ class Hosted:
         lm: the model.
         tokenizer: or ``None``.
         bos_id, eos_id: tokens that begin and end a sequence, or ``None``.
+        also_eos: more tokens that end a sequence.
     """
 
-    def __init__(self, lm: HostLM, tokenizer: Tokenizer | None, bos_id: int | None, eos_id: int | None) -> None:
-        self.lm, self.tokenizer, self.bos_id, self.eos_id = lm, tokenizer, bos_id, eos_id
+    def __init__(
+        self,
+        lm: HostLM,
+        tokenizer: Tokenizer | None,
+        bos_id: int | None,
+        eos_id: int | None,
+        also_eos: tuple[int, ...] = (),
+    ) -> None:
+        self.lm, self.tokenizer, self.bos_id, self.eos_id, self.also_eos = lm, tokenizer, bos_id, eos_id, also_eos
 
 
 def from_transformers(model: Any, tokenizer: Any = None) -> Hosted:
@@ -71,10 +80,8 @@ def from_transformers(model: Any, tokenizer: Any = None) -> Hosted:
     """
     if not hasattr(model, "config") or not hasattr(model, "generate"):
         raise ArgumentError("not a transformers model", expected="an AutoModelForCausalLM", got=type(model).__name__)
-    ids = []
-    for name in ("bos_token_id", "eos_token_id"):
-        value = getattr(model.config, name, None)
-        ids.append(value[0] if isinstance(value, list | tuple) else value)
+    bos_id, _ = special_tokens(getattr(model.config, "bos_token_id", None))
+    eos_id, also_eos = special_tokens(getattr(model.config, "eos_token_id", None))
     wrapped = None
     if tokenizer is not None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -82,11 +89,11 @@ def from_transformers(model: Any, tokenizer: Any = None) -> Hosted:
             raise ArgumentError(
                 "the tokenizer has no fast backend", expected="a fast tokenizer", got=type(tokenizer).__name__
             )
-        wrapped = Tokenizer(backend, *ids)
+        wrapped = Tokenizer(backend, bos_id, eos_id)
         if wrapped.largest_id >= model.config.vocab_size:
             raise ArgumentError(
                 "the tokenizer does not match the model",
                 expected=f"tokens 0 .. {model.config.vocab_size - 1}",
                 got=f"tokens up to {wrapped.largest_id}",
             )
-    return Hosted(TorchLM(model), wrapped, *ids)
+    return Hosted(TorchLM(model), wrapped, bos_id, eos_id, also_eos)
