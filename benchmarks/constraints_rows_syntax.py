@@ -1,6 +1,6 @@
 """Syntactic control: bracket F1 of one posterior draw a target tree, judged by a parser that no potential knows.
 
-    python -m benchmarks.constraints_rows_syntax [--quick] [--data FOLDER] [--particles 32]
+    python -m benchmarks.constraints_rows_syntax [--quick] [--data FOLDER] [--particles 32] [--trees 110]
 
 The trees are those of 4 to 20 words in the treebank's ``test`` documents, on which neither the language model nor the
 tagger nor the parser was trained. What goes wrong counts as F1 zero.
@@ -13,17 +13,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import smcinfer
 from benchmarks.timing import print_json
+from smcinfer.arrays import Array, Int, Scalar
 from smcinfer.language.generation import generation
+from smcinfer.language.process import TokenState
 from smcinfer.language.syntax import BracketScore, Tree, bracket_score, treebank
-from smcinfer.language.syntax.target import TreeProposal
+from smcinfer.language.syntax.proposals import TreeProposal
 from smcinfer.models import parser as parsers
 from smcinfer.models import syntactic_control
+from smcinfer.nouns import Time
 
 SHORTEST, LONGEST = 4, 20
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -31,14 +35,30 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "+ causal twist": {"causal": True, "proposal": "lm"},
     "+ POS-gram mixture": {"causal": True, "proposal": "mixture"},
     "+ POS-gram product": {"causal": True, "proposal": "product"},
+    "+ POS-gram product, power 3": {"causal": True, "proposal": "product", "strength": 3.0},
+    "+ product, likely words tried": {"causal": True, "proposal": "tried"},
+    "+ product, likely words tried, power 3": {"causal": True, "proposal": "tried", "strength": 3.0},
+    "+ POS-gram product, power 8": {"causal": True, "proposal": "product", "strength": 8.0},
 }
+BEST = "+ POS-gram product, power 3"
+"""What the headline figure is of."""
 
 
-def targets(data: Path) -> list[Tree]:
+def targets(data: Path, split: str = "test") -> list[Tree]:
     """Held-out trees, in an order that mixes documents."""
-    found = treebank.trees(treebank.split(treebank.read(data))["test"])
+    found = treebank.trees(treebank.split(treebank.read(data))[split])
     kept = [tree for tree in found if SHORTEST <= len(tree.leaves()) <= LONGEST]
     return [kept[place] for place in np.random.default_rng(0).permutation(len(kept))]
+
+
+class RightLength(eqx.Module):
+    """One for sentences of so many words; a module, so that all trees share a compiled program."""
+
+    num_words: Int[Array, ""]
+
+    def __call__(self, t: Time, state: TokenState) -> Scalar:
+        """log phi_t, zero or minus infinity."""
+        return jnp.where(state.finished == (t == self.num_words + 1), 0.0, -jnp.inf)
 
 
 def free_target(control: Any, num_words: int | None) -> Any:
@@ -47,17 +67,13 @@ def free_target(control: Any, num_words: int | None) -> Any:
     if num_words is None:
         return generation(lm, [lm.bos_id], max_tokens=2 * LONGEST, eos_id=lm.eos_id, end="force")
     size = jnp.asarray(num_words, jnp.int32)
-
-    def right_length(t: Any, state: Any) -> Any:
-        return jnp.where(state.finished == (t == size + 1), 0.0, -jnp.inf)
-
     return generation(
         lm,
         [lm.bos_id],
-        right_length,
+        RightLength(size),
         max_tokens=LONGEST + 1,
         eos_id=lm.eos_id,
-        proposal=lambda process: TreeProposal(process, size, None, None, "lm", 0.0),
+        proposal=lambda process: TreeProposal(process, size, None, 0.0),
     )
 
 
@@ -80,7 +96,7 @@ def log_prob(control: Any, words: list[str]) -> float:
     numbers = {word: number for number, word in enumerate(lm.words)}
     ids = [numbers[word] for word in words]
     padded = [lm.bos_id, *ids, *[lm.eos_id] * (2 * LONGEST - len(ids))]
-    said = jax.nn.log_softmax(_forward(lm.lm, jnp.asarray(padded)).logits)
+    said = np.asarray(jax.nn.log_softmax(_forward(lm.lm, jnp.asarray(padded)).logits))
     return float(sum(said[place, token] for place, token in enumerate([*ids, lm.eos_id])))
 
 
@@ -88,8 +104,8 @@ _forward = jax.jit(lambda lm, tokens: lm.forward(tokens))
 
 
 def row(trees: list[Tree], control: Any, judge: Any, make: Any, num_particles: int, seed: int) -> dict[str, Any]:
-    """F1, perplexity and failures of one variant on all trees, with a sentence or two."""
-    score, nats, tokens, failed, examples = BracketScore(), 0.0, 0, 0, []
+    """F1, by the judge and by the tagger itself, perplexity and failures of one variant on all trees, with its sentences."""
+    score, own, nats, tokens, failed, examples = BracketScore(), BracketScore(), 0.0, 0, 0, []
     each = []
     start = time.perf_counter()
     for number, tree in enumerate(trees):
@@ -97,6 +113,7 @@ def row(trees: list[Tree], control: Any, judge: Any, make: Any, num_particles: i
         found = None if not words else judge.parse(words)
         one = bracket_score(tree, found)
         score, each = score + one, [*each, one.f1]
+        own = own + bracket_score(tree, None if not words else control.tagger.parse(words))
         if words is None:
             failed += 1
             continue
@@ -105,6 +122,7 @@ def row(trees: list[Tree], control: Any, judge: Any, make: Any, num_particles: i
     return {
         "f1": score.f1,
         "f1_se": float(np.std(each) / len(each) ** 0.5),
+        "f1_by_the_tagger_itself": own.f1,
         "perplexity": math.exp(nats / max(tokens, 1)),
         "failed": failed,
         "trees": len(trees),
@@ -116,10 +134,10 @@ def row(trees: list[Tree], control: Any, judge: Any, make: Any, num_particles: i
 def syntax_rows(
     quick: bool, data: Path | None = None, num_particles: int = 32, num_trees: int | None = None
 ) -> dict[str, Any]:
-    """The table by variant, and ``syntax_f1``, that of the last.
+    """The table by variant, and ``syntax_f1``, that of `BEST`.
 
     Args:
-        quick: eight trees, the language model and the best variant alone.
+        quick: eight trees, the language model and `BEST` alone.
         data: folder of the treebank's ``.ptb`` files; beside the checkout, or below SMCINFER_SHARED, where ``None``.
         num_particles: K.
         num_trees: fewer than all.
@@ -131,7 +149,7 @@ def syntax_rows(
     if not quick:
         makers["language model at the right length"] = lambda tree: free_target(control, len(tree.leaves()))
     for name, options in VARIANTS.items():
-        if not quick or name == "+ POS-gram product":
+        if not quick or name == BEST:
             makers[name] = lambda tree, options=options: control.target(tree, max_words=LONGEST, **options)
     table = {}
     for seed, (name, make) in enumerate(makers.items()):
@@ -139,9 +157,14 @@ def syntax_rows(
         table[name] = row(trees, control, judge, make, 1 if alone else num_particles, seed)
         shown = {key: value for key, value in table[name].items() if key != "examples"}
         print(name, {key: round(value, 3) for key, value in shown.items()}, flush=True)
-    # The judge's own limit: how well it reads the trees' true words.
-    own = sum((bracket_score(tree, judge.parse(tree.words())) for tree in trees), BracketScore())
-    return {"syntax_f1": table["+ POS-gram product"]["f1"], "judge_on_true_words_f1": own.f1, "table": table}
+    # Their own limits: how well judge and tagger read the trees' true words.
+    limits = {
+        f"{name}_on_true_words_f1": sum(
+            (bracket_score(tree, reader.parse(tree.words())) for tree in trees), BracketScore()
+        ).f1
+        for name, reader in {"judge": judge, "tagger": control.tagger}.items()
+    }
+    return {"syntax_f1": table[BEST]["f1"], **limits, "table": table}
 
 
 if __name__ == "__main__":
@@ -152,7 +175,7 @@ if __name__ == "__main__":
     arguments.add_argument("--trees", type=int, default=None, help="how many of the trees")
     given = arguments.parse_args()
     rows = syntax_rows(given.quick, given.data, given.particles, given.trees)
-    for text, sentence, f1 in rows["table"]["+ POS-gram product"]["examples"][:12]:
+    for text, sentence, f1 in rows["table"][BEST]["examples"][:12]:
         print(f"{f1:.2f}  {sentence}\n      {text}")
     for entry in rows["table"].values():
         entry.pop("examples")

@@ -25,7 +25,7 @@ def main(out: Path, tree: str, num_particles: int) -> None:
     with style.styled():
         figure = style.new_figure()
         axes = figure.add_subplot()
-        for number, proposal in enumerate(("lm", "mixture", "product")):
+        for number, proposal in enumerate(("lm", "mixture", "product", "tried")):
             target = control.target(tree, proposal=proposal)
             result = smcinfer.sample(
                 jax.random.key(number), target, num_particles=num_particles, resample_below=0.25, num_runs=4

@@ -14,9 +14,10 @@ from smcinfer.errors import ArgumentError
 from smcinfer.language.enumerable import TableLM, table_lm
 from smcinfer.language.syntax.features import WordFeatures
 from smcinfer.language.syntax.pos_gram import PosGram, pos_gram
+from smcinfer.language.syntax.proposals import TreeProposal
 from smcinfer.language.syntax.tagger import Tagger, TaggerSizes, build
 from smcinfer.language.syntax.tagset import tagset
-from smcinfer.language.syntax.target import TreeProposal, syntax_generation
+from smcinfer.language.syntax.target import syntax_generation
 from smcinfer.language.syntax.tetra import encode
 from smcinfer.language.syntax.trees import Tree, parse
 from tests.statistics import assert_mean_one_log
@@ -71,11 +72,11 @@ class Exact(NamedTuple):
         return np.exp(self.log_p + self.log_phi - self.log_z)
 
 
-def enumerated(tree: Tree, model: WordTable, tagger: Tagger) -> Exact:
+def enumerated(tree: Tree, model: WordTable, tagger: Tagger, parts_of_speech: bool = True) -> Exact:
     """By plain sums over the model's own `forward` and the tagger's reading of each sentence."""
     size = len(tree.leaves())
     sentences = np.array(list(itertools.product(range(1, len(WORDS)), repeat=size)))
-    tags = tagger.tags.ids(encode(tree))
+    tags, pos = tagger.tags.ids(encode(tree)), tagger.tags.pos_ids(tree)
 
     def log_p(words: Any) -> Any:
         read = jnp.concatenate([jnp.array([EOS]), words])
@@ -87,7 +88,8 @@ def enumerated(tree: Tree, model: WordTable, tagger: Tagger) -> Exact:
         vectors = tagger.vectors(jnp.asarray(tagger.features(WORDS)))[words]
         place = jnp.arange(size)
         found = tagger.bidirectional(vectors, place == 0, place == size - 1)
-        return found.leaf[place, tags[0]].sum() + found.internal[place[1:], tags[1]].sum()
+        asked = found.leaf[place, tags[0]].sum() + found.internal[place[1:], tags[1]].sum()
+        return asked + (found.pos[place, pos].sum() if parts_of_speech else 0.0)
 
     values = [
         np.asarray(jax.jit(jax.vmap(function))(jnp.asarray(sentences)), np.float64) for function in (log_p, log_phi)
@@ -96,15 +98,31 @@ def enumerated(tree: Tree, model: WordTable, tagger: Tagger) -> Exact:
 
 
 @pytest.mark.parametrize(
-    ("proposal", "causal", "strength"),
-    [("lm", False, 1.0), ("lm", True, 1.0), ("mixture", True, 1.0), ("product", True, 1.5)],
+    ("proposal", "causal", "strength", "pos"),
+    [
+        ("lm", False, 1.0, False),
+        ("mixture", True, 1.0, True),
+        ("tried", True, 1.5, True),
+        # What these two do, the last does too, and the causal twist with it.
+        pytest.param("lm", True, 1.0, True, marks=pytest.mark.slow),
+        pytest.param("product", True, 1.5, False, marks=pytest.mark.slow),
+    ],
 )
-def test_log_z_and_sentences_agree_with_enumeration(proposal: str, causal: bool, strength: float) -> None:
+def test_log_z_and_sentences_agree_with_enumeration(proposal: str, causal: bool, strength: float, pos: bool) -> None:
     model, tagger = tiny_model(), tiny_tagger()
-    exact = enumerated(TREE, model, tagger)
+    exact = enumerated(TREE, model, tagger, pos)
     exact = exact._replace(log_phi=strength * exact.log_phi)
     target = syntax_generation(
-        model, TREE, tagger, causal=causal, strength=strength, proposal=proposal, gram=gram(), share=0.4, max_words=5
+        model,
+        TREE,
+        tagger,
+        causal=causal,
+        strength=strength,
+        parts_of_speech=pos,
+        proposal=proposal,
+        gram=gram(),
+        share=0.4,
+        max_words=5,
     )
     result = smcinfer.sample(
         jax.random.key(3), target, num_particles=16, num_runs=1000, resample_below=0.25, progress=False
@@ -132,7 +150,7 @@ def test_a_proposal_that_forgets_its_weights_is_caught() -> None:
     exact = enumerated(TREE, model, tagger)
     right = syntax_generation(model, TREE, tagger, proposal="mixture", gram=gram(), share=0.4, max_words=5)
     made: Any = right.proposal
-    wrong = Unweighted(made.process, made.num_words, made.pos, made.gram, made.kind, made.share)
+    wrong = Unweighted(made.process, made.num_words, made.helper, made.share)
     target = right.with_twist(right.twist, wrong)
     result = smcinfer.sample(
         jax.random.key(3), target, num_particles=16, num_runs=1000, resample_below=0.25, progress=False
@@ -188,6 +206,7 @@ def test_parts_of_speech_of_words_seen_and_unseen() -> None:
         ({"max_words": 3}, "too many leaves"),
         ({"proposal": "best"}, "unknown proposal"),
         ({"proposal": "mixture", "gram": None}, "needs parts of speech"),
+        ({"proposal": "tried", "causal": False}, "needs the causal reading"),
         ({"share": 1.0}, "share is out of range"),
         ({"strength": 0.0}, "strength is out of range"),
     ],

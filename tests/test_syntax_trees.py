@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from smcinfer.errors import ArgumentError
-from smcinfer.language.syntax import treebank
+from smcinfer.language.syntax import pretraining, treebank
 from smcinfer.language.syntax.features import shape, word_features
 from smcinfer.language.syntax.packing import NONE, pack, pack_trees
 from smcinfer.language.syntax.score import BracketScore, bracket_score
@@ -174,6 +174,17 @@ def test_packing_puts_every_sentence_into_one_row() -> None:
     assert (np.asarray(packed.internal[0]) == NONE).tolist() == [True, False, False, True, False, False, True, True]
     assert np.flatnonzero(packed.first[0]).tolist() == [0, 3, 6]
     assert np.flatnonzero(packed.last[0]).tolist() == [2, 5, 7]
+
+
+def test_plain_sentences_know_their_neighbours() -> None:
+    features = word_features(["the", "cat", "the", "cat"])
+    row = pretraining.pack_sentences([["The", "cat"], ["a", "cat", "slept"]], features, 8)
+    unknown, cat, the, none = 0, 1, 2, 3
+    assert features.words == ("cat", "the")
+    assert row.after[0].tolist()[:5] == [cat, unknown, none, cat, none]
+    assert row.before[0].tolist()[:5] == [none, unknown, cat, none, the]
+    assert (np.asarray(row.after[0, 5:]) == NONE).all()
+    assert np.flatnonzero(row.first[0]).tolist() == [0, 3, 5]
 
 
 def test_documents_are_split_into_disjoint_parts(shared_data: Path) -> None:

@@ -23,6 +23,8 @@ from smcinfer.language.syntax.trees import Tree
 
 NULL = 0
 """Label of spans that are no constituents."""
+DIM, HIDDEN = 112, 128
+"""Sizes of word vectors and of either direction of a layer."""
 
 
 class ChartParser(eqx.Module):
@@ -76,31 +78,54 @@ class ChartParser(eqx.Module):
         return lower, opening * mask, closing * mask
 
     def spans(
-        self, opening: Float[Array, "words upper"], closing: Float[Array, "words upper"]
-    ) -> Float[Array, "words words labels"]:
-        """Log probabilities of the labels of the span from each word to each word, both included."""
+        self,
+        opening: Float[Array, "words upper"],
+        closing: Float[Array, "words upper"],
+        starts: Int[Array, "*spans"],
+        ends: Int[Array, "*spans"],
+    ) -> Float[Array, "*spans labels"]:
+        """Log probabilities of the labels of spans, given by their first and last words."""
         # The first layer is linear: places go through it before they are paired.
-        starts, ends = (states @ self.ends.weight.T for states in (opening, closing))
-        found = jax.nn.relu(jax.vmap(jax.vmap(self.norm))(ends[None, :] - starts[:, None]))
-        return jax.nn.log_softmax(jax.vmap(jax.vmap(self.score))(found))
+        begun, done = (states @ self.ends.weight.T for states in (opening, closing))
+        found = jnp.reshape(done[ends] - begun[starts], (-1, begun.shape[-1]))
+        found = jax.nn.log_softmax(jax.vmap(self.score)(jax.nn.relu(jax.vmap(self.norm)(found))))
+        return jnp.reshape(found, (*starts.shape, -1))
+
+
+class ChartParsers(eqx.Module):
+    """Parsers trained alike from different seeds; the probabilities of their labels are averaged.
+
+    Attributes:
+        members: the parsers.
+    """
+
+    members: tuple[ChartParser, ...]
 
     def parse(self, words: Sequence[str]) -> Tree:
         """The tree of highest total score over some words."""
         count = len(words)
         padded = max(32, 1 << (count - 1).bit_length())  # few different sizes to compile for
-        rows = self.features([*words, *[""] * (padded - count)])
+        names = self.members[0].pos_names
+        rows = self.members[0].features([*words, *[""] * (padded - count)])
         log_probs, pos = _read(self, jnp.asarray(rows), jnp.asarray(count))
         chart = np.asarray(log_probs, np.float64)[:count, :count]
-        names = [self.pos_names[number] for number in np.asarray(pos[:count]).tolist()]
-        leaves = [Tree(name, (), word) for name, word in zip(names, words, strict=True)]
-        return _best_tree(chart, self.labels, leaves)
+        leaves = [Tree(names[at], (), word) for at, word in zip(np.asarray(pos).tolist(), words, strict=False)]
+        return _best_tree(chart, self.members[0].labels, leaves)
 
 
 @eqx.filter_jit
-def _read(parser: ChartParser, rows: Int[Array, "words kinds"], count: Int[Array, ""]) -> tuple[Array, Array]:
+def _read(parsers: ChartParsers, rows: Int[Array, "words kinds"], count: Int[Array, ""]) -> tuple[Array, Array]:
+    """Log of the mean probability of every span's labels, and the parts of speech most probable on average."""
     place = jnp.arange(rows.shape[0])
-    lower, opening, closing = parser.states(rows, place == 0, place == count - 1)
-    return parser.spans(opening, closing), jnp.argmax(jax.vmap(parser.pos)(lower), axis=-1)
+    starts, ends = jnp.broadcast_arrays(place[:, None], place[None, :])
+
+    def one(parser: ChartParser) -> tuple[Array, Array]:
+        lower, opening, closing = parser.states(rows, place == 0, place == count - 1)
+        return parser.spans(opening, closing, starts, ends), jax.nn.softmax(jax.vmap(parser.pos)(lower))
+
+    charts, pos = zip(*map(one, parsers.members), strict=True)
+    mean = jax.nn.logsumexp(jnp.stack(charts), axis=0) - jnp.log(float(len(charts)))
+    return mean, jnp.argmax(jnp.sum(jnp.stack(pos), axis=0), axis=-1)
 
 
 def _best_tree(chart: Float[np.ndarray, "words words labels"], labels: tuple[str, ...], leaves: list[Tree]) -> Tree:
@@ -137,10 +162,10 @@ def build(
     labels: tuple[str, ...],
     pos_names: tuple[str, ...],
     features: WordFeatures,
-    dim: int = 80,
-    hidden: int = 120,
+    dim: int = DIM,
+    hidden: int = HIDDEN,
     width: int = 160,
-    dropout: float = 0.35,
+    dropout: float = 0.4,
 ) -> ChartParser:
     """A parser with weights as they are before training."""
     keys = jax.random.split(key, 8)

@@ -1,10 +1,14 @@
-"""Train the evaluation parser on documents that no tagger learns from, and measure it on documents that nobody saw.
+"""Train the evaluation parsers on documents that no tagger learns from, and measure them on documents that nobody saw.
 
-python -m smcinfer.models.parser.recipe --data FOLDER [--out FOLDER] [--steps 500]
+    python -m smcinfer.models.parser.recipe --data FOLDER --stories FILE [--out FOLDER] [--steps 850] [--members 2]
+
+Several are trained from different seeds, and what they say is averaged. Word vectors and the lowest recurrences start from what
+the split's plain sentences, and stories, have taught them.
 """
 
 import argparse
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import equinox as eqx
@@ -16,20 +20,32 @@ import optax
 from smcinfer import nn
 from smcinfer.arrays import Array, Bool, Int, KeyArray, Scalar
 from smcinfer.language.syntax import treebank
-from smcinfer.language.syntax.features import WordFeatures, word_features
+from smcinfer.language.syntax.features import WordFeatures, either, word_features
 from smcinfer.language.syntax.packing import NONE, negative_log_prob, pack
+from smcinfer.language.syntax.pretraining import BothWays, pretrain
 from smcinfer.language.syntax.score import BracketScore, bracket_score
 from smcinfer.language.syntax.tetra import JOIN
 from smcinfer.language.syntax.trees import Tree
-from smcinfer.models.parser.model import NULL, ChartParser, build
+from smcinfer.language.syntax.words import read_stories
+from smcinfer.models.parser.model import DIM, HIDDEN, NULL, ChartParser, ChartParsers, build
 from smcinfer.nn.half import rounded, save_half
 
 SEED = 77
 LENGTH = 56
 BATCH = 16
 MIN_COUNT = 3
+"""How often a chain of labels must occur to be one."""
+MIN_STORIES = 4
+"""How often a word of the stories must occur to be known; a word of the treebank twice."""
+PLAIN_STEPS = 800
+PLAIN_BATCH = (11, 5)
+"""Rows of stories and of the treebank in a batch of plain sentences."""
 WORD_DROPOUT = 0.15
 POS_SHARE = 0.5
+
+
+_SPANS = tuple(map(jnp.asarray, np.triu_indices(LENGTH)))
+"""First and last words of the spans of a row."""
 
 
 class Charts(eqx.Module):
@@ -50,34 +66,61 @@ class Charts(eqx.Module):
     last: Bool[Array, "rows length"]
 
 
-def main(data: Path, out: Path, num_steps: int) -> dict[str, float]:
+def main(data: Path, stories: Path, out: Path, num_steps: int, plain_steps: int, num_members: int) -> dict[str, float]:
     """Train, measure, write the weights; returns the metrics."""
     parts = treebank.split(treebank.read(data))
     learn, watch, test = (treebank.trees(parts[name]) for name in ("parser", "dev", "test"))
     counts = Counter(label for tree in learn for label in chains(tree).values())
     labels = ("", *sorted(label for label, count in counts.items() if count >= MIN_COUNT))
     pos_names = tuple(sorted({leaf.label for tree in learn for leaf in tree.leaves()}))
-    features = word_features(word for tree in learn for word in tree.words())
+    formal, told = [tree.words() for tree in learn], read_stories(stories)
+    features = either(word_features(chain(*formal)), word_features(chain(*told), MIN_STORIES))
     charts, watched = (pack_charts(trees, labels, pos_names, features) for trees in (learn, watch))
-    init_key, fit_key = jax.random.split(jax.random.key(SEED))
+    plain_key, *keys = jax.random.split(jax.random.key(SEED), num_members + 1)
+    plain = pretrain(
+        plain_key,
+        features,
+        list(zip((told, formal), PLAIN_BATCH, strict=True)),
+        dim=DIM,
+        hidden=HIDDEN,
+        num_steps=plain_steps,
+    )
+    members = []
+    for key in keys:
+        init_key, fit_key = jax.random.split(key)
+        start = _started(build(init_key, labels, pos_names, features), plain)
+        members.append(_trained(fit_key, start, charts, watched, num_steps))
+        alone = measure(ChartParsers((members[-1],)), watch)
+        print(f"member {len(members)} on dev: {alone}", flush=True)
+    as_kept = rounded(ChartParsers(tuple(members)))
+    print(f"all on dev: {measure(as_kept, watch)}", flush=True)
+    metrics = measure(as_kept, test)
+    names = {"labels": labels, "pos_names": pos_names, "words": features.words, "members": num_members}
+    save_half(out / "weights.safetensors", as_kept, names | {"seed": SEED, "metrics": metrics})
+    return metrics
+
+
+def _started(parser: ChartParser, plain: BothWays) -> ChartParser:
+    """The parser with the table and the lowest recurrences of plain sentences."""
+    return eqx.tree_at(
+        lambda p: (p.table, p.forward[0], p.backward[0]), parser, (plain.table, plain.forward, plain.backward)
+    )
+
+
+def _trained(key: KeyArray, start: ChartParser, charts: Charts, watched: Charts, num_steps: int) -> ChartParser:
     schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 60, num_steps, 1e-5)
-    fitted = nn.fit(
-        fit_key,
-        build(init_key, labels, pos_names, features),
+    return nn.fit(
+        key,
+        start,
         _loss,
         charts,
         num_steps=num_steps,
         optimiser=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=0.02)),
         validate=lambda parser: _watch(parser, watched),
-        check_every=100,
+        check_every=200,
         progress=True,
         description="parser",
-    )
-    as_kept = rounded(fitted.module)
-    metrics = measure(as_kept, test)
-    names = {"labels": labels, "pos_names": pos_names, "words": features.words}
-    save_half(out / "weights.safetensors", as_kept, names | {"seed": SEED, "metrics": metrics})
-    return metrics
+    ).module
 
 
 def chains(tree: Tree) -> dict[tuple[int, int], str]:
@@ -117,8 +160,8 @@ def pack_charts(
             end = start + len(leaves)
             rows[at, start:end] = features([leaf.word for leaf in leaves])
             inside = np.where(np.triu(np.ones((len(leaves), len(leaves)), bool)), NULL, NONE)
-            for (left, right), chain in chains(trees[number]).items():
-                inside[left, right] = label_of.get(chain, label_of.get(chain.split(JOIN)[0], NULL))
+            for (left, right), label in chains(trees[number]).items():
+                inside[left, right] = label_of.get(label, label_of.get(label.split(JOIN)[0], NULL))
             chart[at, start:end, start:end] = inside
             pos[at, start:end] = [pos_of.get(leaf.label, NONE) for leaf in leaves]
             first[at, start], last[at, end - 1] = True, True
@@ -141,19 +184,29 @@ def _loss(parser: ChartParser, key: KeyArray, data: Charts) -> Scalar:
 
 @eqx.filter_jit
 def _watch(parser: ChartParser, data: Charts) -> Scalar:
-    def one(row: Charts) -> tuple[Array, ...]:
-        return parser.states(row.rows, row.first, row.last)
+    """Share of labels missed: one less F1 of the labels of spans, each chosen by itself."""
 
-    return _nats(parser, data, *jax.vmap(one)(data))
+    def one(row: Charts) -> tuple[Array, ...]:
+        _, opening, closing = parser.states(row.rows, row.first, row.last)
+        best = jnp.argmax(parser.spans(opening, closing, *_SPANS), axis=-1)
+        asked = row.labels[_SPANS].astype(best.dtype)
+        inside = asked != NONE
+        return (inside & (asked == best) & (best != NULL)), inside & (asked != NULL), inside & (best != NULL)
+
+    matched, wanted, found = (jnp.sum(part) for part in jax.lax.map(one, data))
+    return 1.0 - 2.0 * matched / (wanted + found)
 
 
 def _nats(parser: ChartParser, batch: Charts, lower: Array, opening: Array, closing: Array) -> Scalar:
-    spans = negative_log_prob(jax.vmap(parser.spans)(opening, closing), batch.labels)
+    def one(row: Charts, opening: Array, closing: Array) -> Scalar:
+        return negative_log_prob(parser.spans(opening, closing, *_SPANS), row.labels[_SPANS])
+
+    spans = jnp.sum(jax.vmap(one)(batch, opening, closing))
     pos = negative_log_prob(jax.nn.log_softmax(jax.vmap(jax.vmap(parser.pos))(lower)), batch.pos)
     return (spans + POS_SHARE * pos) / jnp.sum(batch.pos != NONE)
 
 
-def measure(parser: ChartParser, trees: list[Tree]) -> dict[str, float]:
+def measure(parser: ChartParsers, trees: list[Tree]) -> dict[str, float]:
     """Bracket F1 on all trees, and on those of 4 to 20 words; share of parts of speech that are right."""
     every, short = BracketScore(), BracketScore()
     right, total = 0, 0
@@ -171,8 +224,12 @@ def measure(parser: ChartParser, trees: list[Tree]) -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of .ptb files")
+    parser.add_argument("--stories", type=Path, required=True, help="text of simple stories")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the weights go")
-    parser.add_argument("--steps", type=int, default=500, help="gradient steps")
-    arguments = parser.parse_args()
-    for name, value in main(arguments.data, arguments.out, arguments.steps).items():
+    parser.add_argument("--steps", type=int, default=850, help="gradient steps")
+    parser.add_argument("--plain-steps", type=int, default=PLAIN_STEPS, help="gradient steps on plain sentences")
+    parser.add_argument("--members", type=int, default=2, help="how many parsers")
+    given = parser.parse_args()
+    found = main(given.data, given.stories, given.out, given.steps, given.plain_steps, given.members)
+    for name, value in found.items():
         print(f"{name}: {value:.4f}")

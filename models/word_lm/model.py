@@ -73,7 +73,7 @@ class WordLM(CausalLM):
         return self.memory.scan(vectors, first)
 
 
-def build(key: KeyArray, vocab_size: int, width: int = 96, hidden: int = 192) -> WordLM:
+def build(key: KeyArray, vocab_size: int, width: int = 128, hidden: int = 256) -> WordLM:
     """The model with weights as they are before training."""
     keys = jax.random.split(key, 3)
     table = 0.1 * jax.random.normal(keys[0], (vocab_size, width))

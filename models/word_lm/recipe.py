@@ -1,6 +1,6 @@
 """Train the word language model on simple stories and a treebank's sentences, one sentence at a time.
 
-    python -m smcinfer.models.word_lm.recipe --stories FILE --treebank FOLDER [--out FOLDER] [--steps 1000]
+    python -m smcinfer.models.word_lm.recipe --stories FILE --treebank FOLDER [--out FOLDER] [--steps 3000]
 
 Of the treebank it reads the documents that the tagger learns from, and no others. Held out are the last twentieth of the
 stories and the treebank's ``dev`` documents.
@@ -23,7 +23,8 @@ from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, Scalar
 from smcinfer.language.syntax import treebank
 from smcinfer.language.syntax.packing import pack
 from smcinfer.language.syntax.pos_gram import pos_gram
-from smcinfer.language.syntax.words import split_sentences
+from smcinfer.language.syntax.sampled_softmax import log_share, sampled_nats
+from smcinfer.language.syntax.words import read_stories
 from smcinfer.models.word_lm.model import BOS, EOS, UNKNOWN, WordLM, build
 from smcinfer.nn.half import rounded, save_half
 
@@ -31,9 +32,9 @@ SEED = 20252
 LENGTH = 64
 BATCH = (11, 5)
 """Rows of stories and of the treebank in a batch."""
-MIN_COUNT = (6, 2)
+MIN_COUNT = (4, 2)
 """How often a word must occur in either to be known."""
-DROPOUT = 0.25
+DROPOUT = 0.3
 NEGATIVES = 1024
 """Words that a batch's targets are told from, instead of the whole vocabulary."""
 
@@ -43,7 +44,7 @@ class Data(eqx.Module):
 
     Attributes:
         parts: stories and treebank.
-        log_share: Float["V"], log of how often each token is drawn as a negative: in proportion to its count to the power 3/4.
+        log_share: Float["V"], log of how often each token is drawn as a negative.
     """
 
     parts: tuple["Rows", "Rows"]
@@ -65,7 +66,7 @@ class Rows(eqx.Module):
 
 def main(stories: Path, bank: Path, out: Path, num_steps: int) -> dict[str, float]:
     """Train, measure, write the weights; returns the metrics."""
-    sentences = list(split_sentences(stories.read_text(encoding="utf8").replace("<|endoftext|>", "\n")))
+    sentences = read_stories(stories)
     border = len(sentences) * 19 // 20
     parts = treebank.split(treebank.read(bank))
     formal, formal_held = ([tree.words() for tree in treebank.trees(parts[name])] for name in ("tagger", "dev"))
@@ -74,7 +75,7 @@ def main(stories: Path, bank: Path, out: Path, num_steps: int) -> dict[str, floa
     learn = _data(rows(sentences[:border], numbers), rows(formal, numbers), len(words))
     held = [rows(part, numbers) for part in (sentences[border:], formal_held)]
     init_key, fit_key = jax.random.split(jax.random.key(SEED))
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 6e-3, 60, num_steps, 1e-5)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 4e-3, 100, num_steps, 1e-5)
     fitted = nn.fit(
         fit_key,
         build(init_key, len(words)),
@@ -136,16 +137,11 @@ def _data(stories: Rows, formal: Rows, vocab_size: int) -> Data:
         size * np.bincount(np.asarray(part.asked[part.asked >= 0]), minlength=vocab_size) / (part.asked >= 0).sum()
         for size, part in zip(BATCH, (stories, formal), strict=True)
     )
-    share = np.maximum(np.asarray(counts), 1e-6) ** 0.75
-    return Data((stories, formal), jnp.asarray(np.log(share / share.sum()), jnp.float32))
+    return Data((stories, formal), log_share(np.asarray(counts)))
 
 
 def _loss(lm: WordLM, key: KeyArray, data: Data) -> Scalar:
-    """Mean negative log probability a token of a batch, nats, by a sampled softmax.
-
-    Each target is told from itself and shared negatives, their logits less the log of how often they are drawn.
-    Source: Jean, Cho, Memisevic & Bengio (2015).
-    """
+    """Mean negative log probability a token of a batch, nats, by a sampled softmax."""
     *row_keys, read_key, state_key, negative_key = jax.random.split(key, 5)
     picked = [
         jax.tree.map(lambda leaf, k=k, size=size: leaf[jax.random.choice(k, leaf.shape[0], (size,))], part)
@@ -155,14 +151,7 @@ def _loss(lm: WordLM, key: KeyArray, data: Data) -> Scalar:
     drop = eqx.nn.Dropout(DROPOUT)
     states = drop(jax.vmap(lm.states)(drop(lm.table[batch.read], key=read_key), batch.first), key=state_key)
     said = jax.vmap(jax.vmap(lm.project))(states)
-    asked = jnp.maximum(batch.asked, 0)
-    negatives = jax.random.categorical(negative_key, data.log_share, shape=(NEGATIVES,))
-    offset = data.log_share + jnp.log(float(NEGATIVES))
-    right = jnp.sum(said * lm.table[asked], axis=-1) + lm.bias[asked] - offset[asked]
-    wrong = said @ lm.table[negatives].T + lm.bias[negatives] - offset[negatives]
-    wrong = jnp.where(negatives == asked[..., None], -jnp.inf, wrong)
-    nats = jnp.logaddexp(right, jax.nn.logsumexp(wrong, axis=-1)) - right
-    return jnp.sum(jnp.where(batch.asked >= 0, nats, 0.0)) / jnp.sum(batch.asked >= 0)
+    return sampled_nats(negative_key, said, batch.asked, lm.table, lm.bias, data.log_share, NEGATIVES)
 
 
 def _cross_entropy(lm: WordLM, states: Array, batch: Rows) -> Scalar:
@@ -190,7 +179,7 @@ if __name__ == "__main__":
     parser.add_argument("--stories", type=Path, required=True, help="text of simple stories")
     parser.add_argument("--treebank", type=Path, required=True, help="folder of .ptb files")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where the weights go")
-    parser.add_argument("--steps", type=int, default=1000, help="gradient steps")
+    parser.add_argument("--steps", type=int, default=3000, help="gradient steps")
     arguments = parser.parse_args()
     for name, value in main(arguments.stories, arguments.treebank, arguments.out, arguments.steps).items():
         print(f"{name}: {value:.4g}")

@@ -53,6 +53,11 @@ def word_features(words: Iterable[str], min_count: int = 2) -> WordFeatures:
     return WordFeatures(tuple(sorted(word for word, count in counts.items() if count >= min_count)))
 
 
+def either(first: WordFeatures, second: WordFeatures) -> WordFeatures:
+    """Features that know the words of both."""
+    return WordFeatures(tuple(sorted({*first.words, *second.words})))
+
+
 def shape(word: str) -> str:
     """Capitals, small letters and digits as ``X``, ``x`` and ``d``, runs as one: ``"McNally-2"`` is ``"XxXx-d"``."""
     letters = "".join("X" if c.isupper() else "x" if c.isalpha() else "d" if c.isdigit() else c for c in word)

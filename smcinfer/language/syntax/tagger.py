@@ -1,9 +1,12 @@
 r"""A tetra-tagger with two readings of a sentence: one that knows all of it, and one that knows what came so far.
 
-.. math:: \log p(\text{tags} \mid w) = \sum_{i=1}^{N} \log p(l_i \mid w) + \sum_{i=1}^{N-1} \log p(g_i \mid w)
+.. math::
+    \log p(\text{tags} \mid w)
+    = \sum_{i=1}^{N} \log p(l_i \mid w)\, p(c_i \mid w) + \sum_{i=1}^{N-1} \log p(g_i \mid w)
 
-The bidirectional reading conditions on the whole sentence. The causal one gives word i's tag and that of the gap *before* it
-from :math:`w_{1:i}` alone, so each word settles two factors as it comes. Both read the same word vectors.
+A word has a tag and a part of speech c, a gap has a tag. The bidirectional reading conditions on the whole sentence. The
+causal one gives those of word i and of the gap *before* it from :math:`w_{1:i}` alone, so each word settles three factors as
+it comes. Both read the same word vectors.
 """
 
 import dataclasses
@@ -28,32 +31,41 @@ class TagLogProbs(eqx.Module):
     Attributes:
         leaf: Float["*words leaf_tags"], nats.
         internal: Float["*words internal_tags"], of the gap before each word (that before the first is no tag), nats.
+        pos: Float["*words pos"], parts of speech, nats.
     """
 
     leaf: Float[Array, "*words leaf_tags"]
     internal: Float[Array, "*words internal_tags"]
+    pos: Float[Array, "*words pos"]
 
 
 class Heads(eqx.Module):
-    """From states of words to tags: a word's from its own state, a gap's from both its neighbours'."""
+    """From states of words to tags: a word's from its own state, a gap's from both its neighbours'.
+
+    Parts of speech are read from a lower layer's state where there is one.
+    """
 
     leaf: eqx.nn.MLP
     internal: eqx.nn.MLP
+    pos: eqx.nn.Linear
 
     def __init__(self, key: KeyArray, num_states: int, tags: TagSet, width: int) -> None:
-        keys = jax.random.split(key)
+        keys = jax.random.split(key, 3)
         self.leaf = eqx.nn.MLP(num_states, len(tags.leaf), width, 1, key=keys[0])
         self.internal = eqx.nn.MLP(2 * num_states, len(tags.internal), width, 1, key=keys[1])
+        self.pos = eqx.nn.Linear(num_states, len(tags.pos), key=keys[2])
 
-    def __call__(self, before: Float[Array, " states"], here: Float[Array, " states"]) -> TagLogProbs:
+    def __call__(
+        self, before: Float[Array, " states"], here: Float[Array, " states"], lower: Float[Array, " states"]
+    ) -> TagLogProbs:
         """Tags of one word and of the gap before it."""
-        gap = self.internal(jnp.concatenate([before, here]))
-        return TagLogProbs(jax.nn.log_softmax(self.leaf(here)), jax.nn.log_softmax(gap))
+        found = self.leaf(here), self.internal(jnp.concatenate([before, here])), self.pos(lower)
+        return TagLogProbs(*map(jax.nn.log_softmax, found))
 
-    def over(self, states: Float[Array, "words states"]) -> TagLogProbs:
+    def over(self, states: Float[Array, "words states"], lower: Float[Array, "words states"]) -> TagLogProbs:
         """Tags of all words of a row."""
         before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
-        return jax.vmap(self)(before, states)
+        return jax.vmap(self)(before, states, lower)
 
 
 class CausalTagger(eqx.Module):
@@ -69,11 +81,12 @@ class CausalTagger(eqx.Module):
     def step(self, memory: Memory, vector: Float[Array, " dim"]) -> tuple[TagLogProbs, Memory]:
         """Tags of one more word, given by its vector, and of the gap before it."""
         after = self.memory.step(memory, vector)
-        return self.heads(memory[0], after[0]), after
+        return self.heads(memory[0], after[0], after[0]), after
 
     def __call__(self, vectors: Float[Array, "words dim"], first: Bool[Array, " words"]) -> TagLogProbs:
         """Tags of all words; ``first`` marks where sentences begin."""
-        return self.heads.over(self.memory.scan(vectors, first))
+        states = self.memory.scan(vectors, first)
+        return self.heads.over(states, states)
 
 
 class BidirectionalTagger(eqx.Module):
@@ -82,7 +95,6 @@ class BidirectionalTagger(eqx.Module):
     forward: tuple[LSTM, LSTM]
     backward: tuple[LSTM, LSTM]
     heads: Heads
-    pos: eqx.nn.Linear
     dropout: eqx.nn.Dropout
 
     def states(
@@ -106,7 +118,8 @@ class BidirectionalTagger(eqx.Module):
         self, vectors: Float[Array, "words dim"], first: Bool[Array, " words"], last: Bool[Array, " words"]
     ) -> TagLogProbs:
         """Tags of all words."""
-        return self.heads.over(self.states(vectors, first, last)[1])
+        lower, upper = self.states(vectors, first, last)
+        return self.heads.over(upper, lower)
 
 
 class Tagger(eqx.Module):
@@ -133,21 +146,19 @@ class Tagger(eqx.Module):
     def parse(self, words: Sequence[str]) -> Tree:
         """The tree of highest tag probability over some words."""
         count = len(words)
-        padded = 1 << (count - 1).bit_length()  # few different sizes to compile for
+        padded = max(32, 1 << (count - 1).bit_length())  # few different sizes to compile for
         rows = self.features([*words, *[""] * (padded - count)])
-        tags, pos = _read(self, jnp.asarray(rows), jnp.asarray(count))
-        names = [self.tags.pos[number] for number in np.asarray(pos[:count]).tolist()]
+        tags = _read(self, jnp.asarray(rows), jnp.asarray(count))
+        names = [self.tags.pos[1 + number] for number in np.asarray(tags.pos)[:count, 1:].argmax(axis=-1).tolist()]
         leaves = [Tree(name, (), word) for name, word in zip(names, words, strict=True)]
         best = self.tags.best(np.asarray(tags.leaf, np.float64)[:count], np.asarray(tags.internal, np.float64)[1:count])
         return decode(best, leaves)
 
 
 @eqx.filter_jit
-def _read(tagger: Tagger, rows: Int[Array, "words kinds"], count: Int[Array, ""]) -> tuple[TagLogProbs, Array]:
+def _read(tagger: Tagger, rows: Int[Array, "words kinds"], count: Int[Array, ""]) -> TagLogProbs:
     place = jnp.arange(rows.shape[0])
-    reader = tagger.bidirectional
-    lower, upper = reader.states(tagger.vectors(rows), place == 0, place == count - 1)
-    return reader.heads.over(upper), jnp.argmax(jax.vmap(reader.pos)(lower)[:, 1:], axis=-1) + 1
+    return tagger.bidirectional(tagger.vectors(rows), place == 0, place == count - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,16 +173,16 @@ class TaggerSizes:
         dropout: share of states dropped in training.
     """
 
-    dim: int = 80
-    hidden: int = 112
+    dim: int = 128
+    hidden: int = 160
     causal: int = 160
-    width: int = 96
-    dropout: float = 0.35
+    width: int = 112
+    dropout: float = 0.4
 
 
 def build(key: KeyArray, tags: TagSet, features: WordFeatures, sizes: TaggerSizes = TaggerSizes()) -> Tagger:
     """A tagger with weights as they are before training."""
-    keys = jax.random.split(key, 9)
+    keys = jax.random.split(key, 8)
     states = 2 * sizes.hidden
     inputs = (sizes.dim, states)
     forward, backward = (
@@ -181,9 +192,8 @@ def build(key: KeyArray, tags: TagSet, features: WordFeatures, sizes: TaggerSize
         forward,  # pyright: ignore[reportArgumentType]
         backward,  # pyright: ignore[reportArgumentType]
         Heads(keys[4], states, tags, sizes.width),
-        eqx.nn.Linear(states, len(tags.pos), key=keys[5]),
         eqx.nn.Dropout(sizes.dropout),
     )
-    causal = CausalTagger(LSTM(keys[6], sizes.dim, sizes.causal), Heads(keys[7], sizes.causal, tags, sizes.width))
-    table = 0.3 * jax.random.normal(keys[8], (features.num_rows, sizes.dim))
+    causal = CausalTagger(LSTM(keys[5], sizes.dim, sizes.causal), Heads(keys[6], sizes.causal, tags, sizes.width))
+    table = 0.3 * jax.random.normal(keys[7], (features.num_rows, sizes.dim))
     return Tagger(table, bidirectional, causal, tags, features)

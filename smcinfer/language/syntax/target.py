@@ -2,12 +2,13 @@ r"""Syntactic control: sentences of a language model that a tagger reads as a gi
 
 .. math::
     \sigma(w_{1:N}) \propto p_0(w_{1:N}, \mathrm{EOS})\, \phi(w_{1:N}), \qquad
-    \phi(w) = \prod_{i} p(l_i \mid w)\, p(g_i \mid w), \qquad
-    \psi_t(w_{1:t}) = \prod_{i \le t} p_c(l_i \mid w_{1:i})\, p_c(g_{i-1} \mid w_{1:i})
+    \phi(w) = \prod_{i} p(l_i \mid w)\, p(c_i \mid w)\, p(g_i \mid w), \qquad
+    \psi_t(w_{1:t}) = \prod_{i \le t} p_c(l_i \mid w_{1:i})\, p_c(c_i \mid w_{1:i})\, p_c(g_{i-1} \mid w_{1:i})
 
-The tree's tetra-tags :math:`l_i, g_i` fix the number of words N. The potential reads the whole sentence, once it has ended;
-the twist is the same product from a causal tagger, two factors a word. Every step is one word, so the tokens of the language
-model must be words. A step proposes from the model's words, or with help from the next leaf's part of speech.
+The tree's tetra-tags :math:`l_i, g_i` fix the number of words N, its leaves name their parts of speech :math:`c_i`. The
+potential reads the whole sentence, once it has ended; the twist is the same product from a causal tagger, three factors a
+word. Every step is one word, so the tokens of the language model must be words. How words are proposed:
+`smcinfer.language.syntax.proposals`.
 
 Source: Xefteri, Vieira, Cotterell & Amini (2025), "Syntactic control of language models by posterior inference".
 """
@@ -22,39 +23,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Float, Int, PyTree, Scalar
+from smcinfer.arrays import Array, Float, Int, PyTree, Scalar
 from smcinfer.errors import ArgumentError
-from smcinfer.language.filtered import LogitProposal
 from smcinfer.language.generation import Generation, generation
 from smcinfer.language.lm import Cache, CausalLM, Output, Prefix
 from smcinfer.language.process import LanguageProcess, TokenState
 from smcinfer.language.syntax.features import WordFeatures
 from smcinfer.language.syntax.pos_gram import PosGram
+from smcinfer.language.syntax.proposals import Helper, PosProduct, PosWords, TreeProposal, Tried
 from smcinfer.language.syntax.recurrent import Memory
 from smcinfer.language.syntax.tagger import BidirectionalTagger, CausalTagger, Tagger
 from smcinfer.language.syntax.tetra import encode
 from smcinfer.language.syntax.trees import Tree
+from smcinfer.language.syntax.wanted import Wanted
 from smcinfer.nouns import Time, Twist
 
-PROPOSALS = ("lm", "mixture", "product")
-
-
-class Wanted(eqx.Module):
-    """The target tree in numbers, room left for longer ones so that trees of different sizes share a compiled program.
-
-    Attributes:
-        leaf: Int["W"], the tag of each word.
-        internal: Int["W"], the tag of the gap before each word; that before the first is none.
-        num_words: Int[""], N, at most W.
-    """
-
-    leaf: Int[Array, " max_words"]
-    internal: Int[Array, " max_words"]
-    num_words: Int[Array, ""]
-
-    def is_word(self) -> Bool[Array, " max_words"]:
-        """Which places have a word."""
-        return jnp.arange(self.leaf.shape[0]) < self.num_words
+PROPOSALS = ("lm", "mixture", "product", "tried")
+NUM_TRIED = 32
+"""Likely words that the causal tagger reads before one is chosen."""
 
 
 class TreePotential(eqx.Module):
@@ -86,8 +72,7 @@ class TreePotential(eqx.Module):
         wanted = self.wanted
         place = jnp.arange(wanted.leaf.shape[0])
         found = self.reader(self.vectors[tokens[: place.size]], place == 0, place == wanted.num_words - 1)
-        leaf, internal = found.leaf[place, wanted.leaf], found.internal[place, wanted.internal]
-        return jnp.sum(jnp.where(wanted.is_word(), leaf + jnp.where(place == 0, 0.0, internal), 0.0))
+        return jnp.sum(jnp.where(wanted.is_word(), jax.vmap(wanted.gain)(place, found), 0.0))
 
 
 class ReadAlong(eqx.Module):
@@ -133,12 +118,11 @@ class TaggedLM(CausalLM):
     def step(
         self, token: Int[Array, ""], slot: Int[Array, ""], cache: ReadAlong, prefix: Prefix
     ) -> tuple[Output, Cache]:
-        """Both read the word; the tagger settles its tag and that of the gap before it."""
+        """Both read the word; the tagger settles its tags and that of the gap before it."""
         output, lm = self.lm.step(token, slot, cache.lm, prefix)
         tags, memory = self.reader.step(cache.memory, self.vectors[token])
         place = jnp.minimum(slot, self.wanted.leaf.shape[0] - 1)
-        gap = jnp.where(slot == 0, 0.0, tags.internal[self.wanted.internal[place]])
-        gain = tags.leaf[self.wanted.leaf[place]] + gap
+        gain = self.wanted.gain(place, tags)
         return output, ReadAlong(lm, memory, cache.log_psi + jnp.where(slot < self.wanted.num_words, gain, 0.0))
 
     def forward(self, tokens: Int[Array, " length"]) -> Output:
@@ -155,44 +139,6 @@ class TreeTwist(Twist):
         """log psi_t, nats."""
         del t
         return self.strength * state.cache.log_psi
-
-
-class TreeProposal(LogitProposal):
-    r"""As many words as the tree has leaves, then EOS; the words from the model, helped by parts of speech where known.
-
-    ``"lm"``: :math:`q(w) \propto p_0(w)`; ``"mixture"``: :math:`q = (1 - a)\, p_0(w) + a\, P(w \mid c_t)`; ``"product"``:
-    :math:`q \propto (1 - a)\, p_0(w) P(c_t \mid w) / Z_t + a\, p_0(w)`, with :math:`c_t` the part of speech of leaf t.
-
-    Properly weighted for the model's sentences of that many words.
-    """
-
-    process: LanguageProcess
-    num_words: Int[Array, ""]
-    pos: Int[Array, " max_words"] | None
-    gram: PosGram | None
-    kind: str = eqx.field(static=True)
-    share: float = eqx.field(static=True)
-    includes_potential: bool = eqx.field(static=True, default=False)
-
-    def logits(self, t: Time, state: PyTree[Any]) -> Float[Array, " vocab"]:
-        """What is drawn from: words up to the last leaf, EOS after it."""
-        is_eos = jnp.arange(state.logits.shape[0]) == self.process.eos_id
-        words = jax.nn.log_softmax(jnp.where(is_eos, -jnp.inf, state.logits))
-        if self.gram is not None and self.pos is not None:
-            words = self._helped(words, self.pos[jnp.clip(t - 1, 0, self.pos.shape[0] - 1)], self.gram)
-        end = jnp.where(is_eos, state.logits, -jnp.inf)
-        return jnp.where(state.finished, state.logits, jnp.where(t <= self.num_words, words, end))
-
-    def _helped(self, words: Float[Array, " vocab"], pos: Int[Array, ""], gram: PosGram) -> Float[Array, " vocab"]:
-        # What the model never says is not drawn either.
-        possible = words > -jnp.inf
-        if self.kind == "mixture":
-            other = jax.nn.log_softmax(jnp.where(possible, gram.word(pos), -jnp.inf))
-            mixed = jnp.logaddexp(jnp.log1p(-self.share) + words, jnp.log(self.share) + other)
-        else:
-            other = jax.nn.log_softmax(jnp.where(possible, words + gram.pos[pos], -jnp.inf))
-            mixed = jnp.logaddexp(jnp.log(self.share) + words, jnp.log1p(-self.share) + other)
-        return jnp.where(possible, mixed, -jnp.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +159,7 @@ def syntax_generation(
     proposal: str | Callable[[LanguageProcess], Any] = "product",
     gram: PosGram | None = None,
     share: float | None = None,
+    parts_of_speech: bool = True,
     max_words: int | None = None,
     prompt: Any = None,
     temperature: float = 1.0,
@@ -226,9 +173,11 @@ def syntax_generation(
         tree: the structure, whose words, if any, do not matter.
         tagger: `smcinfer.models.tagger` has one.
         causal: whether the causal reading is the twist; without it the tree is asked for at the end only.
-        proposal: ``"lm"``, ``"mixture"`` or ``"product"``, see `TreeProposal`; or what `generation` takes.
-        gram: the parts of speech that the last two need (`pos_gram`).
-        share: a of `TreeProposal`, in (0, 1); half for a mixture and a tenth for a product where ``None``.
+        proposal: ``"lm"``, ``"mixture"``, ``"product"`` or ``"tried"``, see `smcinfer.language.syntax.proposals`; or what
+            `generation` takes.
+        gram: the parts of speech that all but the first need (`pos_gram`).
+        share: a, of draws from the model itself, in (0, 1); half for a mixture and else a tenth where ``None``.
+        parts_of_speech: whether the leaves' parts of speech are asked for too, or brackets alone.
         max_words: room for trees up to this size, which then share a compiled program; the tree's own size where ``None``.
         prompt: token ids before the sentence; BOS alone where ``None``.
         temperature: the model's logits are divided by it; this is part of the base law.
@@ -257,26 +206,33 @@ def syntax_generation(
         raise ArgumentError("the tree has too many leaves", expected=f"at most max_words = {room}", got=size)
     if isinstance(proposal, str) and proposal not in PROPOSALS:
         raise ArgumentError("unknown proposal", expected=" | ".join(PROPOSALS), got=proposal)
-    if proposal in ("mixture", "product") and gram is None:
-        raise ArgumentError(f"the {proposal} needs parts of speech", expected="gram=pos_gram(trees, words)", got=None)
+    if isinstance(proposal, str) and proposal != "lm" and gram is None:
+        raise ArgumentError(f"{proposal!r} needs parts of speech", expected="gram=pos_gram(trees, words)", got=None)
+    if proposal == "tried" and not causal:
+        raise ArgumentError("'tried' needs the causal reading", expected="causal=True", got=False)
     if share is not None and not 0.0 < share < 1.0:
         raise ArgumentError("share is out of range", expected="in (0, 1)", got=share)
     if not strength > 0.0:
         raise ArgumentError("strength is out of range", expected="above 0", got=strength)
     power = jnp.asarray(strength, jnp.result_type(float))
     leaf, internal = tagger.tags.ids(encode(tree))
-    wanted = Wanted(_padded(leaf, room), _padded(np.concatenate([[0], internal]), room), jnp.asarray(size, jnp.int32))
+    pos = tagger.tags.pos_ids(tree) if parts_of_speech else np.zeros(size, np.int64)
+    tags = (_padded(ids, room) for ids in (leaf, np.concatenate([[0], internal]), pos))
+    end = jnp.asarray(size, jnp.int32)
+    wanted = Wanted(*tags, end)
     vectors = tagger.vectors(_rows(tagger.features, tuple(words)))
     base: CausalLM = model
     if causal:
         base = TaggedLM(base, wanted, tagger.causal, vectors, base.vocab_size, base.dim, base.max_positions)
+    helper: Helper | None = None
+    if isinstance(proposal, str) and proposal != "lm" and gram is not None:
+        helper = (PosWords if proposal == "mixture" else PosProduct)(_padded(np.asarray(gram.ids(tree)), room), gram)
+        if proposal == "tried":
+            helper = Tried(helper, wanted, tagger.causal, vectors, power, min(NUM_TRIED, len(words)))
 
     def make(process: LanguageProcess) -> TreeProposal:
-        kind = str(proposal)
-        amount = share if share is not None else 0.5 if kind == "mixture" else 0.1
-        helper = None if kind == "lm" or gram is None else gram
-        pos = None if helper is None else _padded(np.asarray(helper.ids(tree)), room)
-        return TreeProposal(process, wanted.num_words, pos, helper, kind, amount)
+        amount = share if share is not None else 0.5 if proposal == "mixture" else 0.1
+        return TreeProposal(process, end, helper, amount)
 
     made: Any = generation(
         _Model(base, getattr(lm, "tokenizer", None), lm.eos_id),

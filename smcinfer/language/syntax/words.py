@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 _WORD = re.compile(
     r"""[A-Za-z]+(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|(?:Mr|Mrs|Ms|Dr|St)\.|[A-Za-z]+|\d+(?:[.,]\d+)*|\.\.\.|\S"""
@@ -34,6 +35,11 @@ def split_sentences(text: str) -> Iterator[list[str]]:
             ended = word in _ENDS or (closing and ended)
         if sentence:
             yield sentence
+
+
+def read_stories(path: Path) -> list[list[str]]:
+    """The sentences of a file of stories parted by ``<|endoftext|>``, as words."""
+    return list(split_sentences(path.read_text(encoding="utf8").replace("<|endoftext|>", "\n")))
 
 
 def join_words(words: Iterable[str]) -> str:
