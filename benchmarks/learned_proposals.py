@@ -1,7 +1,8 @@
 """Learned block proposals against single-site Gibbs and the published rivals: grids, open mixtures, named entities."""
 
+from benchmarks.learned_proposals_entities import ner_rows
 from benchmarks.learned_proposals_grids import grid_rows
-from benchmarks.learned_proposals_rows import gmm_rows, ner_rows
+from benchmarks.learned_proposals_rows import gmm_rows
 from benchmarks.timing import parse_quick, print_json
 
 

@@ -38,7 +38,7 @@ def kernels_of(graph: FactorGraph) -> dict[str, Callable[[], BlockGibbs]]:
 def grid_rows(quick: bool) -> dict[str, Any]:
     """Errors at equal time on grids that no training saw, and what training cost.
 
-    The reference is exact: messages over rows of twenty nodes.
+    The reference is exact: messages over whole rows of nodes, whose cost doubles with each node of a row.
     """
     seconds = 2.0 if quick else 5.0
     names = ("single", "neural") if quick else ("single", "exact", "neural")

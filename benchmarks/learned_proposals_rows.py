@@ -1,14 +1,12 @@
-"""Rows of the benchmark of learned proposals: open-universe mixtures, and named entities.
+"""Rows of the benchmark of learned proposals: open-universe mixtures; and what these rows share with others.
 
 Everything is compared at equal time: the CPU seconds of one step of each method are measured in turns, each is given as many
 steps as fit into one budget, and what counts is where its chains stand when the budget is spent.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,24 +18,21 @@ import scipy.stats
 import smcinfer
 from smcinfer import proposals
 from smcinfer.chains import mcmc
-from smcinfer.graphs import FactorGraph, uniform_states
-from smcinfer.kernels.block_gibbs import BlockGibbs
 from smcinfer.models import open_mixture as om
-from smcinfer.models import tagging_crf
 from smcinfer.models.open_mixture.model import log_isotropic
-from smcinfer.models.tagging_crf import inference
-from smcinfer.models.tagging_crf.recipe import FILES
 from smcinfer.nn import read_metadata
-from smcinfer.proposals import chain_tags
 from smcinfer.proposals.mixture_pair import WEIGHTS
 
 SIZES = ((8, 60), (12, 90), (30, 400))
 BUDGET_SWEEPS = 100
 """The budget: the seconds of this many sweeps of single sites."""
 
+NUTS_SIZES, NUTS_SETS = 2, 3
+"""Sizes and data sets that NUTS runs on: on the third size a hundred of its steps take minutes."""
+
 RECORDS = 10
-NER_SENTENCES = 600
-"""Of the test set, from its start."""
+PARTS = {"a fifth": 2, "a half": 5, "all": RECORDS}
+"""Of the budget, by the record that ends it."""
 
 
 class Interval(NamedTuple):
@@ -69,11 +64,10 @@ def seconds_in_turns(calls: Mapping[str, Callable[[], Any]], repeats: int = 7) -
 
 def gmm_methods() -> dict[str, om.Move]:
     """What runs on the mixtures; all but the first add their move to a sweep of single sites."""
-    learned = proposals.load("mixture_pair")
     return {
         "single_site": om.Gibbs(),
         "split_merge": om.InTurn((om.Gibbs(), om.SplitMerge(1))),
-        "learned": om.InTurn((om.Gibbs(), learned)),
+        "learned": om.InTurn((om.Gibbs(), proposals.load("mixture_pair"))),
     }
 
 
@@ -109,9 +103,15 @@ def nuts_log_likelihood(seed: int, model: om.OpenMixture, num_chains: int, num_s
     return float(values.mean()), chains.seconds - chains.compile_seconds
 
 
-def gmm_size(num_slots: int, num_data: int, num_sets: int, num_chains: int) -> dict[str, Any]:
-    """All methods on one size: seconds a step, steps in the budget, log likelihood at its end, gains over single sites."""
-    methods = gmm_methods()
+def gmm_size(num_slots: int, num_data: int, quick: bool) -> dict[str, Any]:
+    """All methods on one size: seconds a step, steps in the budget, log likelihood at its end, and gains.
+
+    Gains are given where parts of the budget end, and in the mean over ten records of it.
+    """
+    methods, num_chains = gmm_methods(), 8
+    num_sets = 6 if quick else 30 if num_data < 400 else 15
+    if quick:
+        del methods["split_merge"]
     problems = [gmm_problem(seed, num_slots, num_data) for seed in range(num_sets)]
     starts = [om.start(jax.random.key(100 + seed), problem, num_chains) for seed, problem in enumerate(problems)]
     key = jax.random.key(1)
@@ -121,132 +121,62 @@ def gmm_size(num_slots: int, num_data: int, num_sets: int, num_chains: int) -> d
                 om.run_chains(key, problems[0], move, starts[0], RECORDS, thin=RECORDS).log_likelihood
             )
             for name, move in methods.items()
-        }
+        },
+        repeats=5,
     )
     budget = BUDGET_SWEEPS / RECORDS**2 * seconds["single_site"]
-    found: dict[str, list[float]] = {}
+    found: dict[str, np.ndarray] = {}
     steps, acceptance = {}, {}
     for name, move in methods.items():
-        # What counts is the last record, averaged over chains.
+        # What counts is a record, averaged over chains.
         thin = max(1, round(budget / seconds[name] * RECORDS))
         steps[name] = RECORDS * thin
         runs = [
             om.run_chains(jax.random.key(seed), problem, move, start, RECORDS, thin=thin)
             for seed, (problem, start) in enumerate(zip(problems, starts, strict=True))
         ]
-        found[name] = [float(run.log_likelihood[-1].mean()) for run in runs]
+        found[name] = np.array([run.log_likelihood.mean(axis=1) for run in runs])
         acceptance[name] = float(np.mean([run.acceptance.mean() for run in runs]))
-    gains = {
-        f"{name}_over_{other}": interval(np.subtract(found[name], found[other]))
-        for name, other in (("learned", "single_site"), ("learned", "split_merge"), ("split_merge", "single_site"))
-    }
+
+    def gain(name: str, other: str) -> dict[str, list[float]]:
+        difference = found[name] - found[other]
+        ends = {part: list(interval(difference[:, record - 1])) for part, record in PARTS.items()}
+        return ends | {"mean": list(interval(difference.mean(axis=1)))}
+
+    names = list(methods)
+    pairs = [(name, other) for at, other in enumerate(names) for name in names[at + 1 :]]
     return {
+        "data_sets": num_sets,
         "milliseconds_a_step": {name: 1e3 * value / RECORDS**2 for name, value in seconds.items()},
         "budget_s": budget,
         "steps": steps,
-        "log_likelihood": {name: float(np.mean(values)) for name, values in found.items()},
-        "acceptance": {name: acceptance[name] for name in ("split_merge", "learned")},
-        "gains": {name: list(gain) for name, gain in gains.items()},
+        "log_likelihood": {name: float(values[:, -1].mean()) for name, values in found.items()},
+        "log_likelihood_of_nuts_sets": {name: float(values[:NUTS_SETS, -1].mean()) for name, values in found.items()},
+        "acceptance": {name: acceptance[name] for name in methods if name != "single_site"},
+        "gains": {f"{name}_over_{other}": gain(name, other) for name, other in pairs},
     }
 
 
 def gmm_rows(quick: bool) -> dict[str, Any]:
     """Open-universe mixtures: log likelihood at equal time, nats."""
-    num_sets, num_chains = (3, 8) if quick else (10, 32)
-    sizes = SIZES[:2] if quick else SIZES
-    rows = {f"{m}_{n}": gmm_size(m, n, num_sets, num_chains) for m, n in sizes}
+    sizes = SIZES[1:2] if quick else SIZES
+    rows = {f"{m}_{n}": gmm_size(m, n, quick) for m, n in sizes}
     if not quick:
-        for m, n in sizes:
-            found = [nuts_log_likelihood(seed, gmm_problem(seed, m, n), 8, 100) for seed in range(3)]
-            rows[f"{m}_{n}"]["log_likelihood"]["nuts_all_slots_active"] = float(np.mean([value for value, _ in found]))
+        for m, n in SIZES[:NUTS_SIZES]:
+            found = [nuts_log_likelihood(seed, gmm_problem(seed, m, n), 8, 100) for seed in range(NUTS_SETS)]
+            rows[f"{m}_{n}"]["log_likelihood_of_nuts_sets"]["nuts"] = float(np.mean([value for value, _ in found]))
             rows[f"{m}_{n}"]["nuts_seconds"] = float(np.mean([seconds for _, seconds in found]))
     card = read_metadata(WEIGHTS)
+
+    def gains(other: str, part: str) -> dict[str, float]:
+        return {name: row["gains"][f"learned_over_{other}"][part][0] for name, row in rows.items()}
+
+    others = ("single_site",) if quick else ("single_site", "split_merge")
     return {
-        "gmm_loglik_gain_over_single_site": {
-            name: row["gains"]["learned_over_single_site"][0] for name, row in rows.items()
-        },
-        "gmm_loglik_gain_over_split_merge": {
-            name: row["gains"]["learned_over_split_merge"][0] for name, row in rows.items()
-        },
+        **{f"gmm_loglik_gain_over_{other}": gains(other, "all") for other in others},
+        **{f"gmm_loglik_gain_over_{other}_in_the_mean": gains(other, "mean") for other in others},
         "acceptance": {name: row["acceptance"]["learned"] for name, row in rows.items()},
-        "training_s": card["seconds"],
-        "training_in_budgets": {name: card["seconds"] / row["budget_s"] for name, row in rows.items()},
-        "sizes": rows,
-    }
-
-
-def ner_kernels(graph: FactorGraph, words: list[tuple[str, ...]], sizes: tuple[int, ...]) -> dict[str, BlockGibbs]:
-    """Single sites alone, and with learned blocks; exact blocks of two as the peer."""
-    skip = (chain_tags.load("skip").moves(graph),) if inference.linked_words(graph).size else ()
-    kernels = {"single_site": inference.tag_kernel(graph)}
-    for size in sizes:
-        proposal = chain_tags.load(f"chain_{size}")
-        blocks = proposal.motif.match(graph, inference.runs_of(words, size, graph))
-        kernels[f"blocks_{size}"] = inference.tag_kernel(graph, proposal.moves(graph, blocks), *skip)
-    kernels["exact_blocks_2"] = inference.tag_kernel(graph, inference.exact_runs(graph, words, 2))
-    return kernels
-
-
-def wnut17() -> Path | None:
-    """The folder of the data, or ``None``."""
-    root = Path(os.environ.get("SMCINFER_SHARED", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    folder = root / "ner" / "wnut17"
-    return folder if folder.is_dir() else None
-
-
-def ner_rows(quick: bool) -> dict[str, Any]:
-    """Named entities on WNUT17: F1 at equal time. Empty without the data."""
-    folder = wnut17()
-    if folder is None:
-        return {}
-    sentences = tagging_crf.read_conll(folder / FILES["test"])[: 150 if quick else NER_SENTENCES]
-    field, words = tagging_crf.load(), [sentence.words for sentence in sentences]
-    truth = [sentence.tags for sentence in sentences]
-    graph = field.graph(words)
-    sizes, seeds = ((2,), 3) if quick else ((2, 3, 4), 5)
-    kernels = ner_kernels(graph, words, sizes)
-    x = uniform_states(jax.random.key(0), graph, 1)
-    seconds = seconds_in_turns(
-        {
-            name: lambda kernel=kernel: inference.sweeps(jax.random.key(1), graph, kernel, x, jnp.asarray(2))[1]
-            for name, kernel in kernels.items()
-        }
-    )
-    budgets = (25,) if quick else (6, 25, 100)
-    at_time: dict[str, dict[str, list[float]]] = {}
-    at_sweeps: dict[str, list[float]] = {}
-    acceptance = {}
-
-    def f1_of(kernel: BlockGibbs, num_sweeps: int) -> tuple[list[float], float]:
-        """Entity F1 of each seed's marginals, and the acceptance of the first kind of move."""
-        runs = [
-            inference.tag(jax.random.key(s), graph, kernel, num_sweeps=num_sweeps, num_chains=1) for s in range(seeds)
-        ]
-        scores = [tagging_crf.entity_f1(field.split(run.marginals.argmax(1), words), truth) for run in runs]
-        return scores, float(np.mean([run.acceptance[0] for run in runs]))
-
-    for name, kernel in kernels.items():
-        at_sweeps[name], acceptance[name] = f1_of(kernel, BUDGET_SWEEPS // 4)
-        counts = {str(b): max(2, round(b * seconds["single_site"] / seconds[name])) for b in budgets}
-        at_time[name] = {budget: f1_of(kernel, count)[0] for budget, count in counts.items()}
-    others = [name for name in kernels if name != "single_site"]
-
-    def gain(values: list[float], base: list[float]) -> list[float]:
-        return list(interval(np.subtract(values, base)))
-
-    gains = {
-        name: {budget: gain(values, at_time["single_site"][budget]) for budget, values in at_time[name].items()}
-        for name in others
-    }
-    learned = [name for name in others if name.startswith("blocks")]
-    cards = {f"chain_{size}": read_metadata(chain_tags.weights_of(f"chain_{size}")) for size in sizes}
-    return {
-        "ner_f1_gain": {name: gains[name]["25"][0] for name in learned},
-        "acceptance": {name: acceptance[name] for name in learned},
-        "milliseconds_a_sweep": {name: 1e3 * value / 2 for name, value in seconds.items()},
-        "f1_at_time": {n: {budget: float(np.mean(v)) for budget, v in row.items()} for n, row in at_time.items()},
-        "gains_at_time": gains,
-        "f1_at_25_sweeps": {name: float(np.mean(values)) for name, values in at_sweeps.items()},
-        "gains_at_25_sweeps": {name: gain(at_sweeps[name], at_sweeps["single_site"]) for name in others},
-        "training_s": {name: card["seconds"] for name, card in cards.items()},
+        "gmm_training_s": card["seconds"],
+        "gmm_training_in_budgets": {name: card["seconds"] / row["budget_s"] for name, row in rows.items()},
+        "gmm_sizes": rows,
     }

@@ -34,4 +34,5 @@ __all__ = [
     "Particles",
     "PyTree",
     "Scalar",
+    "UInt",
 ]

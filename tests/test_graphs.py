@@ -57,6 +57,22 @@ def test_local_ratio_is_that_of_the_joint(precision: str) -> None:
         assert local[-1] == 0.0  # the block of nothing
 
 
+def test_one_table_may_serve_all_factors() -> None:
+    scope, table = [[0, 1], [1, 2], [2, 3]], np.log([[[0.2, 0.8], [0.6, 0.4]]])
+    groups = tables(scope, table), tables(scope, np.repeat(table, 3, 0))
+    assert groups[0].is_shared and not groups[1].is_shared
+    shared, own = (factor_graph([2] * 4, {"pair": group}) for group in groups)
+    x = jnp.array([0, 1, 1, 0])
+    np.testing.assert_allclose(shared.log_prob(x), own.log_prob(x))
+    index = jnp.array([0, 2, 3])
+    np.testing.assert_array_equal(shared.factors["pair"].parameters(index), own.factors["pair"].parameters(index))
+    moves = [
+        exact_blocks(graph, blocks_of(graph, [(1, 2)])).step(jax.random.key(0), x[None], graph, jnp.asarray(0))
+        for graph in (shared, own)
+    ]
+    np.testing.assert_array_equal(moves[0][0], moves[1][0])
+
+
 def test_factors_that_do_not_change_are_not_read() -> None:
     graph = binary_grid(jax.random.key(0), 5, 0.5).graph()
     poisoned = np.array(graph.factors["cpt"].log_tables)

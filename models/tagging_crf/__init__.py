@@ -5,6 +5,7 @@ from pathlib import Path
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from smcinfer.models.tagging_crf.model import Batch, TaggingCRF, tagging_crf
 from smcinfer.models.tagging_crf.reader import Sentence, read_conll
@@ -34,7 +35,7 @@ def load(path: Path = WEIGHTS) -> TaggingCRF:
         CheckpointError: if its weights are damaged or of another version.
     """
     card = storage.read_metadata(path)
-    like = tagging_crf(card["tags"], card["num_rows"])
+    like = tagging_crf(card["tags"], np.zeros(card["num_rows"], np.uint32))
     kept = jax.tree.map(lambda _: jnp.float32, like)
     kept = eqx.tree_at(lambda field: field.weights, kept, jnp.float16)
     return restore_in_current_precision(path, like, kept)

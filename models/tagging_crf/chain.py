@@ -13,11 +13,20 @@ from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, Scalar
 def forward(
     unary: Float[Array, "words tags"], transition: Float[Array, "tags tags"], there: Bool[Array, " words"]
 ) -> Float[Array, "words tags"]:
-    """Log messages: word t's is the log sum over all tags before it; words that are not there pass theirs on."""
+    """Log messages: word t's is the log sum over all tags before it; words that are not there pass theirs on.
+
+    Sums are products of a row and a matrix, some ten times as fast as sums of logs; what is as small as the smallest number
+    beside the largest term (87 nats in single precision) is lost.
+    """
+    top = jnp.max(transition)
+    steps = jnp.exp(transition - top)
+    smallest = jnp.finfo(unary.dtype).tiny
 
     def step(message: Array, parts: tuple[Array, Array]) -> tuple[Array, Array]:
         scores, exists = parts
-        new = logsumexp(message[:, None] + transition, axis=0) + scores
+        peak = jax.lax.stop_gradient(jnp.max(message))
+        reached = jnp.exp(message - peak) @ steps
+        new = jnp.log(jnp.maximum(reached, smallest)) + peak + top + scores
         message = jnp.where(exists, new, message)
         return message, message
 

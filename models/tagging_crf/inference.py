@@ -46,17 +46,20 @@ def runs_of(sentences: Sequence[Sequence[str]], size: int, graph: FactorGraph) -
     return [window for window in windows if linked.isdisjoint(window)]
 
 
-def site_moves(graph: FactorGraph) -> tuple[BlockMoves, ...]:
-    """Single-site Gibbs: words without skip edges in a few wide classes, the linked ones in narrow classes of their own."""
+def site_moves(graph: FactorGraph, words: Int[np.ndarray, " some"] | None = None) -> tuple[BlockMoves, ...]:
+    """Single-site Gibbs of some words, of all where ``None``: those without skip edges in a few wide classes, the linked
+    ones in narrow classes of their own."""
     linked = linked_words(graph)
-    plain = np.setdiff1d(np.asarray(graph.free), linked)
-    kinds = [group for group in (plain, np.intersect1d(np.asarray(graph.free), linked)) if group.size]
+    words = np.asarray(graph.free) if words is None else words
+    kinds = [group for group in (np.setdiff1d(words, linked), np.intersect1d(words, linked)) if group.size]
     return tuple(exact_blocks(graph, blocks_of(graph, [(int(word),) for word in words])) for words in kinds)
 
 
 def tag_kernel(graph: FactorGraph, *moves: BlockMoves) -> BlockGibbs:
-    """A kernel that makes a sweep of each of ``moves``, then one of single sites."""
-    return BlockGibbs((*moves, *site_moves(graph)), scan="systematic")
+    """A kernel that makes a sweep of each of ``moves``, then one of the single words that none of them changes."""
+    changed = [np.asarray(kind.blocks.variables).ravel() for kind in moves]
+    left = np.setdiff1d(np.asarray(graph.free), np.concatenate(changed) if changed else [])
+    return BlockGibbs((*moves, *site_moves(graph, left)), scan="systematic")
 
 
 def exact_runs(graph: FactorGraph, sentences: Sequence[Sequence[str]], size: int) -> BlockMoves:

@@ -16,7 +16,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Float, Int
+from smcinfer.arrays import Array, Bool, Float, Int, UInt
 from smcinfer.errors import ArgumentError
 from smcinfer.graphs import FactorGraph, factor_graph, tables
 from smcinfer.models.tagging_crf import features
@@ -27,7 +27,7 @@ class Batch(eqx.Module):
     """Sentences of one padded length.
 
     Attributes:
-        rows: Int["sentences words features"], rows of the table of weights.
+        rows: Int["sentences words features"], rows of the table of weights; their number where a feature has none.
         tags: Int["sentences words"], zero where a word is not there.
         there: Bool["sentences words"].
         skips: Int["sentences skips 2"], places of linked words, the padded length where there is no edge.
@@ -43,12 +43,14 @@ class TaggingCRF(eqx.Module):
     """The field (made by `tagging_crf`, trained by the recipe).
 
     Attributes:
-        weights: Float["rows tags"], of hashed features, nats.
+        keys: UInt["rows"], hashes of the features that have weights, in order.
+        weights: Float["rows tags"], nats.
         transition: Float["tags tags"], nats.
         skip: Float["classes"], what two linked words earn by being of one class: no entity first, then each type, nats.
         tags: the tags' names, ``O`` first.
     """
 
+    keys: UInt[Array, " rows"]
     weights: Float[Array, "rows tags"]
     transition: Float[Array, "tags tags"]
     skip: Float[Array, " classes"]
@@ -68,7 +70,7 @@ class TaggingCRF(eqx.Module):
 
     def unary(self, rows: Int[Array, "*batch features"]) -> Float[Array, "*batch tags"]:
         """Log weight of every tag of a word by its features alone, nats."""
-        return jnp.sum(self.weights[rows], axis=-2)
+        return jnp.sum(self.weights.at[rows].get(mode="fill", fill_value=0.0), axis=-2)
 
     def batch(self, sentences: Sequence[Sentence]) -> Batch:
         """Sentences as padded arrays.
@@ -78,12 +80,13 @@ class TaggingCRF(eqx.Module):
         """
         longest = max(len(sentence.words) for sentence in sentences)
         edges = [features.repeated(sentence.words) for sentence in sentences]
-        rows = np.zeros((len(sentences), longest, features.NUM_FEATURES), np.int32)
+        keys = np.asarray(self.keys)
+        rows = np.full((len(sentences), longest, features.NUM_FEATURES), len(keys), np.int32)
         tags, there = np.zeros(rows.shape[:2], np.int32), np.zeros(rows.shape[:2], bool)
         skips = np.full((len(sentences), max(1, *map(len, edges)), 2), longest, np.int32)
         for at, (sentence, pairs) in enumerate(zip(sentences, edges, strict=True)):
             size = len(sentence.words)
-            rows[at, :size] = features.hashed(sentence.words, self.weights.shape[0])
+            rows[at, :size] = features.rows(sentence.words, keys)
             tags[at, :size] = [self._number(tag) for tag in sentence.tags]
             there[at, :size] = True
             skips[at, : len(pairs)] = np.reshape(pairs, (-1, 2))
@@ -101,7 +104,8 @@ class TaggingCRF(eqx.Module):
             sentences: words.
         """
         starts = np.cumsum([0, *map(len, sentences)])
-        rows = np.concatenate([features.hashed(words, self.weights.shape[0]) for words in sentences])
+        keys = np.asarray(self.keys)
+        rows = np.concatenate([features.rows(words, keys) for words in sentences])
         unary = np.asarray(eqx.filter_jit(self.unary)(rows))
         word = np.arange(starts[-1])
         follows = np.setdiff1d(word, starts)
@@ -112,11 +116,9 @@ class TaggingCRF(eqx.Module):
         ]
         groups = {"unary": tables(word[:, None], unary)}
         if follows.size:
-            pairs = np.broadcast_to(np.asarray(self.transition), (len(follows), *self.transition.shape))
-            groups["pair"] = tables(np.stack([follows - 1, follows], axis=1), pairs)
+            groups["pair"] = tables(np.stack([follows - 1, follows], axis=1), np.asarray(self.transition)[None])
         if links:
-            same = np.broadcast_to(np.asarray(self.agreement), (len(links), *self.transition.shape))
-            groups["skip"] = tables(np.array(links), same)
+            groups["skip"] = tables(np.array(links), np.asarray(self.agreement)[None])
         return factor_graph([len(self.tags)] * int(starts[-1]), groups)
 
     def split(self, tags: Int[np.ndarray, " words"], sentences: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -125,24 +127,25 @@ class TaggingCRF(eqx.Module):
         return [[self.tags[tag] for tag in part] for part in np.split(np.asarray(tags), ends[:-1])]
 
 
-def tagging_crf(tags: Sequence[str], num_rows: int = 2**14) -> TaggingCRF:
+def tagging_crf(tags: Sequence[str], keys: UInt[np.ndarray, " rows"]) -> TaggingCRF:
     """A field that knows nothing, its weights zero.
 
     Args:
         tags: names, ``O`` first.
-        num_rows: rows of the table that features are hashed into.
+        keys: hashes of features, in order (`features.learn_keys`).
 
     Raises:
-        ArgumentError: tags that are not in BIO form, or too few rows.
+        ArgumentError: tags that are not in BIO form, or no features.
     """
     if not tags or tags[0] != "O" or any(tag[:2] not in ("B-", "I-") for tag in tags[1:]):
         raise ArgumentError("tags are not in BIO form", expected="O, then B-type and I-type", got=tuple(tags))
-    if num_rows < 1:
-        raise ArgumentError("num_rows is out of range", expected="at least 1", got=num_rows)
+    if len(keys) == 0:
+        raise ArgumentError("the field has no features", expected="at least one key", got=keys)
     dtype, num = jnp.result_type(float), len(tags)
     kinds = {tag[2:] for tag in tags[1:]}
     return TaggingCRF(
-        jnp.zeros((num_rows, num), dtype),
+        jnp.asarray(keys),
+        jnp.zeros((len(keys), num), dtype),
         jnp.zeros((num, num), dtype),
         jnp.zeros((1 + len(kinds),), dtype),
         tuple(tags),

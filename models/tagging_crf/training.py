@@ -1,22 +1,29 @@
 r"""Training of the field: the chain by its exact likelihood, then the skip edges by pseudo-likelihood.
 
-The chain's parameters descend :math:`-\log p(y \mid x)` of the field without skip edges, with a Gaussian prior. With them
+The chain's parameters minimise :math:`-\log p(y \mid x)` of the field without skip edges, with a Gaussian prior. With them
 frozen, :math:`\kappa` climbs the log probability of each linked word's tag given all other tags.
 """
 
+import itertools
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.optimize
+import scipy.sparse
 
 from smcinfer import nn
 from smcinfer.arrays import Array, Float, Scalar
-from smcinfer.models.tagging_crf import chain
+from smcinfer.models.tagging_crf import chain, features
 from smcinfer.models.tagging_crf.model import Batch, TaggingCRF
+from smcinfer.progress import bar
 
 BATCH = 64
+
+SKIP_PRIOR = 0.005
+"""Half the precision of the Gaussian prior on the skip edges' strengths, for the mean of linked words."""
 
 
 def chain_loss(field: TaggingCRF, batch: Batch) -> Scalar:
@@ -61,43 +68,73 @@ def most_probable_marginals(field: TaggingCRF, batch: Batch) -> Array:
 
 
 def train_chain(
-    key: Any, field: TaggingCRF, train: Batch, held_out: Batch, *, num_steps: int, prior: float, progress: bool = False
-) -> nn.Fitted:
-    """The chain's weights and transitions.
+    field: TaggingCRF, train: Batch, *, prior: float, num_steps: int = 60, progress: bool = False
+) -> TaggingCRF:
+    """The chain's weights and transitions: a convex problem, by L-BFGS on all sentences.
 
     Args:
-        key: one key.
         field: where to start.
-        train, held_out: sentences; the best check on the held-out ones is kept.
-        num_steps: gradient steps of ``BATCH`` sentences.
-        prior: precision of a Gaussian prior on every weight, a sentence.
+        train: sentences.
+        prior: precision of a Gaussian prior on every weight.
+        num_steps: iterations at most.
         progress: draw a bar.
     """
+    there = np.asarray(train.there)
+    rows = np.asarray(train.rows)[there]
+    num_rows, num_tags = field.weights.shape
+    word, _ = known = np.nonzero(rows < num_rows)
+    # Sums over features and their transposes, for the words that there are and the features that have weights.
+    table = scipy.sparse.csr_array((np.ones(len(word)), (word, rows[known])), shape=(len(rows), num_rows))
+    tags, exists = train.tags, train.there
 
-    def loss(field: TaggingCRF, key: Any, data: Batch) -> Scalar:
-        chosen = jax.random.randint(key, (BATCH,), 0, data.tags.shape[0])
-        picked = jax.tree.map(lambda leaf: leaf[chosen], data)
-        penalty = jnp.sum(jnp.square(field.weights)) + jnp.sum(jnp.square(field.transition))
-        return chain_loss(field, picked) + 0.5 * prior * penalty
+    @jax.jit
+    def loss(unary: Array, transition: Array) -> Scalar:
+        def one(unary: Array, tags: Array, there: Array) -> Array:
+            return chain.log_z(unary, transition, there) - chain.score(unary, transition, there, tags)
 
-    trainable = jax.tree.map(lambda _: True, eqx.filter(field, eqx.is_array))
-    trainable = eqx.tree_at(lambda field: field.skip, trainable, False)
-    check = eqx.filter_jit(lambda field, chunks: jax.lax.map(lambda one: chain_loss(field, one), chunks).mean())
-    chunks = _chunks(held_out)
-    return nn.fit(
-        key,
-        field,
-        loss,
-        train,
-        num_steps=num_steps,
-        learning_rate=0.03,
-        trainable=trainable,
-        validate=lambda field: check(field, chunks),
-        check_every=100,
-        patience=4,
-        progress=progress,
-        description="chain",
+        return jnp.sum(jax.vmap(one)(unary, tags, exists))
+
+    slope = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, transition = np.split(theta, [num_rows * num_tags])
+        unary = np.zeros((*there.shape, num_tags))
+        unary[there] = table @ weights.reshape(num_rows, num_tags)
+        dtype = field.weights.dtype
+        value, (by_unary, by_step) = slope(
+            jnp.asarray(unary, dtype), jnp.asarray(transition.reshape(num_tags, num_tags), dtype)
+        )
+        by_weights = table.T @ np.asarray(by_unary, np.float64)[there]
+        both = np.concatenate([by_weights.ravel(), np.asarray(by_step, np.float64).ravel()])
+        return float(value) + 0.5 * prior * float(theta @ theta), both + prior * theta
+
+    with bar(progress, "chain") as report:
+        steps = itertools.count(1)
+
+        def show(intermediate_result: scipy.optimize.OptimizeResult) -> None:
+            report(next(steps) / num_steps, f"loss {intermediate_result.fun / len(there):.3f}")
+
+        start = np.concatenate([np.asarray(part, np.float64).ravel() for part in (field.weights, field.transition)])
+        found = scipy.optimize.minimize(
+            objective, start, jac=True, method="L-BFGS-B", callback=show, options={"maxiter": num_steps}
+        )
+    weights, transition = np.split(found.x, [num_rows * num_tags])
+    values = [weights.reshape(num_rows, num_tags), transition.reshape(num_tags, num_tags)]
+    return eqx.tree_at(
+        lambda field: [field.weights, field.transition], field, [jnp.asarray(v, field.weights.dtype) for v in values]
     )
+
+
+def outside_disfavoured(field: TaggingCRF, amount: float) -> TaggingCRF:
+    """The field with the first tag, no entity, worth less at every word: for text with more entities than in training.
+
+    Args:
+        field: a trained field.
+        amount: nats.
+    """
+    always = features.key(features.ALWAYS)
+    row = int(np.searchsorted(np.asarray(field.keys), np.uint32(always)))
+    return eqx.tree_at(lambda field: field.weights, field, field.weights.at[row, 0].add(-amount))
 
 
 def train_skip(key: Any, field: TaggingCRF, train: Batch, *, num_steps: int = 300, progress: bool = False) -> nn.Fitted:
@@ -110,7 +147,7 @@ def train_skip(key: Any, field: TaggingCRF, train: Batch, *, num_steps: int = 30
 
     def loss(field: TaggingCRF, key: Any, data: Batch) -> Scalar:
         del key
-        return skip_loss(field, data) + 0.005 * jnp.sum(jnp.square(field.skip))
+        return skip_loss(field, data) + SKIP_PRIOR * jnp.sum(jnp.square(field.skip))
 
     return nn.fit(
         key,
@@ -123,13 +160,6 @@ def train_skip(key: Any, field: TaggingCRF, train: Batch, *, num_steps: int = 30
         progress=progress,
         description="skip edges",
     )
-
-
-def _chunks(batch: Batch) -> Batch:
-    """Sentences in equal chunks, the last few left out."""
-    size = min(BATCH, batch.tags.shape[0])
-    count = batch.tags.shape[0] // size
-    return jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), batch)
 
 
 def half(weights: Float[Array, "rows tags"]) -> Array:

@@ -1,6 +1,6 @@
 """Trains the proposals for blocks of tags on random fields: needs no data.
 
-python -m smcinfer.proposals.chain_tags.recipe [--motif chain_2 chain_3 chain_4 skip] [--num-steps 3000] [--seed 0]
+python -m smcinfer.proposals.chain_tags.recipe [--motif chain_2 chain_3 chain_4 skip] [--num-steps 2000] [--seed 0]
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--motif", nargs="+", choices=list(MOTIFS), default=list(MOTIFS))
     parser.add_argument("--out", type=Path, help="folder for the weights; the library's own where not given")
-    parser.add_argument("--num-steps", type=int, default=3000)
+    parser.add_argument("--num-steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     for motif in arguments.motif:

@@ -60,14 +60,19 @@ class Tables(Factors):
 
     Attributes:
         scope, strength: as in `Factors`.
-        log_tables: Float["factors cells"], nats, the last argument fastest.
+        log_tables: Float["tables cells"], nats, the last argument fastest: one a factor, or one for all factors.
         shape: categories of each argument.
     """
 
     scope: Int[Array, "factors arity"]
     strength: Scalar
-    log_tables: Float[Array, "factors cells"]
+    log_tables: Float[Array, "tables cells"]
     shape: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all factors have one table."""
+        return self.log_tables.shape[0] == 1
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -81,14 +86,15 @@ class Tables(Factors):
 
     def at(self, index: Int[Array, "*#batch"], cell: Int[Array, "*#batch"]) -> Float[Array, "..."]:
         """One cell of each table, nats."""
-        return self.log_tables.reshape(-1)[index * self.log_tables.shape[1] + cell]
+        start = 0 if self.is_shared else index * self.log_tables.shape[1]
+        return self.log_tables.reshape(-1)[start + cell]
 
     def parameters(self, index: Int[Array, "*batch"]) -> Float[Array, "*batch num_parameters"]:
         """The log tables at their strength, each with its largest cell at zero."""
         relative = self.log_tables - jnp.max(self.log_tables, axis=1, keepdims=True)
         relative = self.strength * jnp.where(self.strength == 0, 0.0, relative)
         there = (index < self.num_factors)[..., None]
-        return jnp.where(there, relative[jnp.minimum(index, self.num_factors - 1)], 0.0)
+        return jnp.where(there, relative[jnp.minimum(index, self.log_tables.shape[0] - 1)], 0.0)
 
 
 class Functions(Factors):
@@ -123,10 +129,12 @@ def tables(scope: ArrayLike, log_tables: ArrayLike) -> Tables:
 
     Args:
         scope: (factors, arity), integers: the variables of each factor.
-        log_tables: (factors, categories of the first argument, ...), nats; minus infinity forbids.
+        log_tables: (factors, categories of the first argument, ...), nats; minus infinity forbids. A leading axis of one
+            is one table for all factors.
     """
     log_tables = np.asarray(log_tables)
-    where = _scope(scope, log_tables.shape[0] if log_tables.ndim else 0)
+    num_tables = log_tables.shape[0] if log_tables.ndim else 0
+    where = _scope(scope, len(np.asarray(scope)) if num_tables == 1 else num_tables)
     if log_tables.ndim != 1 + where.shape[1]:
         raise ArgumentError(
             "the tables do not fit their scopes",

@@ -23,6 +23,7 @@ from smcinfer.kernels.block_exact import ExactBlocks, enumerated
 from smcinfer.kernels.block_gibbs import BlockMoves, BlockProposal, block_moves, metropolis_ratio
 from smcinfer.nn import storage
 from smcinfer.nn.mixture_density import Mixture, MixtureDensity, mixture_density, num_features, one_hot
+from smcinfer.nn.precision import restore_in_current_precision
 
 LOG_RANGE = 8.0
 """Log tables are read by the network down to this many nats below their largest cell."""
@@ -206,12 +207,7 @@ def load(path: str | Path, untrained: NeuralBlocks) -> NeuralBlocks:
                 got=found.get(name),
                 hint="make them again: python -m followed by the entry's recipe",
             )
-    # Files hold single precision, whatever the precision now.
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) if hasattr(leaf, "shape") else leaf, untrained
-    )
-    dtype = jnp.result_type(float)
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_array(leaf) else leaf, storage.restore(path, like))
+    return restore_in_current_precision(path, untrained)
 
 
 def _identity(proposal: NeuralBlocks) -> dict[str, Any]:

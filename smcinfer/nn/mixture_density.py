@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp, ndtri
 
-from smcinfer.arrays import Array, Float, KeyArray
+from smcinfer.arrays import Array, Float, Int, KeyArray
 from smcinfer.errors import ArgumentError
 
 _LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -64,7 +64,7 @@ class Mixture(eqx.Module):
         batch = self.log_weights.shape[:-1]
         dtype = self.log_weights.dtype
         noise = jax.random.uniform(key, (*batch, 1 + len(self.cardinalities)), dtype, jnp.finfo(dtype).tiny)
-        component = _invert(jnp.exp(self.log_weights), noise[..., 0], self.log_weights.shape[-1])
+        component = invert(jnp.exp(self.log_weights), noise[..., 0])
 
         def chosen(leaf: Array) -> Array:
             index = component.reshape(*component.shape, *(1,) * (leaf.ndim - component.ndim))
@@ -74,7 +74,7 @@ class Mixture(eqx.Module):
         if discrete:
             probs = jnp.exp(chosen(self.log_probs))
             for at, place in enumerate(discrete):
-                values[place] = _invert(probs[..., at, :], noise[..., 1 + place], self.cardinalities[place])
+                values[place] = invert(probs[..., at, : self.cardinalities[place]], noise[..., 1 + place])
         if real:
             means, scales = chosen(self.means), jnp.exp(chosen(self.log_scales))
             for at, place in enumerate(real):
@@ -191,9 +191,9 @@ def mixture_density(
     encoder_sizes = [num_fixed, *[encoder_width] * encoder_depth, depth * width]
     trunk_sizes = [num_changing, *[width] * depth]
     keys = iter(jax.random.split(key, len(encoder_sizes) + len(trunk_sizes)))
-    encoder = [_dense(next(keys), *sizes) for sizes in zip(encoder_sizes, encoder_sizes[1:], strict=False)]
-    trunk = [_dense(next(keys), *sizes) for sizes in zip(trunk_sizes, trunk_sizes[1:], strict=False)]
-    head = _dense(next(keys), width, sum(_head_sizes(cards, num_components)))
+    encoder = [dense(next(keys), *sizes) for sizes in zip(encoder_sizes, encoder_sizes[1:], strict=False)]
+    trunk = [dense(next(keys), *sizes) for sizes in zip(trunk_sizes, trunk_sizes[1:], strict=False)]
+    head = dense(next(keys), width, sum(_head_sizes(cards, num_components)))
     # Components that start alike would stay alike.
     spread = jax.random.normal(next(keys), head.bias.shape, head.bias.dtype)
     head = eqx.tree_at(lambda dense: dense.bias, head, spread)
@@ -217,7 +217,8 @@ def num_features(cardinalities: Sequence[int]) -> int:
     return sum(card or 1 for card in cardinalities)
 
 
-def _dense(key: KeyArray, inputs: int, outputs: int) -> Dense:
+def dense(key: KeyArray, inputs: int, outputs: int) -> Dense:
+    """An affine map with random weights, its bias zero."""
     dtype = jnp.result_type(float)
     weight = jax.random.normal(key, (inputs, outputs), dtype) / math.sqrt(max(inputs, 1))
     return Dense(weight, jnp.zeros((outputs,), dtype))
@@ -237,7 +238,13 @@ def _head_sizes(cardinalities: Sequence[int], num_components: int) -> tuple[int,
     return num_components, logits, num_components * len(real), num_components * len(real)
 
 
-def _invert(probs: Array, uniform: Array, num: int) -> Array:
-    """The category where the distribution function passes a uniform; never one past the last."""
-    below = uniform[..., None] * jnp.sum(probs, axis=-1, keepdims=True) > jnp.cumsum(probs, axis=-1)
-    return jnp.minimum(jnp.sum(below, axis=-1, dtype=jnp.int32), num - 1)
+def invert(probs: Float[Array, "*batch categories"], uniform: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
+    """The category where the distribution function passes a uniform; never one past the last.
+
+    Args:
+        probs: weights of the categories, of any sum.
+        uniform: in (0, 1).
+    """
+    cumulative = jnp.cumsum(probs, axis=-1)
+    below = uniform[..., None] * cumulative[..., -1:] > cumulative
+    return jnp.minimum(jnp.sum(below, axis=-1, dtype=jnp.int32), probs.shape[-1] - 1)
