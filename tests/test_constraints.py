@@ -20,6 +20,7 @@ from smcinfer.language.constraints import (
     automaton,
     constrained,
     draw_accepted,
+    draws_accepted,
     json_schema,
     lark,
     on_host,
@@ -28,10 +29,11 @@ from smcinfer.language.constraints import (
     under_constraint,
 )
 from smcinfer.language.constraints.engine import Memo
+from smcinfer.language.constraints.without_replacement import everything
 from smcinfer.runner import run
 from smcinfer.status import Status
 from tests.exact_language import EOS, LENGTH, PROMPT, VOCAB, small_lm, string_score, strings, terminal_score
-from tests.statistics import assert_mean
+from tests.statistics import assert_chi2, assert_mean
 
 WORDS = [b"", b"a", b"b", b"ab", b"c"]
 PATTERN = "(ab)*(c|abc)"
@@ -151,22 +153,23 @@ LAW = np.array([0.05, 0.3, 0.02, 0.13, 0.2, 0.1, 0.05, 0.15])
 ACCEPTED = np.array([True, False, True, False, False, False, True, True])
 
 
-def rejection_draws(variant: str, rounds: int, count: int = 100_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    draws = jax.jit(
-        jax.vmap(
-            lambda key: draw_accepted(
-                key, jnp.log(LAW), lambda token, active: jnp.asarray(ACCEPTED)[token], variant=variant, rounds=rounds
-            )
-        )
-    )(jax.random.split(jax.random.key(0), count))
-    return np.asarray(draws.token), np.exp(np.asarray(draws.log_weight, np.float64)), np.asarray(draws.num_calls)
+def rejection_draws(
+    logits: np.ndarray, accepted: np.ndarray, count: int, **options: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    table, laws = jnp.asarray(accepted), jnp.broadcast_to(jnp.asarray(logits), (count, len(logits)))
+    keys = jax.random.split(jax.random.key(0), count)
+    draws = jax.jit(lambda keys, laws: draws_accepted(keys, laws, lambda _, token, active: table[token], **options))(
+        keys, laws
+    )
+    return np.asarray(draws.token), np.asarray(draws.log_weight, np.float64), np.asarray(draws.num_calls)
 
 
 @pytest.mark.parametrize(
     ("variant", "rounds"), [("two_rounds", 2), ("recursive", 2), ("geometric", 2), ("geometric", 4)]
 )
 def test_rejection_is_unbiased_for_every_token(variant: str, rounds: int, precision: str) -> None:
-    token, weight, calls = rejection_draws(variant, rounds)
+    token, log_weight, calls = rejection_draws(np.log(LAW), ACCEPTED, 100_000, variant=variant, rounds=rounds)
+    weight = np.exp(log_weight)
     assert_mean(weight, LAW[ACCEPTED].sum())
     for value in range(len(LAW)):
         if ACCEPTED[value]:
@@ -178,6 +181,42 @@ def test_rejection_is_unbiased_for_every_token(variant: str, rounds: int, precis
     first_only = np.where(weight > 0, np.minimum(1.0, weight * 2), 0.0)
     with pytest.raises(AssertionError):
         assert_mean(first_only, LAW[ACCEPTED].sum())
+
+
+@pytest.mark.parametrize("variant", ["recursive", "geometric"])
+def test_a_tail_keeps_its_law_below_a_steep_head(variant: str, precision: str) -> None:
+    rng = np.random.default_rng(0)
+    logits, group = rng.normal(0, 3, 5003), rng.integers(0, 4, 5003)
+    accepted = group > 0
+    head = rng.choice(5003, 5, replace=False)
+    logits[head], accepted[head] = [70, 60, 50, 45, 40], False
+    token, log_weight, calls = rejection_draws(logits, accepted, 5_000, variant=variant, rounds=4)
+    mass = np.array([np.exp(logits[accepted & (group == g)]).sum() for g in range(1, 4)])
+    ratio = np.exp(log_weight + np.logaddexp.reduce(logits) - np.log(mass.sum()))
+    assert_mean(ratio, 1.0)
+    assert_mean(ratio[:, None] * (group[token][:, None] == np.arange(1, 4)), mass / mass.sum())
+    assert accepted[token].all() and calls.mean() < 20
+    # Control: what a difference leaves of the mass is its rounding.
+    p = np.exp(logits - np.logaddexp.reduce(logits)).astype(precision)
+    assert not np.isclose(1 - p[head].sum(), mass.sum() / np.exp(logits).sum(), rtol=0.5, atol=0)
+
+
+def test_tokens_are_drawn_without_replacement(precision: str) -> None:
+    logits = jnp.log(jnp.asarray(LAW))
+
+    def pair(key: Any) -> tuple[Any, Any]:
+        first_key, second_key = jax.random.split(key)
+        whole = everything(logits)
+        first = whole.draw(first_key, logits)
+        return first.token, whole.without(first, jnp.asarray(True)).draw(second_key, logits).token
+
+    first, second = jax.jit(jax.vmap(pair))(jax.random.split(jax.random.key(0), 100_000))
+    expected = LAW[:, None] * LAW / (1 - LAW[:, None]) * (1 - np.eye(len(LAW)))
+    counts = np.zeros_like(expected)
+    np.add.at(counts, (np.asarray(first), np.asarray(second)), 1)
+    assert_chi2(counts.ravel(), expected.ravel())
+    with pytest.raises(AssertionError):
+        assert_chi2(counts.ravel(), np.outer(LAW, LAW).ravel())
 
 
 def test_nothing_accepted_weighs_zero() -> None:
@@ -226,7 +265,11 @@ def test_what_a_predicate_raises_comes_out() -> None:
     ("make", "words"),
     [
         (lambda: regex("a(b", WORDS, EOS), "unclosed group"),
-        (lambda: regex("a(?=b)", WORDS, EOS), "look-around"),
+        (lambda: regex("a(?=b)", WORDS, EOS), "no text matches"),
+        (lambda: regex(r"(.)\1", WORDS, EOS), "a reference to a group"),
+        (lambda: regex("(?:a(?!b))*", WORDS, EOS), "a loop around"),
+        (lambda: regex("a(?R)?b", WORDS, EOS), "calls itself"),
+        (lambda: regex("(?=a.*)b(?<=ab)c", WORDS, EOS), "reach across"),
         (lambda: json_schema('{"type": ', WORDS, EOS), "line 1, column 10"),
         (lambda: json_schema({"type": "strin"}, WORDS, EOS), "strin"),
         (lambda: lark("start: a b", WORDS, EOS), "unknown name"),

@@ -2,7 +2,13 @@
 
 from smcinfer.language.constraints.allowed_texts import allowed_texts, starts_with
 from smcinfer.language.constraints.automaton import Automaton, automaton
-from smcinfer.language.constraints.awrs import AdaptiveRejection, Draw, adaptive_rejection, draw_accepted
+from smcinfer.language.constraints.awrs import (
+    AdaptiveRejection,
+    Draw,
+    adaptive_rejection,
+    draw_accepted,
+    draws_accepted,
+)
 from smcinfer.language.constraints.constraint import Constraint
 from smcinfer.language.constraints.engine import Engine
 from smcinfer.language.constraints.grammars import json_schema, lark, regex
@@ -23,6 +29,7 @@ __all__ = [
     "automaton",
     "constrained",
     "draw_accepted",
+    "draws_accepted",
     "json_schema",
     "lark",
     "on_host",

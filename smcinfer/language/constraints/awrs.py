@@ -1,14 +1,14 @@
 r"""Adaptive weighted rejection sampling: a token that a predicate accepts, with an unbiased weight, from few calls.
 
-Tokens are visited in Gumbel order, which is drawing without replacement, until one is accepted: it has the law
-:math:`p(v) / Z` on the accepted set A, whatever was rejected on the way. What is left is to estimate :math:`Z = p(A)` without
-looking at the rest of the vocabulary:
+Tokens are drawn without replacement until one is accepted: it has the law :math:`p(v) / Z` on the accepted set A, whatever was
+rejected on the way. What is left is to estimate :math:`Z = p(A)` without looking at the rest of the vocabulary:
 
 - ``"two_rounds"``: a second round over what is left, with :math:`m_1` the mass rejected in the first and n the rejects of both,
-  :math:`\hat Z = (1 - m_1) / (n + 1)`.
+  :math:`\hat Z = (1 - m_1) / (n + 1)`. Below a head that is rejected, part of Z is left to draws that miss the head, which are
+  as rare as Z is small: the other two have no such tail.
 - ``"recursive"``: :math:`Z = q + (1 - q) Z_{\text{rest}}` for an accepted token of remaining share q and
-  :math:`Z = (1 - q) Z_{\text{rest}}` for a rejected one, whichever came; after the first accepted one the rest is judged by one
-  token more.
+  :math:`Z = (1 - q) Z_{\text{rest}}` for a rejected one, whichever came; after the first accepted one, v, the rest is judged by
+  one token more. The product comes to :math:`\hat Z = 1 - m_1` where that one is accepted too and to :math:`p(v)` where not.
 - ``"geometric"``: r rounds; rejects that drawing *with* replacement would have met again are added by geometric draws, and the
   count of all gives :math:`\hat Z = (r - 1) / (n + r - 1)`.
 
@@ -24,8 +24,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Bool, Count, Flag, Float, Int, KeyArray, PyTree, Scalar
+from smcinfer.arrays import Array, Count, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.errors import ArgumentError
+from smcinfer.language.constraints.without_replacement import Remaining, everything
 from smcinfer.language.process import LanguageProcess
 from smcinfer.nouns import Proposal, Time
 
@@ -33,6 +34,12 @@ VARIANTS = ("two_rounds", "recursive", "geometric")
 
 Accept = Callable[[Int[Array, ""], Flag], Any]
 """``(token, active) -> Bool[""]``; where not ``active`` the answer is not used."""
+
+AcceptGiven = Callable[[PyTree[Any], Int[Array, ""], Flag], Any]
+"""``(given, token, active) -> Bool[""]``."""
+
+_SHARE = 8
+"""Of the lanes of a search, those that may still wait for the others."""
 
 
 class Draw(eqx.Module):
@@ -49,77 +56,92 @@ class Draw(eqx.Module):
     num_calls: Count
 
 
-class _Round(eqx.Module):
-    """Where one round of visits stands.
+class _Search(eqx.Module):
+    """Where a search stands.
 
     Attributes:
-        order: Float["V"], perturbed log probabilities; minus infinity for tokens visited.
-        token: Int[""], the last one visited.
-        accepted, exhausted: Bool[""], how the round ended.
-        rejected: Bool["V"], in this round and those before.
-        mass: Float[""], of all rejected tokens.
-        num_rejected: Float[""], rejects of all rounds, phantoms included.
-        log_left: Float[""], log of what the rejected tokens left, factor by factor.
+        left: tokens that may still be visited.
+        token: Int[""], the first one accepted.
+        log_p: Float[""], its logit.
+        log_value: Float[""], what it is worth before the search goes on: the log mass left when it was accepted.
+        num_accepted: Int[""].
+        num_rejected: Float[""], phantoms included.
         num_calls: Int[""].
+        ended: Bool[""].
     """
 
-    order: Float[Array, " vocab"]
+    left: Remaining
     token: Int[Array, ""]
-    accepted: Bool[Array, ""]
-    exhausted: Bool[Array, ""]
-    rejected: Bool[Array, " vocab"]
-    mass: Scalar
+    log_p: Scalar
+    log_value: Scalar
+    num_accepted: Count
     num_rejected: Scalar
-    log_left: Scalar
-    num_calls: Int[Array, ""]
+    num_calls: Count
+    ended: Flag
 
 
-def _visits(
-    key: KeyArray, log_p: Float[Array, " vocab"], accept: Accept, so_far: _Round | None, limit: int, phantoms: bool
-) -> _Round:
-    """One round: tokens in Gumbel order, those rejected before left out, until one is accepted."""
-    order_key, phantom_key = jax.random.split(key)
-    gumbel = jax.random.gumbel(order_key, log_p.shape, log_p.dtype)
-    zero, none, no = jnp.zeros((), log_p.dtype), jnp.zeros((), jnp.int32), jnp.zeros((), bool)
-    if so_far is None:
-        so_far = _Round(log_p, none, no, no, jnp.zeros(log_p.shape, bool), zero, zero, zero, none)
-    start = eqx.tree_at(
-        lambda state: (state.order, state.accepted),
-        so_far,
-        (jnp.where(so_far.rejected, -jnp.inf, log_p + gumbel), so_far.exhausted),
+class _Lane(eqx.Module):
+    """What a search goes by."""
+
+    key: KeyArray
+    logits: Float[Array, " vocab"]
+    log_mass: Scalar
+    given: PyTree[Any]
+
+
+def _start(lane: _Lane, left: Remaining) -> _Search:
+    nothing, none = jnp.full((), -jnp.inf, lane.logits.dtype), jnp.zeros((), jnp.int32)
+    return _Search(left, none, nothing, nothing, none, jnp.zeros_like(nothing), none, jnp.zeros((), bool))
+
+
+def _search(lanes: _Lane, states: _Search, visit: Callable[[_Lane, _Search], _Search]) -> _Search:
+    """Visit tokens in all lanes until all have ended.
+
+    Lanes run in step, and some need many more visits than most: where no more than a share of them goes on, it goes on alone.
+    """
+    few = states.ended.shape[0] // _SHARE
+    states = jax.lax.while_loop(
+        lambda states: jnp.sum(~states.ended) > few, lambda s: jax.vmap(visit)(lanes, s), states
+    )
+    if few == 0:
+        return states
+    places = jnp.argsort(states.ended, stable=True)[:few]
+    rest = _search(*jax.tree.map(lambda array: array[places], (lanes, states)), visit)
+    return jax.tree.map(lambda array, part: array.at[places].set(part), states, rest)
+
+
+def _visit(lane: _Lane, state: _Search, accept: AcceptGiven, variant: str, rounds: int, limit: int) -> _Search:
+    """Draw one token, ask about it, and go on without it or end; a lane that has ended stays as it is."""
+    visit_key, phantom_key = jax.random.split(jax.random.fold_in(lane.key, state.num_calls))
+    drawn = state.left.draw(visit_key, lane.logits)
+    found = state.num_accepted > 0
+    there = (state.left.log_mass > -jnp.inf) & (found | (state.num_calls < limit)) & ~state.ended
+    accepted = accept(lane.given, drawn.token, there) & there
+    rejected, first = there & ~accepted, accepted & ~found
+    value, phantoms = state.log_value, jnp.zeros_like(state.num_rejected)
+    if variant == "recursive":
+        # What is left after the accepted token is judged by one more: all of it is accepted, or none.
+        value, removed, enough = jnp.where(found & rejected, state.log_p, value), there, found
+    else:
+        removed, enough = rejected, state.num_accepted + accepted >= rounds
+    if variant == "geometric":
+        phantoms = jnp.where(there, _phantoms(phantom_key, state.left.log_mass - lane.log_mass), phantoms)
+    return _Search(
+        left=state.left.without(drawn, removed),
+        token=jnp.where(first, drawn.token, state.token),
+        log_p=jnp.where(first, drawn.log_p, state.log_p),
+        log_value=jnp.where(first, state.left.log_mass, value),
+        num_accepted=state.num_accepted + accepted,
+        num_rejected=state.num_rejected + phantoms + rejected,
+        num_calls=state.num_calls + there,
+        ended=enough | ~there,
     )
 
-    def visit(state: _Round) -> _Round:
-        token = jnp.argmax(state.order).astype(jnp.int32)
-        exhausted = (state.order[token] == -jnp.inf) | (state.num_calls >= limit)
-        accepted = accept(token, ~exhausted) & ~exhausted
-        rejected = ~accepted & ~exhausted
-        mass = jnp.where(rejected, jnp.exp(log_p[token]), 0.0)
-        again = _geometric(jax.random.fold_in(phantom_key, state.num_calls), state.mass) if phantoms else zero
-        return _Round(
-            order=state.order.at[token].set(-jnp.inf),
-            token=token,
-            accepted=accepted,
-            exhausted=exhausted,
-            rejected=state.rejected.at[token].set(state.rejected[token] | rejected),
-            mass=state.mass + mass,
-            num_rejected=state.num_rejected + again + rejected.astype(log_p.dtype),
-            log_left=state.log_left + jnp.log1p(-_share(mass, state.mass)),
-            num_calls=state.num_calls + (~exhausted).astype(jnp.int32),
-        )
 
-    return jax.lax.while_loop(lambda state: ~(state.accepted | state.exhausted), visit, start)
-
-
-def _share(mass: Array, gone: Array) -> Array:
-    """A token's share of what the rejected ones left."""
-    return jnp.clip(mass / jnp.maximum(1.0 - gone, jnp.finfo(mass.dtype).tiny), 0.0, 1.0)
-
-
-def _geometric(key: KeyArray, mass: Scalar) -> Scalar:
-    """How often drawing with replacement would meet rejected tokens again before a new one."""
-    waited = jax.random.exponential(key, (), mass.dtype)
-    return jnp.where(mass > 0, jnp.floor(waited / -jnp.log(jnp.clip(mass, 1e-37, 1 - jnp.finfo(mass.dtype).eps))), 0.0)
+def _phantoms(key: KeyArray, log_left: Scalar) -> Scalar:
+    """How often drawing with replacement would meet rejected tokens again before a new one, of share ``exp(log_left)``."""
+    log_again = jnp.log1p(-jnp.exp(jnp.minimum(log_left, 0.0)))
+    return jnp.floor(jax.random.exponential(key, (), log_left.dtype) / -log_again)
 
 
 def draw_accepted(
@@ -150,42 +172,59 @@ def draw_accepted(
 
     Properly weighted for: ``p(v) 1{v accepted}`` with p the softmax of the logits, where ``max_calls`` is ``None``.
     """
+    keys, alone = key[None], logits[None]
+    drawn = draws_accepted(
+        keys, alone, lambda _, token, active: accept(token, active), variant=variant, rounds=rounds, max_calls=max_calls
+    )
+    return jax.tree.map(lambda array: array[0], drawn)
+
+
+def draws_accepted(
+    keys: Array,
+    logits: Float[Array, "lanes vocab"],
+    accept: AcceptGiven,
+    given: PyTree[Any] = None,
+    *,
+    variant: str = "recursive",
+    rounds: int = 2,
+    max_calls: int | None = None,
+) -> Draw:
+    """`draw_accepted` for many lanes at once: faster than `jax.vmap` of it, for lanes that are through do not wait.
+
+    Args:
+        keys: one a lane.
+        logits: Float["lanes V"].
+        accept: ``(given, token, active) -> Bool[""]``, for one lane.
+        given: what the predicate goes by, a pytree with the lanes first.
+        variant, rounds, max_calls: as there.
+
+    Returns:
+        `Draw` with the lanes first.
+    """
     if variant not in VARIANTS:
         raise ArgumentError("unknown variant", expected=" | ".join(VARIANTS), got=variant)
     if rounds < 2:
         raise ArgumentError("rounds is out of range", expected="at least 2", got=rounds)
     if max_calls is not None and max_calls < 1:
         raise ArgumentError("max_calls is out of range", expected="at least 1", got=max_calls)
-    log_p = jax.nn.log_softmax(logits)
-    everything = jnp.iinfo(jnp.int32).max
-    keys = jax.random.split(key, rounds)
-    geometric = variant == "geometric"
-    first = _visits(keys[0], log_p, accept, None, max_calls or everything, geometric)
-    if variant == "recursive":
-        return _judge_rest(log_p, first, accept)
-    last = first
-    for round_key in keys[1 : rounds if geometric else 2]:
-        last = _visits(round_key, log_p, accept, last, everything, geometric)
-    if geometric:
-        log_weight = jnp.log(rounds - 1.0) - jnp.log(last.num_rejected + rounds - 1.0)
+    limit = jnp.iinfo(jnp.int32).max if max_calls is None else max_calls
+    needed = rounds if variant == "geometric" else 2
+    left = jax.vmap(everything)(logits)
+    lanes = jax.vmap(_Lane)(keys, logits, left.log_mass, given)
+    done = _search(
+        lanes,
+        jax.vmap(_start)(lanes, left),
+        lambda lane, state: _visit(lane, state, accept, variant, needed, limit),
+    )
+    if variant == "geometric":
+        log_weight = jnp.log(rounds - 1.0) - jnp.log(done.num_rejected + rounds - 1.0)
     else:
-        log_weight = jnp.log1p(-jnp.minimum(first.mass, 1.0)) - jnp.log(last.num_rejected + 1.0)
-    return Draw(first.token, _if_found(first, log_weight), last.num_calls)
-
-
-def _judge_rest(log_p: Float[Array, " vocab"], first: _Round, accept: Accept) -> Draw:
-    """The recursive estimate: the accepted token's share of what was left, or all of it where the next one is accepted too."""
-    following = jnp.argmax(first.order).astype(jnp.int32)
-    there = (first.order[following] > -jnp.inf) & first.accepted
-    both = accept(following, there) & there
-    share = jnp.log(_share(jnp.exp(log_p[first.token]), first.mass))
-    # Where nothing is left, the accepted token was all of it.
-    log_weight = first.log_left + jnp.where(both | ~there, 0.0, share)
-    return Draw(first.token, _if_found(first, log_weight), first.num_calls + there.astype(jnp.int32))
-
-
-def _if_found(first: _Round, log_weight: Scalar) -> Scalar:
-    return jnp.where(first.accepted, log_weight, -jnp.inf).astype(first.mass.dtype)
+        log_weight = jnp.minimum(done.log_value - left.log_mass, 0.0)
+    if variant == "two_rounds":
+        log_weight -= jnp.log(done.num_rejected + 1.0)
+    log_weight = jnp.where(done.num_accepted > 0, log_weight, -jnp.inf)
+    log_weight = jnp.where(jnp.isnan(left.log_mass), jnp.nan, log_weight).astype(logits.dtype)
+    return jax.vmap(Draw)(done.token, log_weight, done.num_calls)
 
 
 class AdaptiveRejection(Proposal):
@@ -206,15 +245,25 @@ class AdaptiveRejection(Proposal):
 
     def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
         """An accepted token and its weight; EOS, weight one, after the end."""
-        drawn = draw_accepted(
-            key,
-            state.logits,
-            lambda token, active: self.accept(t, state, token, active & ~state.finished) | state.finished,
+        states = jax.tree.map(lambda array: array[None], state)
+        token, log_weight = self._draw(key[None], t, states)
+        return token[0], log_weight[0]
+
+    def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
+        """One search for all particles."""
+        return self._draw(jax.random.split(key, size), t, states)
+
+    def _draw(self, keys: Array, t: Time, states: Any) -> tuple[Particles, LogWeights]:
+        drawn = draws_accepted(
+            keys,
+            states.logits,
+            lambda state, token, active: self.accept(t, state, token, active & ~state.finished) | state.finished,
+            states,
             variant=self.variant,
             rounds=self.rounds,
             max_calls=self.max_calls,
         )
-        return drawn.token, jnp.where(state.finished, 0.0, drawn.log_weight)
+        return drawn.token, jnp.where(states.finished, 0.0, drawn.log_weight)
 
 
 def adaptive_rejection(

@@ -12,9 +12,14 @@ import llguidance
 import numpy as np
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
-from smcinfer.errors import ArgumentError
+from smcinfer.errors import ArgumentError, TargetError
 from smcinfer.language.constraints.engine import Engine, Matcher, Memo
+from smcinfer.language.constraints.patterns import UnknownSyntaxError, as_grammar, is_possessive
 from smcinfer.language.constraints.vocabulary import Vocabulary, read_vocabulary
+
+
+class _RefusedError(ArgumentError):
+    """What the engine refuses."""
 
 
 class _Words:
@@ -53,10 +58,11 @@ class _Grammar(Matcher):
 
     def fork(self, token: int) -> "_Grammar | None":
         """A copy that has read the token."""
-        if token in self._special:
+        if token in self._special or self._inner.is_stopped() or not self._inner.validate_tokens([token]):
             return None
         copy = self._inner.deep_copy()
-        return _Grammar(copy, self._vocab_size, self._special) if copy.consume_token(token) else None
+        copy.consume_token(token)
+        return _Grammar(_working(copy), self._vocab_size, self._special)
 
     def mask(self) -> np.ndarray:
         """The engine's own bits; nothing once it has stopped."""
@@ -65,6 +71,7 @@ class _Grammar(Matcher):
             bits[:] = 0
         else:
             fill_next_token_bitmask(self._inner, bits, 0)
+            _working(self._inner)
         return bits.view(np.uint8)[0, : -(-self._vocab_size // 8)].copy()
 
     def complete(self) -> bool:
@@ -72,19 +79,44 @@ class _Grammar(Matcher):
         return bool(self._inner.is_accepting())
 
 
+def _working(inner: Any) -> Any:
+    """The engine, unless it gave up: it allows nothing then, which must not pass for an answer."""
+    if inner.is_error():
+        raise TargetError(
+            "the grammar is too complex for its engine",
+            got=inner.get_error().strip().split("\n")[0],
+            hint="a simpler pattern or grammar for the same texts",
+        )
+    return inner
+
+
 def regex(pattern: str, vocabulary: Any, eos_id: int | None = None) -> Engine:
     r"""Texts that a regular expression matches as a whole.
 
     Args:
-        pattern: in the syntax of Rust's ``regex`` crate: no look-around and no back-references, for which no finite
-            automaton exists. It must match all that is generated; ``^`` and ``$`` around it change nothing.
+        pattern: in the syntax of Rust's ``regex`` crate, and beyond it in that of Perl's family as far as it comes to a finite
+            automaton: look-around, word boundaries, atomic groups, possessive quantifiers, conditions, calls of groups and
+            references to groups of few texts (`smcinfer.language.constraints.patterns`). It must match all that is generated;
+            ``^`` and ``$`` around it change nothing.
         vocabulary: what `language.load` returned; or the bytes of every token, ``[b"a", b"ab", ...]``.
         eos_id: the token that ends a sequence; the loaded model's own by default.
 
     Raises:
-        ArgumentError: for a pattern that cannot be read, with the place and the reason.
+        ArgumentError: for a pattern that cannot be read, with the place, or is not regular, with the reason.
+        TargetError: for one that is too complex for the engine.
     """
-    return _engine("regex", llguidance.LLMatcher.grammar_from_regex, _unanchored(pattern), vocabulary, eos_id)
+    refused: _RefusedError | None = None
+    # Rust's engine would take a possessive quantifier for a repeated repetition.
+    if not is_possessive(pattern):
+        try:
+            return _engine("regex", llguidance.LLMatcher.grammar_from_regex, _unanchored(pattern), vocabulary, eos_id)
+        except _RefusedError as error:
+            refused = error
+    try:
+        grammar = as_grammar(pattern)
+    except UnknownSyntaxError as error:
+        raise refused or error from None
+    return _engine("regex", llguidance.LLMatcher.grammar_from_lark, grammar, vocabulary, eos_id)
 
 
 def json_schema(
@@ -145,11 +177,11 @@ def _engine(
     try:
         compiled = compile_(source)
     except ValueError as error:
-        raise ArgumentError(f"the {kind} cannot be read", got=str(error).strip()) from error
+        raise _RefusedError(f"the {kind} cannot be read", got=str(error).strip()) from error
     trouble = llguidance.LLMatcher.validate_grammar(compiled, tokenizer)
     if trouble and not trouble.startswith("WARNING"):
-        raise ArgumentError(f"the {kind} cannot be held to", got=trouble.strip())
+        raise _RefusedError(f"the {kind} cannot be held to", got=trouble.strip())
     special = frozenset(index for index, word in enumerate(words) if not word)
-    root = _Grammar(llguidance.LLMatcher(tokenizer, compiled, log_level=0), len(words), special)
+    root = _Grammar(_working(llguidance.LLMatcher(tokenizer, compiled, log_level=0)), len(words), special)
     memo = Memo(root, repr((kind, variant, source, words, eos_id)))
     return Engine(memo, jnp.asarray(memo.digest), len(words), eos_id)
