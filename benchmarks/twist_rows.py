@@ -88,7 +88,6 @@ def rows(
     sizes: tuple[int, ...],
     most: int,
     num_steps: int,
-    num_draws: int,
     num_contexts: int,
     report: Callable[[str], None] = print,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -100,19 +99,17 @@ def rows(
         sizes: numbers of particles, 1 first.
         most: the number of particles that the base law is measured with besides.
         num_steps: gradient steps of each.
-        num_draws: exact draws that all learn from.
         num_contexts: continuations that all are measured on, drawn apart.
         report: gets a line now and then.
     """
-    learn_key, draw_key, measure_key = jax.random.split(jax.random.key(0), 3)
+    learn_key, measure_key = jax.random.split(jax.random.key(0))
     family = family_of(pretrained)
     base = measured(measure_key, family, None, 0.5, (*sizes, most), num_contexts)
     report(f"base    gaps {base['gap']}")
     yield "base", base
-    stored = family.stored(draw_key, num_draws)
     for objective in objectives:
         level = base["lower"][sizes[-1]]
-        twist, below, seconds = learned(learn_key, stored, pretrained.lm, objective, level=level, num_steps=num_steps)
+        twist, below, seconds = learned(learn_key, family, pretrained.lm, objective, level=level, num_steps=num_steps)
         row = measured(measure_key, family, twist, below, sizes, num_contexts) | {"train_s": seconds, "twist": twist}
         report(f"{objective:8s} gaps {row['gap']}  trained in {seconds:.0f} s")
         yield objective, row

@@ -70,9 +70,9 @@ def main() -> None:
     models = {kind: volatility.state_space(returns, kind) for kind in ("bootstrap", "guided")}
     figures["stochastic_volatility"] = state_space("stochastic volatility", models, 128 if quick else 512, 3)
     options: dict[str, Any] = {"objectives": (*OBJECTIVES, "dpg+ctl"), "sizes": (1, 4, 16, 64, 256), "most": 1024}
-    options |= {"num_steps": 400, "num_draws": 8192, "num_contexts": 32}
+    options |= {"num_steps": 400, "num_contexts": 32}
     if quick:
-        options |= {"objectives": ("dpg", "rl"), "sizes": (1, 16), "most": 64, "num_draws": 1024, "num_contexts": 8}
+        options |= {"objectives": ("dpg", "rl"), "sizes": (1, 16), "most": 64, "num_contexts": 8}
         options |= {"num_steps": 60}
     table = with_divergences(dict(rows(stories(), **options)))
     print("objective   KL(q||target)  KL(target||q)  gap by particles")

@@ -1,7 +1,7 @@
 """Trains the model: ``python -m smcinfer.models.stories.recipe --data STORIES.txt --teacher DIRECTORY [--out FOLDER]``.
 
 The text is a file of stories (TinyStories) separated by ``<|endoftext|>``; the teacher is a model of the same kind of text,
-whose opinions on those stories are learned beside the stories themselves. A quarter of an hour on one core.
+whose opinions on those stories are learned beside the stories themselves. Half an hour on one core.
 """
 
 import argparse
@@ -39,7 +39,7 @@ CONFIG = LlamaConfig(
     rope=(("rope_theta", 10000.0),),
 )
 # Windows of 256 tokens first, then longer ones: attention over 512 costs a third of the time.
-STAGES = ((256, 16, 750), (512, 8, 100))
+STAGES = ((256, 16, 1600), (512, 8, 160))
 LATE = 0.15
 NUM_CHOOSING = 16
 MATRICES = ("qkv", "out", "gate_up", "down")

@@ -17,7 +17,7 @@ FREE, GIVEN = 15, 10
 
 def blank(lm: CausalLM) -> NetworkHead:
     """The twist before it was learned."""
-    sizes = {"width": 128, "num_steps": FREE, "context_size": GIVEN}
+    sizes = {"width": 256, "num_steps": FREE, "context_size": GIVEN}
     embedding = lm.embedding  # pyright: ignore[reportAttributeAccessIssue]
     return network_head(jax.random.key(0), lm.dim, lm.vocab_size, embedding=embedding, **sizes)
 

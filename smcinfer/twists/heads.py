@@ -62,14 +62,22 @@ class CalibratedHead(HeadTwist):
 
 
 class NetworkHead(HeadTwist):
-    """A small network on the hidden state, on time and on the context where there are any.
+    r"""A small network on the hidden state, on time and on the context where there are any.
+
+    Tokens of the context are pooled by how far ahead of the next symbol they stand,
+
+    .. math:: u = \sum_j g_{d_j} \odot e_{o_j}, \qquad d_j = T - t + j,
+
+    once as an input of the network, and once straight into its output, where a symbol and a token at a distance meet in a
+    bilinear form: what is likely so many places before that token.
 
     Attributes:
         layers: the network; its last layer gives E numbers.
         readout: Float["V E"], what they say of every symbol.
         bias: Float["V"], nats.
         times: Float["T+1 width"], what is added to the first layer at each step, or ``None``.
-        tokens: Float["V K"], embeddings of the context's tokens, or ``None``.
+        tokens: Float["V E"], embeddings of the context's tokens, or ``None``.
+        gates: Float["2 distances E"], g of the input and of the output, or ``None``.
         context: Int["C"], the context's tokens; ``None`` until `given`.
         context_size: C, or 0.
         is_bounded: as for `LinearHead`.
@@ -79,7 +87,8 @@ class NetworkHead(HeadTwist):
     readout: Float[Array, "vocab rank"]
     bias: Float[Array, " vocab"]
     times: Float[Array, "steps width"] | None
-    tokens: Float[Array, "vocab embedding"] | None
+    tokens: Float[Array, "vocab rank"] | None
+    gates: Float[Array, "2 distances rank"] | None
     context: Int[Array, " context"] | None = None
     context_size: int = eqx.field(static=True, default=0)
     is_bounded: bool = eqx.field(static=True, default=False)
@@ -106,17 +115,20 @@ class NetworkHead(HeadTwist):
 
     def head(self, t: Time, seen: Context) -> Float[Array, " vocab"]:
         """The network's outputs."""
-        inputs = seen.hidden
-        if self.tokens is not None:
+        inputs, direct = seen.hidden, 0.0
+        if self.tokens is not None and self.gates is not None:
             if self.context is None:
                 raise TargetError("the twist was learned for many contexts", expected="twist.given(context) first")
-            inputs = jnp.concatenate([inputs, self.tokens[self.context].reshape(-1)])
+            nearest = 0 if self.times is None else jnp.maximum(self.times.shape[0] - 1 - t, 0)
+            gates = jax.lax.dynamic_slice_in_dim(self.gates, nearest, self.context_size, axis=1)
+            pooled, direct = jnp.sum(gates * self.tokens[self.context], axis=1)
+            inputs = jnp.concatenate([inputs, pooled])
         signal = self.layers[0](inputs)
         if self.times is not None:
             signal = signal + self.times[t]
         for layer in self.layers[1:]:
             signal = layer(jax.nn.silu(signal))
-        return self.readout @ signal + self.bias
+        return self.readout @ (signal + direct) + self.bias
 
 
 def linear_head(dim: int, vocab_size: int, *, level: float = 0.0, bounded: bool = False) -> LinearHead:
@@ -175,17 +187,24 @@ def network_head(
         embedding = jax.random.normal(keys[-1], (vocab_size, context_dim), jnp.result_type(float))
     embedding = embedding / jnp.sqrt(jnp.mean(embedding**2))
     rank = embedding.shape[1]
-    sizes = [dim + context_size * rank, *[width] * depth, rank]
+    sizes = [dim + (rank if context_size else 0), *[width] * depth, rank]
     layers = [
         eqx.nn.Linear(*pair, key=key) for pair, key in zip(zip(sizes, sizes[1:], strict=False), keys, strict=False)
     ]
+    distances = context_size + (num_steps or 0)
     layers[-1] = jax.tree.map(jnp.zeros_like, layers[-1])
     return NetworkHead(
         tuple(layers),
         embedding / rank**0.5,
         jnp.full((vocab_size,), level, embedding.dtype),
         None if num_steps is None else jnp.zeros((num_steps + 1, width), embedding.dtype),
-        0.5 * embedding if context_size else None,
+        embedding if context_size else None,
+        # Nothing goes straight into the output at the start: the head is flat.
+        jnp.stack([jnp.full((distances, rank), context_size**-0.5), jnp.zeros((distances, rank))]).astype(
+            embedding.dtype
+        )
+        if context_size
+        else None,
         None,
         context_size,
         bounded,
