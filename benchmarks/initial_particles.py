@@ -1,9 +1,12 @@
 """Where to start from: initial particles on digits at equal evaluations, judged by a reward that nobody optimised.
 
+    python -m benchmarks.initial_particles [--quick]
+
 A reverse diffusion is aligned to a digit halfway between two, by the reward ``(log p(3) + log p(8)) / 2`` of one
 classifier. The judge is the same reward of another classifier, trained on other images. Every row spends as many
 evaluations a particle: starts on tries and chains before the path, plain noise on more steps or on more particles. An
-evaluation with its gradient counts once, as usually published; one row counts it three times.
+evaluation with its gradient counts once, as usually published; one row counts it three times. The model is the
+straightened flow, whose word on pure noise is already an image: the look-ahead has its full strength from the start.
 """
 
 import functools
@@ -24,7 +27,7 @@ from smcinfer.runner import Run, run
 PAIR = (3, 8)
 STEPS, START_COST = 10, 20
 TEMPERATURE = 0.5
-ETA = 0.5
+ETAS = {"remembers its noise": 0.1, "forgets it": 0.5}
 SEED = 1
 
 
@@ -56,23 +59,14 @@ def halfway(classifier: digits.Classifier) -> Callable[[jax.Array], jax.Array]:
     return reward
 
 
-def rows(which: str, num_particles: int, *, every: bool, eta: float = ETA) -> dict[str, Callable[[], Row]]:
-    """The starts to compare on a flow, ``"straight"`` or ``"denoiser"``.
-
-    What the straightened flow says of pure noise is already an image, and Tweedie's look-ahead sees it. The denoiser
-    says the mean of all images; four steps of a roll-out see further, and one V costs four evaluations.
-    """
+def rows(num_particles: int, eta: float, *, every: bool) -> dict[str, Callable[[], Row]]:
+    """The starts to compare, on a path of ``DDIM(eta)``."""
     found = digits.load()
-    model = found.straight if which == "straight" else found.model
-    look: str | diffusion.Look = "tweedie"
-    if which == "denoiser":
-        terms = diffusion.rewards.as_reward(halfway(found.reward), TEMPERATURE, model.shape)
-        look = diffusion.RollOut(terms, model, 4)
 
-    def aligned(num_steps: int = STEPS) -> diffusion.Alignment:
-        kernel = diffusion.DDIM(eta)
+    def aligned(num_steps: int = STEPS, strength: float | None = 1.0) -> diffusion.Alignment:
+        kernel, reward = diffusion.DDIM(eta), halfway(found.reward)
         made = diffusion.alignment(
-            model, halfway(found.reward), TEMPERATURE, num_steps=num_steps, kernel=kernel, look=look
+            found.straight, reward, TEMPERATURE, num_steps=num_steps, kernel=kernel, strength=strength
         )
         assert isinstance(made, diffusion.Alignment)
         return made
@@ -90,16 +84,16 @@ def rows(which: str, num_particles: int, *, every: bool, eta: float = ETA) -> di
         "noise, more steps": lambda: Row(aligned(ratio * STEPS), num_particles),
         "noise, more particles": lambda: Row(path, ratio * num_particles),
         "best of 20": lambda: Row(initial.best_of(path, 2 * draws), num_particles),
+        "tries, then ula": chain("ula"),
         "tries, then mala": chain("mala"),
+        "tries, then pcn": chain("pcn"),
         "tries, then pcnl": chain("pcnl"),
     }
     if every:
         annealed = functools.partial(initial.annealed_chains, key, path, num_steps=2 * steps - 1)
         made |= {
-            "noise, a third of the cost": lambda: Row(path, num_particles),
+            "noise, more steps, trust with signal": lambda: Row(aligned(ratio * STEPS, None), num_particles),
             "one of 20, weighted": lambda: Row(initial.selected(path, 2 * draws), num_particles),
-            "tries, then pcn": chain("pcn"),
-            "tries, then ula": chain("ula"),
             "pcnl, as published": chain("pcnl", 2 * steps - 1, 1, pooled=False, converged=True),
             "tries, then pcnl, gradients at three": chain("pcnl", max(steps // 3, 1)),
             "own tries, then pcnl": chain("pcnl", pooled=False),
@@ -150,25 +144,26 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
-def table(which: str, num_particles: int, num_runs: int, *, every: bool) -> dict[str, dict[str, float]]:
-    """Run and print one table; its figures by row."""
-    print(f"\n{which}: {num_particles} particles, {num_runs} runs, means with half of a 95% interval")
+def table(name: str, num_particles: int, num_runs: int, *, every: bool) -> dict[str, dict[str, float]]:
+    """Run and print one table, of an entry of `ETAS`; its figures by row."""
+    print(f"\na path that {name}: {num_particles} particles, {num_runs} runs, means with half of a 95% interval")
     heads = ("reward", 16), ("judged", 16), ("distance", 14), ("founders", 8), ("sd log Z", 8), ("s", 6)
-    print(f"{'start':28s} {'cost':>5s} " + " ".join(f"{head:>{width}s}" for head, width in heads))
+    print(f"{'start':36s} {'cost':>5s} " + " ".join(f"{head:>{width}s}" for head, width in heads))
     found = {}
-    for name, make in rows(which, num_particles, every=every).items():
+    for start, make in rows(num_particles, ETAS[name], every=every).items():
         row = make()
         got = outcome(row, num_runs)
         (reward, dr), (judged, dj), (distance, dd) = map(interval, (got.reward, got.judged, got.distance))
         spent = cost(row, num_particles)
         print(
-            f"{name:28s} {spent:5.0f} {reward:8.3f} ± {dr:5.3f} {judged:8.3f} ± {dj:5.3f} "
+            f"{start:36s} {spent:5.0f} {reward:8.3f} ± {dr:5.3f} {judged:8.3f} ± {dj:5.3f} "
             f"{distance:6.2f} ± {dd:5.2f} {got.roots.mean():8.1f} {got.log_z.std(ddof=1):8.2f} {got.seconds:6.2f}",
             flush=True,
         )
-        found[name] = {
+        found[start] = {
             "evaluations": spent,
             "reward": reward,
+            "reward_half_width": dr,
             "judged": judged,
             "judged_half_width": dj,
             "distance": distance,
@@ -181,13 +176,13 @@ def table(which: str, num_particles: int, num_runs: int, *, every: bool) -> dict
 
 
 def main() -> None:
+    """Measure and print."""
     quick = parse_quick(__doc__ or "")
-    figures: dict[str, Any] = {"straight": table("straight", 64, 10 if quick else 40, every=not quick)}
-    if not quick:
-        figures["denoiser"] = table("denoiser", 64, 40, every=True)
-    for which, found in figures.items():
-        plain = max(row["judged"] for name, row in found.items() if name.startswith("noise, more"))
-        figures[which] = {"judged_pcnl_minus_plain": found["tries, then pcnl"]["judged"] - plain} | found
+    figures: dict[str, Any] = {}
+    for name in list(ETAS)[: 1 if quick else 2]:
+        found = table(name, 64, 10 if quick else 20, every=not quick)
+        plain = max(row["judged"] for start, row in found.items() if start.startswith("noise"))
+        figures[name] = {"judged_pcnl_minus_plain": found["tries, then pcnl"]["judged"] - plain} | found
     print_json(figures)
 
 

@@ -88,6 +88,8 @@ CASES: dict[str, tuple[Any, type[SmcinferError], str]] = {
         ArgumentError,
         "gradient",
     ),
+    "probes": (lambda: corrected([MODEL], [2.0], num_probes=4), ArgumentError, "matched"),
+    "one probe": (lambda: corrected([MODEL], [2.0], num_probes=1, noise_scale="matched"), ArgumentError, "at least 2"),
     "corrector path": (lambda: corrected([MODEL], [1.0], strength=[0.0, 1.0], reward=fine), ArgumentError, "path"),
     "spaces": (
         lambda: diffusion.product([MODEL, diffusion_model(lambda x, u: x, VP, (2,))]),

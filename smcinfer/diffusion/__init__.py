@@ -1,7 +1,6 @@
 """Diffusion models under a reward, an annealing, a product or a guidance, sampled with exact weights and a log Z."""
 
 from smcinfer.diffusion.alignment import Alignment, alignment, reverse_process
-from smcinfer.diffusion.correctors import annealed, corrected, guided, product
 from smcinfer.diffusion.frames import sequence
 from smcinfer.diffusion.looks import Look, RollOut, SoftValue, Tweedie
 from smcinfer.diffusion.model import (
@@ -12,6 +11,7 @@ from smcinfer.diffusion.model import (
     classifier_free,
     diffusion_model,
 )
+from smcinfer.diffusion.powers import annealed, corrected, guided, product
 from smcinfer.diffusion.process import Denoising, Reverse
 from smcinfer.diffusion.reverse import DDIM, DDPM, EulerMaruyama, Exponential, ReverseKernel
 from smcinfer.diffusion.rewards import Reward, inpainting, low_density, measurement, on_host

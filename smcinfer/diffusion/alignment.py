@@ -24,7 +24,7 @@ from smcinfer.diffusion.potentials import PathPotential
 from smcinfer.diffusion.process import Reverse
 from smcinfer.diffusion.proposals import Controlled, FromNoise, GradientGuided, InitialDraw, Prior, SoftSelection
 from smcinfer.diffusion.reverse import ReverseKernel
-from smcinfer.diffusion.rewards import Reward, as_reward
+from smcinfer.diffusion.rewards import Reward, as_reward, signal
 from smcinfer.diffusion.schedule import check_schedule
 from smcinfer.diffusion.tempered import TemperedAlignment, evaluations, samples, watch
 from smcinfer.errors import ArgumentError
@@ -118,14 +118,16 @@ def alignment(
         reward: ``x -> Float[""]``, a JAX function of one sample; `on_host` of a function outside JAX, without gradient;
             or `measurement` or `inpainting`.
         temperature: alpha; smaller asks more. Negative looks for low rewards.
-        num_steps, times, kernel, start_std: the reverse chain, as in `reverse_process`.
+        num_steps, times, kernel, start_std: the reverse chain, as in `reverse_process`. Z is of this chain: ``DDPM(d)``, for
+            data of standard deviation d, is nearer to the data than ``"ddpm"``, whose d is zero.
         look: what stands for the reward before the end: ``"tweedie"``, ``"roll_out"``, ``"none"`` (importance sampling) or a
             `Look` (`RollOut`, `SoftValue`).
         potential: how values on the way weigh: ``"difference"``, ``"max"`` or ``"sum"``, all with their terminal correction.
         every: the look-ahead is asked every so many steps.
-        strength: Float["T+1"], what values on the way are multiplied by, or one number; one where ``None``; ``"signal"`` grows
-            as (1 + rho^2)^-2 with the noise ratio rho, so that a guess made from noise counts for little; ``"ess"`` lets the
-            particles find it by bisection.
+        strength: Float["T+1"], what values on the way are multiplied by, or one number. ``"signal"`` is (1 + rho^2)^-2 at noise
+            ratio rho, so that a guess made from noise counts for little; ``"ess"`` lets the particles find it by bisection.
+            Where ``None``, as far as the look-ahead is to be trusted (`Look.strength`): ``"signal"`` where a reward is
+            asked of the mean of the data, one for measurements and learned values.
         proposal: ``"prior"``, ``"gradient"`` (the twisted diffusion sampler), ``"selection"`` among ``num_children``, or a
             control ``(x, time) -> Float["*shape"]`` whose drift is added.
         num_children: M of ``"selection"``.
@@ -153,7 +155,7 @@ def alignment(
     path = potentials.by_name(potential)
     chain = reverse_process(model, num_steps, times=times, kernel=kernel, start_std=start_std)
     adaptive = isinstance(strength, str) and strength != "signal"
-    strengths = None if adaptive or strength is None else _strengths(strength, chain)
+    strengths = None if adaptive or watcher is None else _strengths(strength, chain, watcher)
     process = Reverse(
         chain.model,
         chain.kernel,
@@ -168,7 +170,7 @@ def alignment(
     )
     if adaptive:
         return _tempered(process, strength, path, proposal, initial, tempering_ess, led)
-    mover = _proposal(process, proposal, strengths, num_children, initial)
+    mover = _proposal(process, proposal, num_children, initial)
     twist = None if watcher is None else process.log_twist
     made = compose(process, process.log_potential, twist, mover, num_steps=process.num_steps)
     return Alignment(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
@@ -202,10 +204,11 @@ def _check_choices(look: Look | None, proposal: Any, gradient: bool, every: int)
         raise ArgumentError("a drift needs the look-ahead at every step", expected="every=1", got=every)
 
 
-def _strengths(strength: Any, chain: Reverse) -> Float[Array, " num_times"]:
+def _strengths(strength: Any, chain: Reverse, look: Look) -> Float[Array, " num_times"]:
     num_steps = chain.num_steps
-    if isinstance(strength, str):
-        return (1.0 + jax.vmap(chain.model.schedule.noise_ratio)(chain.times) ** 2) ** -2
+    if strength is None or isinstance(strength, str):
+        trust = look.strength if strength is None else signal
+        return jax.vmap(trust)(jax.vmap(chain.model.schedule.noise_ratio)(chain.times))
     values = np.broadcast_to(np.asarray(strength, float), (num_steps + 1,)) if np.ndim(strength) == 0 else strength
     strengths = jnp.asarray(values, float)
     if strengths.shape != (num_steps + 1,) or not bool(jnp.all(jnp.isfinite(strengths))):
@@ -217,14 +220,12 @@ def _strengths(strength: Any, chain: Reverse) -> Float[Array, " num_times"]:
     return strengths
 
 
-def _proposal(
-    process: Reverse, proposal: Any, strengths: Array | None, num_children: int, initial: InitialDraw | None
-) -> FromNoise:
+def _proposal(process: Reverse, proposal: Any, num_children: int, initial: InitialDraw | None) -> FromNoise:
     if not isinstance(proposal, str):
         return Controlled(process, proposal, initial)
     match proposal:
         case "gradient":
-            return GradientGuided(process, initial, strengths)
+            return GradientGuided(process, initial)
         case "selection":
             if num_children < 1:
                 raise ArgumentError("num_children is out of range", expected="at least 1", got=num_children)

@@ -17,7 +17,15 @@ Two choices are made of a. With :math:`a = (1 + z^2) / 2` the divergence of the 
 scores are all it takes. With the *matched* noise :math:`z^2 = a = 1 / B` a Gaussian density is followed without any
 weight at all: far out, where all densities are nearly Gaussian, particles then keep their weights, and what is left
 to weigh is the shape of the data. It costs the divergence, one derivative a dimension, unless B is one, where the two
-agree.
+agree. In many dimensions random probes estimate it (Hutchinson 1990): with signs :math:`\zeta_k`,
+
+.. math::
+    \operatorname{div} G \approx \frac1K \sum_k \zeta_k^\top (\partial G) \zeta_k, \qquad
+    \log w \mathrel{-}= \tfrac12 s^2 / K
+
+with :math:`s^2` the variance of the step's log weight among probes: the exponential of an unbiased estimate is too large by
+half its variance, and this takes it off. What is left is of the order of :math:`s^4`; the history has :math:`s / \sqrt K`
+as ``probe_noise``.
 
 In the coordinates :math:`y = x / \alpha` the drift f is gone and the noise ratio squared is the clock; its terms are
 then exact, and what is left is integrated step by step, with the data held where the pull is strong and the noise held
@@ -30,22 +38,19 @@ weights of the discrete chain are exact ratios and there is no bias at any numbe
 Source: Skreta et al. (2025), propositions 3.1 to 3.3.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int, Particles, Scalar
-from smcinfer.compose import Composed, compose
-from smcinfer.diffusion.model import Model, same_space
+from smcinfer.arrays import Array, Float, Int, Scalar
+from smcinfer.diffusion.divergence import divergence
+from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.process import GaussianSteps
-from smcinfer.diffusion.proposals import Controlled, Prior
-from smcinfer.diffusion.rewards import Reward, as_reward
-from smcinfer.diffusion.schedule import Schedule, check_schedule
-from smcinfer.errors import ArgumentError
+from smcinfer.diffusion.rewards import Reward
+from smcinfer.diffusion.schedule import Schedule
 
 Time = Int[Array, ""]
 Point = Float[Array, "*shape"]
@@ -62,6 +67,7 @@ class Corrected(eqx.Module):
         slope: Float["*shape"], beta times the gradient of the reward in y, or ``None``.
         log_target: Float[""], log of the unnormalised target where densities are known, else zero.
         log_weight: Float[""], what the step that arrived here earned, nats.
+        probe_variance: Float[""], variance of the log weight of the step from here that random probes cause, or ``None``.
     """
 
     x: Point
@@ -69,6 +75,7 @@ class Corrected(eqx.Module):
     slope: Point | None
     log_target: Scalar
     log_weight: Scalar
+    probe_variance: Scalar | None = None
 
 
 class Corrector(GaussianSteps):
@@ -84,6 +91,7 @@ class Corrector(GaussianSteps):
         reward, strengths: log phi, and Float["T+1"], beta of it.
         matched: whether noise and pull are matched to B.
         divergence: whether the divergence of the scores enters the weights.
+        num_probes: K, or 0 for the divergence itself.
     """
 
     models: tuple[Model, ...]
@@ -97,6 +105,7 @@ class Corrector(GaussianSteps):
     strengths: Float[Array, " num_times"]
     matched: bool = eqx.field(static=True)
     divergence: bool = eqx.field(static=True)
+    num_probes: int = eqx.field(static=True)
 
     @property
     def schedule(self) -> Schedule:
@@ -138,28 +147,32 @@ class Corrector(GaussianSteps):
         """Run the models at the new point, and weigh the step."""
         exact = self.log_densities is not None
 
-        def look(x: Point) -> tuple[Point, Point | None, Scalar]:
-            noise, slope, rate = self._forces(t, x)
-            return noise, slope, jnp.zeros(()) if exact else rate * self._clock(t) + self._reward_gain(t, x)
+        def look(x: Point) -> tuple[Point, Point | None, Scalar, Scalar]:
+            noise, slope, rate, variance = self._forces(t, x)
+            clock = self._clock(t)
+            spread = variance * clock**2
+            gained = jnp.zeros(()) if exact else rate * clock - 0.5 * spread + self._reward_gain(t, x)
+            return noise, slope, gained, spread
 
-        def arrived(x: Point) -> tuple[Point, Point | None, Scalar]:
-            return jnp.zeros_like(x), None if self.reward is None else jnp.zeros_like(x), jnp.zeros(())
+        def arrived(x: Point) -> tuple[Point, Point | None, Scalar, Scalar]:
+            slope = None if self.reward is None else jnp.zeros_like(x)
+            return jnp.zeros_like(x), slope, jnp.zeros(()), jnp.zeros(())
 
-        noise, slope, log_weight = jax.lax.cond(t >= self.num_steps, arrived, look, x)
+        noise, slope, log_weight, spread = jax.lax.cond(t >= self.num_steps, arrived, look, x)
         log_target = self._log_target(t, x) if exact else jnp.zeros(())
         if exact:
             log_weight = self._ratio(t, state, x, log_target)
         elif state is None:
             log_weight = log_weight + self._log_start()
-        return Corrected(x, noise, slope, log_target, log_weight)
+        return Corrected(x, noise, slope, log_target, log_weight, spread if self.num_probes else None)
 
     def log_potential(self, t: Time, state: Corrected) -> Scalar:
         """What the step earned."""
         del t
         return state.log_weight
 
-    def _forces(self, t: Time, x: Point) -> tuple[Point, Point | None, Scalar]:
-        """Noise, slope, and the rate of the log weight per unit of the noise ratio squared."""
+    def _forces(self, t: Time, x: Point) -> tuple[Point, Point | None, Scalar, Scalar]:
+        """Noise, slope, the rate of the log weight per unit of the noise ratio squared, and its variance among probes."""
         time, powers = self.times[t], self.powers[t]
         rho, alpha = self.schedule.noise_ratio(time), self.schedule.alpha(time)
 
@@ -170,19 +183,19 @@ class Corrector(GaussianSteps):
             return noise, squares
 
         excess = self.pull - 0.5 * self.noise_scale**2
+        rate = variance = jnp.zeros(())
         if self.divergence:
             noise, derivative, squares = jax.linearize(together, x, has_aux=True)
-            size = int(np.prod(self.shape))
-            columns = jax.vmap(derivative)(jnp.eye(size).reshape(size, *self.shape))
-            rate = -(excess - 0.5) * alpha / rho * jnp.trace(columns.reshape(size, size))
+            scale = -(excess - 0.5) * alpha / rho
+            found, spread = divergence(derivative, x, self.num_probes)
+            rate, variance = scale * found, scale**2 * spread
         else:
             noise, squares = together(x)
-            rate = jnp.zeros(())
         rate = rate + (excess * jnp.sum(noise**2) - 0.5 * squares) / rho**2
         if self.reward is None:
-            return noise, None, rate
+            return noise, None, rate, variance
         slope = self.strengths[t] * alpha * jax.grad(self.reward)(x)
-        return noise, slope, rate - excess * jnp.sum(noise * slope) / rho
+        return noise, slope, rate - excess * jnp.sum(noise * slope) / rho, variance
 
     def _clock(self, t: Time) -> Scalar:
         """The share of the integral that the rate at step t stands for.
@@ -227,156 +240,3 @@ class Corrector(GaussianSteps):
         now, before = self.schedule.alpha(self.times[t]), self.schedule.alpha(self.times[t - 1])
         back = jnp.sum((now / before * state.x - x) ** 2)
         return log_target - state.log_target + 0.5 * (jnp.sum((x - mean) ** 2) - back) / variance
-
-
-class CorrectedTarget(Composed):
-    """A corrector as a target (made by `corrected`): its particles at the end are the samples."""
-
-    def exported(self, particles: Particles) -> dict[str, Any]:
-        """The samples."""
-        state: Any = super().exported(particles)
-        return {"x": state.x}
-
-
-def corrected(
-    models: Sequence[Model],
-    powers: Any,
-    *,
-    num_steps: int = 500,
-    times: Any = None,
-    noise_scale: float | str = 1.0,
-    data_std: float = 0.0,
-    reward: Any = None,
-    temperature: float = 1.0,
-    strength: Any = None,
-    log_densities: Sequence[LogDensity] | None = None,
-    twist: Callable[[Array, Array], Array] | None = None,
-    control: Callable[[Array, Array], Array] | None = None,
-) -> CorrectedTarget:
-    r"""The product of powers of diffusion models, times a reward, as a target for `smcinfer.sample`.
-
-    .. math:: \pi(x) \propto \prod_i q_i(x)^{b_i}\, e^{r(x) / \alpha}
-
-    Args:
-        models: of one schedule and shape.
-        powers: Float["num_models"], b, their sum above zero; Float["T+1 num_models"] where log densities are given.
-        num_steps, times: the grid; ``schedule.log_grid(num_steps)`` where no times are given.
-        noise_scale: z, at least zero; or ``"matched"``, which needs the divergence of the scores: one derivative a dimension.
-            Exact weights are always matched.
-        data_std: rough standard deviation of the data around zero: what the start adds to its noise.
-        reward, temperature: as in `alignment`; the reward must be differentiable. ``None`` for none.
-        strength: Float["T+1"], beta along the path, from 0 to 1; by default the square of the share of the way in the log
-            of the noise ratio.
-        log_densities: ``(x, time) -> Float[""]`` of every model: weights are then exact ratios, and need no divergence.
-        twist: ``(x, time) -> Float[""]``, a learned log psi (`learn_soft_value`).
-        control: ``(x, time) -> Float["*shape"]``, a gradient along which steps drift, its weight exact.
-
-    Returns:
-        A model for the driver. log Z is that of the integral above, absolute, up to how far the models at the first time
-        are from ``N(0, alpha^2 data_std^2 + sigma^2)``; without that caveat where log densities are given.
-
-    Raises:
-        ArgumentError: models that differ in space, powers that do not fit, times that are not monotone.
-        TargetError: a reward that breaks its contract.
-
-    Properly weighted for: the product, exactly where log densities are given, else with a bias of the order of the
-    step.
-
-    Source: Skreta et al. (2025).
-    """
-    same_space(*models)
-    schedule = models[0].schedule
-    grid = schedule.log_grid(num_steps) if times is None else jnp.asarray(times, float)
-    check_schedule(schedule, grid)
-    count = grid.shape[0]
-    exponents = np.asarray(powers, float)
-    varying = exponents.ndim == 2
-    if exponents.shape not in ((len(models),), (count, len(models))) or not (exponents.sum(-1) > 0).all():
-        raise ArgumentError(
-            "powers do not fit the models",
-            expected=f"{len(models)} numbers of positive sum, or one such row for each of the {count} times",
-            got=exponents.tolist() if exponents.ndim < 2 else exponents.shape,
-        )
-    if varying and log_densities is None:
-        raise ArgumentError(
-            "powers that change with time need the log densities, not only the scores",
-            expected="log_densities=[(x, time) -> Float['']]",
-            got=None,
-        )
-    if log_densities is not None and len(log_densities) != len(models):
-        raise ArgumentError("exact weights need one log density a model", expected=len(models), got=len(log_densities))
-    matched = noise_scale == "matched" or log_densities is not None
-    if not matched and (isinstance(noise_scale, str) or not noise_scale >= 0):
-        raise ArgumentError("unknown noise scale", expected="a number at least zero, or 'matched'", got=noise_scale)
-    if data_std < 0:
-        raise ArgumentError("data_std is negative", expected="at least zero", got=data_std)
-    terms = None if reward is None else as_reward(reward, temperature, models[0].shape)
-    if terms is not None and not terms.differentiable:
-        raise ArgumentError("the reward of a corrector needs a gradient", expected="a JAX function", got="on_host(...)")
-    total = float(exponents.sum(-1).max())
-    square = 1.0 / total if matched else float(noise_scale) ** 2
-    process = Corrector(
-        tuple(models),
-        jnp.broadcast_to(jnp.asarray(exponents, float), (count, len(models))),
-        grid,
-        jnp.asarray((schedule.alpha(grid[0]) * data_std) ** 2 + schedule.sigma(grid[0]) ** 2, float),
-        jnp.asarray(square**0.5, float),
-        jnp.asarray(square if matched else 0.5 * (1.0 + square), float),
-        None if log_densities is None else tuple(log_densities),
-        terms,
-        _path_of(strength, schedule, grid),
-        matched,
-        matched and log_densities is None and total != 1.0,
-    )
-    proposal = Prior(process) if control is None else Controlled(process, control)
-    ahead = None if twist is None else (lambda t, state: twist(state.x, process.times[t]))
-    made = compose(process, process.log_potential, ahead, proposal, num_steps=process.num_steps)
-    return CorrectedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
-
-
-def annealed(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:
-    r"""A power of a model's density, :math:`q(x)^b` (see `corrected`).
-
-    Args:
-        model: the model.
-        power: b, above zero: larger than one sharpens.
-        log_density: ``(x, time) -> Float[""]`` of the noised density, where it is known.
-        **options: of `corrected`.
-    """
-    return corrected([model], [power], log_densities=None if log_density is None else [log_density], **options)
-
-
-def product(models: Sequence[Model], **options: Any) -> CorrectedTarget:
-    r"""What several models agree on, :math:`\prod_i q_i(x)` (see `corrected`).
-
-    Args:
-        models: of one schedule and shape.
-        **options: of `corrected`.
-    """
-    return corrected(models, [1.0] * len(models), **options)
-
-
-def guided(conditional: Model, unconditional: Model, scale: float, **options: Any) -> CorrectedTarget:
-    r"""Classifier-free guidance as it is meant, :math:`q(x)^{1-s} q(x \mid c)^s` (see `corrected`).
-
-    The guided chain (`classifier_free`) does not sample it; the weights make up the difference.
-
-    Args:
-        conditional, unconditional: of one schedule and shape.
-        scale: s.
-        **options: of `corrected`.
-    """
-    return corrected([conditional, unconditional], [scale, 1.0 - scale], **options)
-
-
-def _path_of(strength: Any, schedule: Schedule, grid: Array) -> Float[Array, " num_times"]:
-    if strength is None:
-        logs = jnp.log(jnp.maximum(jax.vmap(schedule.noise_ratio)(grid), 1e-12))
-        share = (logs[0] - logs[:-1]) / (logs[0] - logs[-2])
-        return jnp.append(share**2, 1.0)
-    values = jnp.asarray(strength, float)
-    if values.shape != grid.shape or float(values[0]) != 0.0 or float(values[-1]) != 1.0:
-        raise ArgumentError(
-            "strength is no path of the reward", expected=f"{grid.shape[0]} numbers from 0 to 1", got=values.shape
-        )
-    return values

@@ -20,10 +20,10 @@ from smcinfer.arrays import Array, Bool, Float, Int, Particles, Scalar
 from smcinfer.compose import Composed, compose
 from smcinfer.diffusion import reverse as reverse_kernels
 from smcinfer.diffusion.model import Model, Prediction
-from smcinfer.diffusion.process import GaussianSteps
+from smcinfer.diffusion.process import Watched
 from smcinfer.diffusion.proposals import GradientGuided, Prior
 from smcinfer.diffusion.reverse import ReverseKernel
-from smcinfer.diffusion.rewards import Measurement, Reward, as_reward
+from smcinfer.diffusion.rewards import Measurement, Reward, as_reward, signal
 from smcinfer.diffusion.schedule import check_schedule
 from smcinfer.errors import ArgumentError
 
@@ -49,7 +49,7 @@ class Frame(eqx.Module):
     frames: Float[Array, "num_frames *shape"]
 
 
-class Sequence(GaussianSteps):
+class Sequence(Watched):
     """Reverse chains one after the other, joined by the transition (made by `sequence`).
 
     Attributes:
@@ -60,6 +60,7 @@ class Sequence(GaussianSteps):
         frame: Int["T+1"], which frame a step belongs to.
         warm: Bool["T+1"], steps that start a frame from the last one.
         ends: Bool["T+1"], steps that finish one.
+        strengths: Float["T+1"], what is foreseen counts for in the twist.
         start_std: of the noise of the first frame.
         num_frames: how many.
         differentiate: whether the state holds the gradient.
@@ -73,6 +74,7 @@ class Sequence(GaussianSteps):
     frame: Int[Array, " num_times"]
     warm: Bool[Array, " num_times"]
     ends: Bool[Array, " num_times"]
+    strengths: Float[Array, " num_times"]
     start_std: Scalar
     num_frames: int = eqx.field(static=True)
     differentiate: bool = eqx.field(static=True)
@@ -126,7 +128,7 @@ class Sequence(GaussianSteps):
 
     def log_twist(self, t: Time, state: Frame) -> Scalar:
         """What is foreseen of the frame being made; zero at a finished one, whose potential has been paid."""
-        return jnp.where(self.ends[t], 0.0, state.value)
+        return jnp.where(self.ends[t], 0.0, self.strengths[t] * state.value)
 
     def log_potential(self, t: Time, state: Frame) -> Scalar:
         """log phi of a frame where it is finished."""
@@ -146,6 +148,10 @@ class FrameReward(eqx.Module):
     def foreseen(self, k: Int[Array, ""], denoised: Point, noise_ratio: Scalar) -> Any:
         """A guess of it from the denoised frame."""
         return self.function(k, denoised) if self.function is not None else self._at(k).foreseen(denoised, noise_ratio)
+
+    def strength(self, noise_ratio: Scalar) -> Scalar:
+        """How far what is foreseen is trusted: as `Reward.strength`."""
+        return signal(noise_ratio) if self.measured is None else self.measured.strength(noise_ratio)
 
     def _at(self, k: Int[Array, ""]) -> Measurement:
         assert self.measured is not None
@@ -212,15 +218,17 @@ def sequence(
     terms = FrameReward(None, reward) if isinstance(reward, Measurement) else FrameReward(reward, None)
     zero = jnp.zeros((), jnp.int32)
     as_reward(_First(terms, zero), 1.0, model.shape)
+    times = jnp.asarray(np.concatenate([first] + [later] * (num_frames - 1)), float)
     process = Sequence(
         model,
         reverse_kernels.by_name(kernel),
         transition,
         terms,
-        jnp.asarray(np.concatenate([first] + [later] * (num_frames - 1)), float),
+        times,
         jnp.asarray(np.repeat(np.arange(num_frames), lengths), jnp.int32),
         jnp.asarray(warm),
         jnp.asarray(ends),
+        jax.vmap(terms.strength)(jax.vmap(schedule.noise_ratio)(times)),
         jnp.asarray(schedule.sigma(jnp.asarray(first[0], float)), float),
         num_frames,
         proposal == "gradient",

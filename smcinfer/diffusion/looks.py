@@ -41,6 +41,10 @@ class Look(eqx.Module):
             prediction: what the network said of it, already computed.
         """
 
+    def strength(self, noise_ratio: Scalar) -> Scalar:
+        """How far the guess is trusted at a noise ratio, the power its twist has where the user names none: one."""
+        return jnp.ones_like(noise_ratio)
+
 
 class Tweedie(Look):
     r"""The reward of the mean of the data, :math:`\log \phi(\hat x_0(x))`: one evaluation, which the chain needs anyway.
@@ -62,6 +66,10 @@ class Tweedie(Look):
         """log phi foreseen from the denoised point."""
         del x
         return self.reward.foreseen(prediction.denoised, self.model.schedule.noise_ratio(time))
+
+    def strength(self, noise_ratio: Scalar) -> Scalar:
+        """As far as the reward's own foresight."""
+        return self.reward.strength(noise_ratio)
 
 
 class RollOut(Look):
@@ -98,6 +106,10 @@ class RollOut(Look):
             x, _ = kernel(prediction, x, schedule, stops[step], stops[step + 1])
             prediction = self.model.predict(x, stops[step + 1])
         return self.reward.foreseen(prediction.denoised, schedule.noise_ratio(stops[-2]))
+
+    def strength(self, noise_ratio: Scalar) -> Scalar:
+        """As far as the reward's own foresight: where one point goes says little of how far others spread."""
+        return self.reward.strength(noise_ratio)
 
 
 class SoftValue(Look):

@@ -1,11 +1,11 @@
 r"""How values along the path become intermediate potentials, and with them the twist.
 
-With :math:`v_s` the value at step s, the increment of step t is
+With :math:`v_s` the value at step s and :math:`\lambda_s` its strength, the increment of step t is
 
 .. math::
-    \text{difference: } v_t - v_{t-1}, \qquad
-    \text{max: } \max_{s \le t} v_s, \qquad
-    \text{sum: } \sum_{s \le t} v_s ,
+    \text{difference: } \lambda_t v_t - \lambda_{t-1} v_{t-1}, \qquad
+    \text{max: } \lambda_t \max_{s \le t} v_s, \qquad
+    \text{sum: } \sum_{s \le t} \lambda_s v_s ,
 
 and the twist is their sum so far. The engine takes the twist back at the last step, so that every one of them ends
 with the weight :math:`\phi(x_0) / \prod_{s<T} G_s`: the terminal correction, without which max and sum would sample
@@ -28,11 +28,11 @@ class PathPotential(eqx.Module):
     """What a path has earned so far, kept in the particle's state."""
 
     @abc.abstractmethod
-    def start(self, value: Scalar) -> PyTree[Any]:
+    def start(self, value: Scalar, strength: Scalar | float) -> PyTree[Any]:
         """The memory after step 0."""
 
     @abc.abstractmethod
-    def extend(self, memory: PyTree[Any], value: Scalar) -> PyTree[Any]:
+    def extend(self, memory: PyTree[Any], value: Scalar, strength: Scalar | float) -> PyTree[Any]:
         """The memory after one more value."""
 
     @abc.abstractmethod
@@ -43,14 +43,14 @@ class PathPotential(eqx.Module):
 class Difference(PathPotential):
     """The twist is the value of now: the default, and the only one that asks no more of a path than its end."""
 
-    def start(self, value: Scalar) -> Scalar:
+    def start(self, value: Scalar, strength: Scalar | float) -> Scalar:
         """The value."""
-        return value
+        return strength * value
 
-    def extend(self, memory: Scalar, value: Scalar) -> Scalar:
+    def extend(self, memory: Scalar, value: Scalar, strength: Scalar | float) -> Scalar:
         """The new value."""
         del memory
-        return value
+        return strength * value
 
     def log_twist(self, memory: Scalar) -> Scalar:
         """The value."""
@@ -60,14 +60,14 @@ class Difference(PathPotential):
 class Maximum(PathPotential):
     """Paths are judged by their best moment."""
 
-    def start(self, value: Scalar) -> tuple[Scalar, Scalar]:
+    def start(self, value: Scalar, strength: Scalar | float) -> tuple[Scalar, Scalar]:
         """The best value and the sum of the increments."""
-        return value, value
+        return value, strength * value
 
-    def extend(self, memory: tuple[Scalar, Scalar], value: Scalar) -> tuple[Scalar, Scalar]:
+    def extend(self, memory: tuple[Scalar, Scalar], value: Scalar, strength: Scalar | float) -> tuple[Scalar, Scalar]:
         """The best so far, added once more."""
         best = jnp.maximum(memory[0], value)
-        return best, memory[1] + best
+        return best, memory[1] + strength * best
 
     def log_twist(self, memory: tuple[Scalar, Scalar]) -> Scalar:
         """The sum of the increments."""
@@ -77,13 +77,13 @@ class Maximum(PathPotential):
 class Sum(PathPotential):
     """Paths are judged by all their moments."""
 
-    def start(self, value: Scalar) -> tuple[Scalar, Scalar]:
+    def start(self, value: Scalar, strength: Scalar | float) -> tuple[Scalar, Scalar]:
         """The sum of values and the sum of the increments."""
-        return value, value
+        return strength * value, strength * value
 
-    def extend(self, memory: tuple[Scalar, Scalar], value: Scalar) -> tuple[Scalar, Scalar]:
+    def extend(self, memory: tuple[Scalar, Scalar], value: Scalar, strength: Scalar | float) -> tuple[Scalar, Scalar]:
         """The sum so far, added once more."""
-        total = memory[0] + value
+        total = memory[0] + strength * value
         return total, memory[1] + total
 
     def log_twist(self, memory: tuple[Scalar, Scalar]) -> Scalar:

@@ -73,7 +73,16 @@ class GaussianSteps(Process):
         return dist.Normal(mean, jnp.sqrt(variance)).to_event(len(self.shape))
 
 
-class Reverse(GaussianSteps):
+class Watched(GaussianSteps):
+    """Gaussian steps watched by a look-ahead: states hold the ``value`` of a point and, where asked for, its ``gradient``.
+
+    Subclasses set ``strengths``, Float["T+1"], what values on the way are multiplied by in the twist (one where ``None``).
+    """
+
+    strengths: eqx.AbstractVar[Float[Array, " num_times"] | None]
+
+
+class Reverse(Watched):
     """A reverse diffusion from noise to data on a grid of times, watched by a look-ahead.
 
     The network runs once a step, when the particle arrives (`advance`), and not at the last step, whose point is the
@@ -165,10 +174,10 @@ class Reverse(GaussianSteps):
     def _remember(self, t: Time, state: Denoising | None, value: Scalar) -> PyTree[Any]:
         if self.path is None:
             return None
-        earned = value if self.strengths is None else self.strengths[t] * value
+        strength = 1.0 if self.strengths is None else self.strengths[t]
         if state is None:
-            return self.path.start(earned)
-        memory = self.path.extend(state.memory, earned)
+            return self.path.start(value, strength)
+        memory = self.path.extend(state.memory, value, strength)
         if self.every == 1:
             return memory
         return jax.tree.map(lambda new, old: jnp.where(t % self.every == 0, new, old), memory, state.memory)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, Scalar
-from smcinfer.diffusion.process import Denoising, GaussianSteps, Reverse
+from smcinfer.diffusion.process import Denoising, GaussianSteps, Reverse, Watched
 from smcinfer.nouns import Bootstrap, Proposal
 from smcinfer.weights import log_mean_exp
 
@@ -99,19 +99,16 @@ class GradientGuided(Drifted):
     r"""The twisted diffusion sampler: the drift is the gradient of the twist, :math:`g = \lambda_{t} \nabla V_{t-1}`.
 
     Source: Wu et al. (2023), algorithm 1.
-
-    Attributes:
-        strengths: Float["T+1"], lambda; one everywhere where ``None``.
     """
 
-    process: GaussianSteps
+    process: Watched
     start: InitialDraw | None = None
-    strengths: Float[Array, " num_times"] | None = None
     includes_potential: bool = eqx.field(static=True, default=False)
 
     def gradient(self, t: Time, state: Any) -> Point:
         """The gradient the state holds, at the strength of the step it moves to."""
-        return state.gradient if self.strengths is None else self.strengths[t] * state.gradient
+        strengths = self.process.strengths
+        return state.gradient if strengths is None else strengths[t] * state.gradient
 
 
 class Controlled(Drifted):

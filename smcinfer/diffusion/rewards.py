@@ -16,6 +16,11 @@ from smcinfer.host import host_values
 Point = Float[Array, "*shape"]
 
 
+def signal(noise_ratio: Scalar) -> Scalar:
+    r"""Trust in what is foreseen from a denoised point, :math:`(1 + \rho^2)^{-2}`: one without noise, none in pure noise."""
+    return (1.0 + noise_ratio**2) ** -2
+
+
 class Reward(eqx.Module):
     """log phi of a sample: the reward over its temperature.
 
@@ -32,6 +37,10 @@ class Reward(eqx.Module):
         """A guess of log E[phi] given the mean of the sample and the noise ratio it was denoised at: phi of the mean."""
         del noise_ratio
         return self(denoised)
+
+    def strength(self, noise_ratio: Scalar) -> Scalar:
+        """How far `foreseen` is to be trusted at a noise ratio: as `signal`, for phi of the mean forgets the spread."""
+        return signal(noise_ratio)
 
 
 class Tempered(Reward):
@@ -113,6 +122,10 @@ class Measurement(Reward):
         """The same with the spread of the sample around its mean."""
         spread = noise_ratio**2 * self.data_std**2 / (noise_ratio**2 + self.data_std**2)
         return self._log_density(denoised, self.noise_std**2 + spread)
+
+    def strength(self, noise_ratio: Scalar) -> Scalar:
+        """One: the spread of the sample is in what is foreseen."""
+        return jnp.ones_like(noise_ratio)
 
     def _log_density(self, x: Point, variance: Scalar) -> Scalar:
         residual = self.y - self.operator(x)
@@ -216,8 +229,7 @@ def as_reward(reward: Any, temperature: float, shape: tuple[int, ...]) -> Reward
 
     Args:
         reward: ``x -> Float[""]``, a function of one sample; `on_host`; or a `Reward` (`measurement`, `inpainting`),
-        which
-            is in nats and takes no temperature.
+            which is in nats and takes no temperature.
         temperature: alpha; negative values look for low rewards.
         shape: of one sample.
 

@@ -94,10 +94,14 @@ class TemperedAlignment(FeynmanKac):
         states: Any = particles
         strength = shared[1]
         size = states.x.shape[0]
-        proposal = (
-            GradientGuided(self.process, strengths=jnp.full(self.num_steps + 1, strength)) if self.guided else None
-        )
-        x, log_w = (proposal or Prior(self.process)).propose(key, t, states, size)
+        proposal = Prior(self.process)
+        if self.guided:
+            everywhere = jnp.full(self.num_steps + 1, strength)
+            is_none = lambda leaf: leaf is None  # noqa: E731
+            proposal = GradientGuided(
+                eqx.tree_at(lambda tree: tree.strengths, self.process, everywhere, is_leaf=is_none)
+            )
+        x, log_w = proposal.propose(key, t, states, size)
         moved: Any = jax.vmap(lambda state, x: self.process.advance(t, state, x))(states, x)
         log_w = log_w + jnp.where(t >= self.num_steps, 1.0, strength) * moved.value - strength * states.value
         return Mutation(moved, log_w, shared, {"strength": strength})

@@ -5,8 +5,9 @@ r"""The noise that leads to a reward: the density of the first point of a revers
 
 with V the look-ahead that the target already has at its first step, :math:`r(\hat x_0(x_T)) / \alpha` for Tweedie's,
 and :math:`\kappa = \alpha / \alpha_{\text{mcmc}}` the share of it that the noise is drawn for. A point drawn from
-:math:`\pi_\kappa` has the weight :math:`e^{-\kappa V}` for the noise itself, so that with the twist the path starts
-from :math:`e^{(1 - \kappa) V}`, :math:`\exp(r/\alpha - r/\alpha_{\text{mcmc}})`, and not from the reward once more.
+:math:`\pi_\kappa` has the weight :math:`e^{-\kappa V}` for the noise itself, so that with a twist of strength
+:math:`\lambda` the path starts from :math:`e^{(\lambda - \kappa) V}` (:math:`\exp(r/\alpha - r/\alpha_{\text{mcmc}})`
+at full strength), and not from the reward once more. The strength is never less than :math:`\kappa` on such a path.
 """
 
 import abc
@@ -97,7 +98,16 @@ class Noise(eqx.Module):
 
 
 def start_from(target: Alignment, draw: Noise) -> Alignment:
-    """The target with its first points drawn by ``draw``."""
+    """The target with its first points drawn by ``draw``, and its look-ahead trusted as far as the draw trusts it.
+
+    A twist that were weaker on the way would take back at once what the points were chosen for.
+    """
+    is_process = lambda node: isinstance(node, Reverse)  # noqa: E731
+    strengths = target.reverse.strengths
+    assert strengths is not None
+    raised = jnp.maximum(strengths, jnp.minimum(draw.share, 1.0))
+    process = eqx.tree_at(lambda tree: tree.strengths, target.reverse, raised)
+    target = jax.tree.map(lambda node: process if is_process(node) else node, target, is_leaf=is_process)
     return eqx.tree_at(lambda tree: tree.proposal.start, target, draw, is_leaf=lambda leaf: leaf is None)
 
 
