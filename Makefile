@@ -27,10 +27,10 @@ demo: $(STAMP) ## run the demonstration into output/demo
 	@$(PYTHON) examples/digits.py --out output/demo
 
 test: $(STAMP) ## every test but the slow ones
-	@$(PYTHON) -m pytest -n 2 -m "not slow"
+	@$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(STAMP) ## every test
-	@$(PYTHON) -m pytest -n 2
+	@$(PYTHON) -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP) ## style, format and types
 	@$(PYTHON) -m ruff check .

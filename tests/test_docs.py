@@ -29,6 +29,7 @@ LONG = {
     "beat_tracking",
     "bring_your_own_blackjax_kernel",
     "constraints",
+    "controlled_generation",
     "diffusion",
     "discrete_diffusion",
     "filtering",
