@@ -100,8 +100,11 @@ class Flipped(Objective):
 )
 def test_every_objective_finds_the_ordering_of_the_exact_twist(objective: str) -> None:
     """Against the sum over all strings; objectives that see the proposal alone are held to the proposal's."""
-    exact, bounded = strings(), objective == "fudge"
-    model = language_model(BOUNDED_BY if bounded else 0.0)
+    bounded = objective == "fudge"
+    shift = BOUNDED_BY if bounded else 0.0
+    # What is taken off is paid at every step of a string: longer ones pay more of it.
+    exact = strings(lambda string: string_score(string) - shift * len(string))
+    model = language_model(shift)
     twist = twists.network_head(
         jax.random.key(0), DIM, VOCAB, width=32, num_steps=LENGTH, bounded=bounded, level=-3.0 if bounded else 0.0
     )
