@@ -12,7 +12,7 @@ import pytest
 import smcinfer
 from smcinfer import twists
 from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.language import generation
+from smcinfer.language import Pretrained, generation
 from smcinfer.language.constraints import (
     Constraint,
     adaptive_rejection,
@@ -310,3 +310,18 @@ def test_a_learned_look_ahead_closes_the_gap(x64: None) -> None:
     assert ratios[1].std() < 0.5 * ratios[0].std()
     with pytest.raises(ArgumentError, match="no mask"):
         under_constraint(generation(small_lm(), PROMPT, max_tokens=2), start)
+
+
+def test_a_loaded_model_keeps_its_several_ends() -> None:
+    """Where a model has more tokens that end a sequence than the constraint knows, the first has the probability of all."""
+    model = Pretrained(small_lm(), None, None, EOS, "", {}, also_eos=(2,))
+    free, held = (
+        generation(model, PROMPT, max_tokens=2),
+        constrained(model, PROMPT, regex("(a|c)*", WORDS, EOS), max_tokens=2),
+    )
+    ends = [
+        np.asarray(jax.nn.log_softmax(one.process.advance(jnp.zeros((), jnp.int32), None, None).logits))[EOS]
+        for one in (free, held)
+    ]
+    assert held.process.rules.also_eos == (2,)
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-5)

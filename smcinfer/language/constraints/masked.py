@@ -156,7 +156,9 @@ def constrained(
             got=f"{constraint.vocab_size} tokens, EOS {constraint.eos_id}",
         )
     wrapped = ConstrainedLM(model, constraint, model.vocab_size, model.dim, model.max_positions)
-    options.setdefault("eos_id", constraint.eos_id)
+    if constraint.eos_id != getattr(lm, "eos_id", None):
+        # A loaded model's own end is left to it: several tokens may count as that.
+        options.setdefault("eos_id", constraint.eos_id)
     made: Any = generation(
         wrapped if lm is model else dataclasses.replace(lm, lm=wrapped),
         prompt,
