@@ -56,10 +56,8 @@ class Learned:
     def __str__(self) -> str:
         if self.objective == "controlled":
             seen = ", ".join(f"{-check:.2f}" for check in self.checks)
-            return (
-                f"twist learned by controlled: {type(self.twist).__name__}, {len(self.checks)} regressions, {self.seconds:.0f} s\n"
-                f"  log Z of the runs they learned from: {seen}"
-            )
+            head = f"twist learned by controlled: {type(self.twist).__name__}, {len(self.checks)} regressions"
+            return f"{head}, {self.seconds:.0f} s\n  log Z of the runs they learned from: {seen}"
         lines = [
             f"twist learned by {self.objective}: {type(self.twist).__name__}, {len(self.losses)} steps, {self.seconds:.0f} s"
         ]
