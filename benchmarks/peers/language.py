@@ -90,20 +90,20 @@ def genlm_rate(folder: str, prompt: str, sequences: int, steps: int) -> float:
 
 
 def main(task: dict[str, Any]) -> dict[str, float | None]:
-    """Measure what is installed."""
-    rates: dict[str, float | None] = dict.fromkeys(("hf_stories", "hf_large", "genlm_stories"))
+    """Measure what is installed; ``generate`` on the stories model by number of sequences."""
+    batches = {f"hf_stories_{size}": size for size in task["batches"]}
+    rates: dict[str, float | None] = dict.fromkeys((*batches, "hf_large", "genlm_stories"))
     if installed("torch", "transformers"):
         import transformers
 
-        sizes = task["sequences"], task["steps"]
         if task["stories"]:
             model = transformers.AutoModelForCausalLM.from_pretrained(task["stories"]).eval()
-            rates["hf_stories"] = generate_rate(model, task["tokens"], *sizes)
+            rates |= {name: generate_rate(model, task["tokens"], size, task["steps"]) for name, size in batches.items()}
         large = task["large"]
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**large["config"])).eval()
         rates["hf_large"] = generate_rate(model, large["tokens"], large["sequences"], large["steps"])
     if task["stories"] and installed("torch", "genlm.control"):
-        rates["genlm_stories"] = genlm_rate(task["stories"], task["prompt"], task["sequences"], task["steps"])
+        rates["genlm_stories"] = genlm_rate(task["stories"], task["prompt"], max(task["batches"]), task["steps"])
     for name, rate in rates.items():
         print(f"{name}: {'not measured' if rate is None else f'{rate:.0f} tokens/s'}")
     return rates

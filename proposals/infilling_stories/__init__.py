@@ -14,12 +14,8 @@ PROMPT = "Once upon a time, there was a"
 FREE, GIVEN = 15, 10
 """Tokens that the twist fills in, and tokens that are given after them."""
 
-
-def blank(lm: CausalLM) -> NetworkHead:
-    """The twist before it was learned."""
-    sizes = {"width": 256, "num_steps": FREE, "context_size": GIVEN}
-    embedding = lm.embedding  # pyright: ignore[reportAttributeAccessIssue]
-    return network_head(jax.random.key(0), lm.dim, lm.vocab_size, embedding=embedding, **sizes)
+WIDTH = 256
+"""Of the hidden layer."""
 
 
 def load(lm: CausalLM | None = None) -> NetworkHead:
@@ -32,4 +28,7 @@ def load(lm: CausalLM | None = None) -> NetworkHead:
         CheckpointError: for damaged weights, or another model than the one that the twist was learned on.
     """
     model = stories.load().lm if lm is None else lm
-    return load_twist(WEIGHTS, model, blank(model))
+    embedding = model.embedding  # pyright: ignore[reportAttributeAccessIssue]
+    sizes = {"width": WIDTH, "num_steps": FREE, "context_size": GIVEN}
+    like = network_head(jax.random.key(0), model.dim, model.vocab_size, embedding=embedding, **sizes)
+    return load_twist(WEIGHTS, model, like)

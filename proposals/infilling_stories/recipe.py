@@ -15,9 +15,9 @@ import numpy as np
 
 from smcinfer import twists
 from smcinfer.models import stories
-from smcinfer.proposals.infilling_stories import FREE, GIVEN, PROMPT, WEIGHTS, blank
+from smcinfer.proposals.infilling_stories import FREE, GIVEN, PROMPT, WEIGHTS, WIDTH
 from smcinfer.twists.gap import bounds_over
-from smcinfer.twists.infilling import infilling
+from smcinfer.twists.infilling import infilling, infilling_head
 
 SEED = 0
 
@@ -25,29 +25,32 @@ SEED = 0
 def main() -> None:
     """Train, print the gap between the bounds with and without the twist, save."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3500, help="gradient steps")
-    parser.add_argument("--num-contexts", type=int, default=64, help="continuations that the twist is measured on")
+    parser.add_argument("--steps", type=int, default=12000, help="gradient steps")
+    parser.add_argument("--num-contexts", type=int, default=128, help="continuations that it is measured on")
+    parser.add_argument("--checkpoint", type=Path, help="a file to resume from and to save to")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     asked = parser.parse_args()
     pretrained = stories.load()
     tokens = jnp.asarray(pretrained.tokenizer.encode(PROMPT), jnp.int32)
-    family = infilling(pretrained.lm, tokens, num_tokens=FREE, num_given=GIVEN)
-    learn_key, measure_key = jax.random.split(jax.random.key(SEED))
+    sizes = {"num_tokens": FREE, "num_given": GIVEN}
+    family = infilling(pretrained.lm, tokens, **sizes)
+    head_key, learn_key, measure_key = jax.random.split(jax.random.key(SEED), 3)
     done = twists.learn(
         learn_key,
         family,
         "dpg",
-        twist=blank(pretrained.lm),
+        twist=infilling_head(head_key, pretrained.lm, tokens, width=WIDTH, **sizes),
         num_contexts=64,
         num_steps=asked.steps,
-        learning_rate=4e-3,
+        learning_rate=3e-3,
         validate=False,
+        checkpoint=asked.checkpoint,
         progress=True,
     )
     gaps = {}
     # DPG learns a proposal and no values: nothing on the way tells resampling whom to keep.
     for name, twist, below in (("base", None, 0.5), ("twist", done.twist, 0.0)):
-        for size in (1, 16, 64, 256):
+        for size in (1, 16, 64, 256, 1024):
             ends = bounds_over(measure_key, family, twist, size, asked.num_contexts, below)
             gap = np.asarray(ends[1]) - np.asarray(ends[0])
             gaps[f"{name}_{size}"] = (round(float(gap.mean()), 2), round(float(gap.std() / len(gap) ** 0.5), 2))

@@ -64,22 +64,20 @@ class CalibratedHead(HeadTwist):
 class NetworkHead(HeadTwist):
     r"""A small network on the hidden state, on time and on the context where there are any.
 
-    Tokens of the context are pooled by how far ahead of the next symbol they stand,
+    Tokens of the context matter by how far ahead of the next symbol they stand, :math:`d_j = T - t + j`. They are pooled as an
+    input of the network, and meet the next symbol directly in a bilinear form for each distance: what is likely so many
+    places before that token. At distance one that is a bigram law, which decides whether the context can follow at all.
 
-    .. math:: u = \sum_j g_{d_j} \odot e_{o_j}, \qquad d_j = T - t + j,
-
-    once as an input of the network, and once straight into its output, where a symbol and a token at a distance meet in a
-    bilinear form: what is likely so many places before that token.
+    .. math:: \log \chi_t(v) = r_v^\top f\Big(h, t, \sum_j g_{d_j} \odot e_{o_j}\Big)
+              + a_v^\top \sum_j M_{d_j} e_{o_j} + c_{d_1, v} + b_v
 
     Attributes:
-        layers: the network; its last layer gives E numbers.
-        readout: Float["V E"], what they say of every symbol.
-        bias: Float["V"], nats.
+        layers: f; its last layer gives E numbers.
+        readout: Float["V E"], r.
+        bias: Float["V"], b.
         times: Float["T+1 width"], what is added to the first layer at each step, or ``None``.
-        tokens: Float["V E"], embeddings of the context's tokens, or ``None``.
-        gates: Float["2 distances E"], g of the input and of the output, or ``None``.
+        pairs: what the context adds, or ``None``.
         context: Int["C"], the context's tokens; ``None`` until `given`.
-        context_size: C, or 0.
         is_bounded: as for `LinearHead`.
     """
 
@@ -87,10 +85,8 @@ class NetworkHead(HeadTwist):
     readout: Float[Array, "vocab rank"]
     bias: Float[Array, " vocab"]
     times: Float[Array, "steps width"] | None
-    tokens: Float[Array, "vocab rank"] | None
-    gates: Float[Array, "2 distances rank"] | None
+    pairs: "Pairs | None"
     context: Int[Array, " context"] | None = None
-    context_size: int = eqx.field(static=True, default=0)
     is_bounded: bool = eqx.field(static=True, default=False)
 
     @property
@@ -100,11 +96,11 @@ class NetworkHead(HeadTwist):
 
     def given(self, context: PyTree[Array]) -> "NetworkHead":
         """The twist for one context: Int["C"], tokens."""
-        if self.tokens is None:
+        if self.pairs is None:
             return super().given(context)  # pyright: ignore[reportReturnType]
-        if jnp.shape(context) != (self.context_size,):
+        if jnp.shape(context) != (self.pairs.size,):
             raise TargetError(
-                "the context has the wrong size", expected=f"{self.context_size} tokens", got=jnp.shape(context)
+                "the context has the wrong size", expected=f"{self.pairs.size} tokens", got=jnp.shape(context)
             )
         return dataclasses.replace(self, context=context)
 
@@ -116,19 +112,67 @@ class NetworkHead(HeadTwist):
     def head(self, t: Time, seen: Context) -> Float[Array, " vocab"]:
         """The network's outputs."""
         inputs, direct = seen.hidden, 0.0
-        if self.tokens is not None and self.gates is not None:
+        if self.pairs is not None:
             if self.context is None:
                 raise TargetError("the twist was learned for many contexts", expected="twist.given(context) first")
             nearest = 0 if self.times is None else jnp.maximum(self.times.shape[0] - 1 - t, 0)
-            gates = jax.lax.dynamic_slice_in_dim(self.gates, nearest, self.context_size, axis=1)
-            pooled, direct = jnp.sum(gates * self.tokens[self.context], axis=1)
+            pooled, direct = self.pairs(self.context, nearest)
             inputs = jnp.concatenate([inputs, pooled])
         signal = self.layers[0](inputs)
         if self.times is not None:
             signal = signal + self.times[t]
         for layer in self.layers[1:]:
             signal = layer(jax.nn.silu(signal))
-        return self.readout @ (signal + direct) + self.bias
+        return self.readout @ signal + direct + self.bias
+
+
+class Pairs(eqx.Module):
+    """What a context says of the next symbol by distance.
+
+    Attributes:
+        tokens: Float["V E"], e, of the context's tokens.
+        before: Float["V E"], a, of the next symbol.
+        gates: Float["distances E"], g.
+        matrices: Float["distances E E"], M.
+        offsets: Float["distances V"], c.
+        size: C, tokens of the context.
+    """
+
+    tokens: Float[Array, "vocab rank"]
+    before: Float[Array, "vocab rank"]
+    gates: Float[Array, "distances rank"]
+    matrices: Float[Array, "distances rank rank"]
+    offsets: Float[Array, "distances vocab"]
+    size: int = eqx.field(static=True)
+
+    def __call__(self, context: Int[Array, " C"], nearest: Array | int) -> tuple[Array, Array]:
+        """Input of the network, Float["E"], and what goes straight into the output, Float["V"].
+
+        Args:
+            context: the tokens.
+            nearest: places between the next symbol and the first of them.
+        """
+        gates, matrices = (
+            jax.lax.dynamic_slice_in_dim(leaf, nearest, self.size) for leaf in (self.gates, self.matrices)
+        )
+        embedded = self.tokens[context]
+        # Scaled, so that a step of Adam moves an output by as much through a matrix as through a vector.
+        met = jnp.einsum("cij,cj->i", matrices, embedded) / self.tokens.shape[1] ** 0.5
+        return jnp.sum(gates * embedded, axis=0), self.before @ met + self.offsets[nearest]
+
+    def starting(self, before: Float[Array, "vocab rank"], tokens: Float[Array, "vocab rank"]) -> "Pairs":
+        """The same, with a bigram law at distance one: the softmax of inner products of a symbol and the token after it."""
+        rank = tokens.shape[1]
+        size = jnp.sqrt(jnp.mean(tokens**2))
+        # Both sides have the magnitudes that they have in a flat head, and the matrix makes up for it.
+        first = jnp.eye(rank, dtype=tokens.dtype) * size * rank
+        return dataclasses.replace(
+            self,
+            tokens=tokens / size,
+            before=before / rank**0.5,
+            matrices=self.matrices.at[0].set(first),
+            offsets=self.offsets.at[0].set(-jax.nn.logsumexp(before @ tokens.T, axis=1)),
+        )
 
 
 def linear_head(dim: int, vocab_size: int, *, level: float = 0.0, bounded: bool = False) -> LinearHead:
@@ -186,26 +230,32 @@ def network_head(
     if embedding is None:
         embedding = jax.random.normal(keys[-1], (vocab_size, context_dim), jnp.result_type(float))
     embedding = embedding / jnp.sqrt(jnp.mean(embedding**2))
-    rank = embedding.shape[1]
+    rank, dtype = embedding.shape[1], embedding.dtype
     sizes = [dim + (rank if context_size else 0), *[width] * depth, rank]
     layers = [
         eqx.nn.Linear(*pair, key=key) for pair, key in zip(zip(sizes, sizes[1:], strict=False), keys, strict=False)
     ]
     distances = context_size + (num_steps or 0)
     layers[-1] = jax.tree.map(jnp.zeros_like, layers[-1])
+    pairs = None
+    if context_size:
+        gates = jnp.full((distances, rank), context_size**-0.5, dtype)
+        # Nothing goes straight into the output at the start: the head is flat.
+        matrices = jnp.zeros((distances, rank, rank), dtype)
+        pairs = Pairs(
+            embedding,
+            embedding / rank**0.5,
+            gates,
+            matrices,
+            jnp.zeros((distances, vocab_size), dtype),
+            context_size,
+        )
     return NetworkHead(
         tuple(layers),
         embedding / rank**0.5,
-        jnp.full((vocab_size,), level, embedding.dtype),
-        None if num_steps is None else jnp.zeros((num_steps + 1, width), embedding.dtype),
-        embedding if context_size else None,
-        # Nothing goes straight into the output at the start: the head is flat.
-        jnp.stack([jnp.full((distances, rank), context_size**-0.5), jnp.zeros((distances, rank))]).astype(
-            embedding.dtype
-        )
-        if context_size
-        else None,
+        jnp.full((vocab_size,), level, dtype),
+        None if num_steps is None else jnp.zeros((num_steps + 1, width), dtype),
+        pairs,
         None,
-        context_size,
         bounded,
     )

@@ -6,6 +6,7 @@ The continuation's probability is the potential of the last step. Drawn together
 of the target given o: a `Family` to learn one twist for all continuations, with exact positives and exact upper bounds.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +20,7 @@ from smcinfer.language.lm import CausalLM
 from smcinfer.language.process import LanguageProcess, Rules, TokenState, language_process
 from smcinfer.nouns import Time
 from smcinfer.twists.family import Family
+from smcinfer.twists.heads import NetworkHead, network_head
 
 
 class ReplayedProcess(LanguageProcess):
@@ -119,3 +121,57 @@ def infilling(lm: CausalLM, prompt: Int[Array, " prompt"], *, num_tokens: int, n
     read = language_process(lm, prompt, Rules(num_tokens + num_given, None, 1.0))
     process = ReplayedProcess(lm, read.prompt, read.first, read.prefix, read.rules)
     return Family(_Simulate(process, num_tokens), _Build(process, num_tokens))
+
+
+def infilling_head(
+    key: KeyArray, lm: CausalLM, prompt: Int[Array, " prompt"], *, num_tokens: int, num_given: int, **options: Any
+) -> NetworkHead:
+    r"""A head for `infilling` that starts from what the model itself says of two tokens that meet.
+
+    Whether the continuation can follow at all is decided at the seam, by the last free token and the first given one. There
+    the head starts as the bigram law
+
+    .. math:: \log \chi_T(v) = \log p_0(o_1 \mid \text{prompt}, v),
+
+    the model's logits being inner products of a hidden state and an embedding; everywhere else it starts flat.
+
+    Args:
+        key: of the network's first weights.
+        lm: a model that has an ``embedding`` with as many numbers as its hidden state, and no other output matrix.
+        prompt: Int["P"], its tokens.
+        num_tokens, num_given: as for `infilling`.
+        **options: ``width``, ``depth``, ``level`` and ``bounded`` of `smcinfer.twists.network_head`.
+
+    Raises:
+        ArgumentError: for a model without such an embedding.
+    """
+    embedding = getattr(lm, "embedding", None)
+    if getattr(embedding, "shape", None) != (lm.vocab_size, lm.dim) or getattr(lm, "head", None) is not None:
+        raise ArgumentError(
+            "the model's output is not its embedding",
+            expected=f"lm.embedding of shape {(lm.vocab_size, lm.dim)}, tied",
+            got=getattr(embedding, "shape", None),
+            hint="network_head(..., num_steps=, context_size=) starts flat and needs neither",
+        )
+    flat = network_head(
+        key,
+        lm.dim,
+        lm.vocab_size,
+        embedding=embedding,
+        num_steps=num_tokens,
+        context_size=num_given,
+        **options,
+    )
+    assert flat.pairs is not None
+    hidden = _after_each(lm, jnp.asarray(prompt, jnp.int32))
+    return dataclasses.replace(flat, pairs=flat.pairs.starting(hidden, embedding))
+
+
+@eqx.filter_jit
+def _after_each(lm: CausalLM, prompt: Int[Array, " prompt"]) -> Array:
+    """Float["V D"], the hidden state after the prompt and one token, for each token."""
+
+    def one(token: Array) -> Array:
+        return lm.forward(jnp.concatenate([prompt, token[None]])).hidden[-1]
+
+    return jax.lax.map(one, jnp.arange(lm.vocab_size, dtype=jnp.int32), batch_size=128)

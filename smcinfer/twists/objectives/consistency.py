@@ -149,8 +149,9 @@ def stopping_potential(twist: LearnedTwist, paths: Paths, stop: int, floor: floa
     earned = jnp.maximum(paths.log_potential, floor)
     walked = jnp.cumsum(earned + paths.means(twist) - paths.values(twist), axis=0)
     ending = jnp.maximum(paths.log_stop, floor) - paths.values_of(twist, stop) + paths.means_after(twist)
-    alive = jnp.cumprod(paths.x != stop, axis=0).astype(bool) & (paths.t < paths.t[-1])[:, None]
-    return walked + ending, alive
+    # At the limit a path ends whatever it drew: q(end) is one there, and so is its probability under the base law.
+    ending = jnp.where((paths.t < paths.t[-1])[:, None], ending, 0.0)
+    return walked + ending, jnp.cumprod(paths.x != stop, axis=0).astype(bool)
 
 
 def _mean(errors) -> Scalar:  # noqa: ANN001
