@@ -69,7 +69,7 @@ def main() -> None:
     _, returns = volatility.simulate(jax.random.key(0), 200 if quick else 1000)
     models = {kind: volatility.state_space(returns, kind) for kind in ("bootstrap", "guided")}
     figures["stochastic_volatility"] = state_space("stochastic volatility", models, 128 if quick else 512, 3)
-    options: dict[str, Any] = {"objectives": (*OBJECTIVES, "dpg+ctl"), "sizes": (1, 4, 16, 64, 256), "most": 1024}
+    options: dict[str, Any] = {"objectives": (*OBJECTIVES, "dpg+ctl"), "sizes": (1, 4, 16, 64, 256, 1024), "most": 1024}
     options |= {"num_steps": 400, "num_contexts": 32}
     if quick:
         options |= {"objectives": ("dpg", "rl"), "sizes": (1, 16), "most": 64, "num_contexts": 8}

@@ -109,6 +109,16 @@ def test_the_next_byte_is_a_sum_over_coverings(x64: None) -> None:
     assert found.left_out == 0 and found.log_probabilities[END] > -np.inf and "coverings" in str(found)
 
 
+def test_several_tokens_that_end_a_text_are_one_end(x64: None) -> None:
+    table = np.asarray(small_lm().table, np.float64)[PROMPT[-2] * (VOCAB + 1) + PROMPT[-1]]
+    law = np.exp(table - np.logaddexp.reduce(table))
+    found = np.exp(next_byte(small_lm(), b"", prompt=PROMPT, vocabulary=WORDS, eos_id=(EOS, 2)).log_probabilities)
+    np.testing.assert_allclose(found[END], law[EOS] + law[2], rtol=1e-9)
+    np.testing.assert_allclose(
+        found[WORDS[2][0]], sum(law[v] for v in (1, 3, 4) if WORDS[v][0] == WORDS[2][0]), rtol=1e-9
+    )
+
+
 def test_pruned_coverings_are_reported(x64: None) -> None:
     pruned = next_byte(small_lm(), b"abbaab", prompt=PROMPT, vocabulary=WORDS, eos_id=EOS, num_beams=1)
     whole = next_byte(small_lm(), b"abbaab", prompt=PROMPT, vocabulary=WORDS, eos_id=EOS)

@@ -15,16 +15,16 @@ from smcinfer import proposals, twists
 from smcinfer.compose import Composed, Guided
 from smcinfer.conditional import condition
 from smcinfer.errors import ArgumentError, CheckpointError, TargetError
-from smcinfer.language import LanguageProcess, generation, terminal
+from smcinfer.language import LanguageProcess, LlamaConfig, generation, random_llama, terminal
 from smcinfer.models import finite_hmm, linear_gaussian, stories
 from smcinfer.proposals.infilling_stories import PROMPT as PROMPT_TEXT
 from smcinfer.runner import run
 from smcinfer.twists.gap import bounds_over
 from smcinfer.twists.gaussian import Gaussian, tilt
-from smcinfer.twists.infilling import infilling
+from smcinfer.twists.infilling import infilling, infilling_head
 from smcinfer.twists.objectives import ContrastiveTwist, Objective, SubTrajectoryBalance
 from smcinfer.twists.paths import replay, watch
-from smcinfer.twists.symbols import SymbolInduced
+from smcinfer.twists.symbols import Context, SymbolInduced
 from tests.exact_language import (
     EOS,
     LENGTH,
@@ -289,6 +289,22 @@ def test_infilling_weighs_the_whole_string_and_reads_paths_at_once() -> None:
         strict=True,
     ):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_an_infilling_head_starts_as_the_bigram_law_at_the_seam_and_flat_before() -> None:
+    """log p0 of the first given token after each last free one, by the model itself."""
+    config = LlamaConfig(11, 8, 8, 1, 2, 2, 4, 16, (None,), tied=True)
+    lm, prompt, given = random_llama(0, config, scale=0.5), jnp.array([1, 4]), jnp.array([3, 9])
+    head = infilling_head(jax.random.key(0), lm, prompt, num_tokens=3, num_given=2, width=8, level=-2.0).given(given)
+    seen = Context(jnp.full((11,), -jnp.log(11.0)), jnp.ones((8,)), jnp.zeros((), bool))
+    whole = jnp.stack([jnp.array([1, 4, v]) for v in range(11)])
+    law = jax.nn.log_softmax(jax.vmap(lm.forward)(whole).logits[:, -1])
+    assert float(law[:, 3].std()) > 0.1
+    np.testing.assert_allclose(head.log_values(jnp.asarray(3), seen), law[:, 3] - 2.0, atol=1e-5)
+    for t in (1, 2):
+        np.testing.assert_allclose(head.log_values(jnp.asarray(t), seen), -2.0, atol=1e-6)
+    with pytest.raises(ArgumentError, match="output is not its embedding"):
+        infilling_head(jax.random.key(0), small_lm(), jnp.asarray(PROMPT), num_tokens=3, num_given=2)
 
 
 @pytest.mark.slow

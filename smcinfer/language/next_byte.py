@@ -14,6 +14,7 @@ Source: Vieira et al. (2024), beam summing over coverings.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -23,8 +24,9 @@ import numpy as np
 
 from smcinfer.arrays import Float
 from smcinfer.errors import ArgumentError
-from smcinfer.language.constraints.vocabulary import read_vocabulary
+from smcinfer.language.constraints.vocabulary import check_vocabulary, read_vocabulary
 from smcinfer.language.lm import CausalLM
+from smcinfer.language.loading import special_tokens
 
 END = 256
 """Stands for the end of the text among the next bytes."""
@@ -65,7 +67,7 @@ def next_byte(
     *,
     prompt: Any = None,
     vocabulary: list[bytes] | None = None,
-    eos_id: int | None = None,
+    eos_id: int | Sequence[int] | None = None,
     num_beams: int = 64,
 ) -> NextByte:
     """The law of the byte that follows a text, summed over the ways to cut the text into tokens.
@@ -75,7 +77,7 @@ def next_byte(
         text: what was written after the prompt; it may end anywhere.
         prompt: Int["P"], tokens read before the text, which are taken as they are; BOS by default.
         vocabulary: the bytes of every token, where ``lm`` came without a tokenizer.
-        eos_id: the token that ends a sequence; the loaded model's own by default.
+        eos_id: the token that ends a sequence, or several that do; the loaded model's own by default.
         num_beams: coverings kept at each place of the text.
 
     Returns:
@@ -85,7 +87,11 @@ def next_byte(
         ArgumentError: for a prompt or text that the model cannot read, or a text that no tokens spell.
     """
     model: CausalLM = lm if isinstance(lm, CausalLM) else lm.lm
-    words, eos_id = read_vocabulary(lm if vocabulary is None else vocabulary, eos_id)
+    named, others = (eos_id, ()) if eos_id is None or isinstance(eos_id, int) else special_tokens(tuple(eos_id))
+    words, end = read_vocabulary(lm if vocabulary is None else vocabulary, named)
+    ends = list(dict.fromkeys((end, *(getattr(lm, "also_eos", ()) if eos_id is None else others))))
+    for token in ends:
+        words[check_vocabulary(len(words), token)] = b""
     first = getattr(lm, "bos_id", None)
     start = ([] if first is None else [first]) if prompt is None else list(map(int, np.asarray(prompt)))
     if not start:
@@ -129,7 +135,7 @@ def next_byte(
                 total += 1
                 for byte, owners in by_first.items():
                     mass[byte] = np.logaddexp(mass[byte], np.logaddexp.reduce(log_next[owners]))
-                mass[END] = np.logaddexp(mass[END], log_next[eos_id])
+                mass[END] = np.logaddexp(mass[END], np.logaddexp.reduce(log_next[ends]))
                 continue
             for token in by_first.get(rest[0], ()):
                 word = words[token]
