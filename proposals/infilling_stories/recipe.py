@@ -8,6 +8,7 @@ read again are learned by heart: with 8,192 of them what was gained fell to less
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="a file to resume from and to save to")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     asked = parser.parse_args()
-    pretrained = stories.load()
+    pretrained: Any = stories.load()
     tokens = jnp.asarray(pretrained.tokenizer.encode(PROMPT), jnp.int32)
     sizes = {"num_tokens": FREE, "num_given": GIVEN}
     family = infilling(pretrained.lm, tokens, **sizes)
