@@ -26,8 +26,7 @@ from smcinfer.settings import Settings
 STORIES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "language_models" / "stories260K"
 SIZES = (64, 256, 1024)
 BATCHES = (1, 16, 64)
-"""Sequences at a time beside `transformers`: one core is busy with arithmetic from 16 on, its ``generate`` with Python up to
-64."""
+"""Sequences at a time beside `transformers`."""
 PROMPT = "Once upon a time"
 LARGE = LlamaConfig(
     vocab_size=32000,

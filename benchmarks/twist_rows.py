@@ -9,36 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer import twists
+from smcinfer.proposals.infilling_stories import FREE, GIVEN, PROMPT
 from smcinfer.twists import Family, LearnedTwist, NetworkHead
 from smcinfer.twists.gap import bounds_over
 from smcinfer.twists.infilling import infilling, infilling_head
 
-NUM_TOKENS, NUM_GIVEN = 15, 10
-PROMPT = "Once upon a time, there was a"
 OBJECTIVES = ("dpg", "ctl", "rl", "sixo", "pcl", "subtb", "nasmc", "fudge")
 
 
-def family_of(pretrained: Any, prompt: str = PROMPT) -> Family:
-    """All continuations of ten tokens after fifteen free ones."""
-    tokens = jnp.asarray(pretrained.tokenizer.encode(prompt), jnp.int32)
-    return infilling(pretrained.lm, tokens, num_tokens=NUM_TOKENS, num_given=NUM_GIVEN)
-
-
-def head_of(pretrained: Any, *, level: float = 0.0, width: int = 128, bounded: bool = False) -> NetworkHead:
-    """A head that knows the time and the continuation, as the shipped one starts."""
-    tokens = jnp.asarray(pretrained.tokenizer.encode(PROMPT), jnp.int32)
-    sizes: dict[str, Any] = {"num_tokens": NUM_TOKENS, "num_given": NUM_GIVEN, "width": width}
-    return infilling_head(jax.random.key(0), pretrained.lm, tokens, level=level, bounded=bounded, **sizes)
-
-
 def learned(
-    key: jax.Array, family: Family, pretrained: Any, objective: str, *, level: float, num_steps: int, seen: int = 64
+    key: jax.Array, family: Family, blank: NetworkHead, objective: str, *, num_steps: int, seen: int = 64
 ) -> tuple[LearnedTwist, float, float]:
     """A twist by one objective, a step of which reads ``seen`` sequences; the share of resampling it wants, and seconds.
 
     ``"dpg+ctl"`` spends half of the budget on each: DPG finds the proposal, CTL the values.
     """
-    twist: Any = head_of(pretrained, level=level, bounded=objective == "fudge")
+    twist: Any = blank
     names = objective.split("+")
     seconds = 0.0
     for part, name in enumerate(names):
@@ -100,13 +86,16 @@ def rows(
         report: gets a line now and then.
     """
     learn_key, measure_key = jax.random.split(jax.random.key(0))
-    family = family_of(pretrained)
+    prompt = jnp.asarray(pretrained.tokenizer.encode(PROMPT), jnp.int32)
+    lengths: dict[str, int] = {"num_tokens": FREE, "num_given": GIVEN}
+    family = infilling(pretrained.lm, prompt, **lengths)
     base = measured(measure_key, family, None, 0.5, tuple(sorted({*sizes, most})), num_contexts)
     report(f"base    gaps {base['gap']}")
     yield "base", base
     for objective in objectives:
-        level = base["lower"][sizes[-1]]
-        twist, below, seconds = learned(learn_key, family, pretrained, objective, level=level, num_steps=num_steps)
+        options: dict[str, Any] = {"level": base["lower"][sizes[-1]], "bounded": objective == "fudge"}
+        blank = infilling_head(jax.random.key(0), pretrained.lm, prompt, **lengths, **options)
+        twist, below, seconds = learned(learn_key, family, blank, objective, num_steps=num_steps)
         row = measured(measure_key, family, twist, below, sizes, num_contexts) | {"train_s": seconds, "twist": twist}
         report(f"{objective:8s} gaps {row['gap']}  trained in {seconds:.0f} s")
         yield objective, row

@@ -328,6 +328,8 @@ def test_an_infilling_head_starts_as_the_bigram_law_at_the_seam_and_flat_before(
         np.testing.assert_allclose(head.log_values(jnp.asarray(t), seen), -2.0, atol=1e-6)
     with pytest.raises(ArgumentError, match="output is not its embedding"):
         infilling_head(jax.random.key(0), small_lm(), jnp.asarray(PROMPT), num_tokens=3, num_given=2)
+    with pytest.raises(ArgumentError, match="no such infilling"):
+        infilling_head(jax.random.key(0), lm, prompt, num_tokens=3, num_given=0)
 
 
 @pytest.mark.slow
@@ -450,9 +452,20 @@ def test_the_library_entry_serves_its_model_and_no_other() -> None:
         :10
     ]
     target = generation(pretrained, PROMPT_TEXT, max_tokens=15, continuation=ending, eos_id=None)
-    assert twists.attach(target, twist.given(jnp.asarray(ending))).num_steps == 25
+    assert twists.attach(target, twist.given(ending)).num_steps == 25
     with pytest.raises(CheckpointError, match="another model"):
         proposals.load("infilling_stories", lm=eqx.tree_at(lambda lm: lm.norm, pretrained.lm, 2.0 * pretrained.lm.norm))
+
+
+def test_the_library_entry_weighs_in_both_precisions(precision: str) -> None:
+    """Kept in one, used in the other: the same log Z to the precision of the model."""
+    twist = proposals.load("infilling_stories")
+    assert twist.readout.dtype == jnp.dtype(precision)
+    pretrained = stories.load()
+    ending = pretrained.tokenizer.encode_continuation(PROMPT_TEXT, " little girl who had a red ball and a blue hat.")
+    target = generation(pretrained, PROMPT_TEXT, max_tokens=15, continuation=ending[:10], eos_id=None)
+    twisted = twists.attach(target, twist.given(ending[:10]))
+    assert np.isfinite(run(jax.random.key(0), twisted, 8, num_runs=1, resample_below=0.0).log_z).all()
 
 
 def test_learning_resumes_from_its_checkpoint(tmp_path: Path) -> None:

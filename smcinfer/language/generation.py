@@ -24,6 +24,7 @@ from smcinfer.errors import ArgumentError
 from smcinfer.language.forced import FREE, Forced, Given
 from smcinfer.language.host import HostGeneration, HostLM, HostProcess
 from smcinfer.language.lm import CausalLM
+from smcinfer.language.loading import ends_of
 from smcinfer.language.process import LanguageProcess, Rules, TokenState, language_process
 from smcinfer.language.texts import WeightedText, weighted_texts
 from smcinfer.language.tokenizer import Tokenizer
@@ -164,7 +165,7 @@ def generation(
     ended by T where ``end="force"``.
     """
     tokenizer: Tokenizer | None = getattr(lm, "tokenizer", None)
-    eos_id, also_eos = _ends(lm, eos_id)
+    eos_id, also_eos = ends_of(lm, eos_id)
     model: Any = lm if isinstance(lm, CausalLM | HostLM) else getattr(lm, "lm", None)
     if not isinstance(model, CausalLM | HostLM):
         raise ArgumentError(
@@ -199,16 +200,6 @@ def generation(
         return HostGeneration(model, prompt_ids, asked, mover, total, rules, tokenizer)
     process = language_process(model, jnp.asarray(start, jnp.int32), rules)
     return _generation(process, potential, given, twist, proposal, look_ahead, tokenizer)
-
-
-def _ends(lm: Any, eos_id: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The token that ends a sequence, and those that count as it."""
-    if isinstance(eos_id, str) and eos_id == "model":
-        return getattr(lm, "eos_id", None), tuple(getattr(lm, "also_eos", ()))
-    if isinstance(eos_id, Sequence) and not isinstance(eos_id, str) and eos_id:
-        first, *others = dict.fromkeys(eos_id)
-        return first, tuple(others)
-    return eos_id, ()
 
 
 def _check(model: CausalLM | HostLM, max_tokens: int, temperature: float, end: str, ends: tuple[Any, ...]) -> None:

@@ -7,7 +7,7 @@ is left over that the architecture would not use, and that the tokenizer's token
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -191,3 +191,13 @@ def special_tokens(entry: Any) -> tuple[int | None, tuple[int, ...]]:
     if not isinstance(entry, list | tuple):
         return entry, ()
     return (entry[0], tuple(entry[1:])) if entry else (None, ())
+
+
+def ends_of(lm: Any, eos_id: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The token that ends a sequence, and those that count as it: ``eos_id`` as `generation` takes it."""
+    if isinstance(eos_id, str) and eos_id == "model":
+        return getattr(lm, "eos_id", None), tuple(getattr(lm, "also_eos", ()))
+    if isinstance(eos_id, Sequence) and not isinstance(eos_id, str) and eos_id:
+        first, *others = dict.fromkeys(eos_id)
+        return first, tuple(others)
+    return eos_id, ()

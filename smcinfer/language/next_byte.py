@@ -26,7 +26,7 @@ from smcinfer.arrays import Float
 from smcinfer.errors import ArgumentError
 from smcinfer.language.constraints.vocabulary import check_vocabulary, read_vocabulary
 from smcinfer.language.lm import CausalLM
-from smcinfer.language.loading import special_tokens
+from smcinfer.language.loading import ends_of
 
 END = 256
 """Stands for the end of the text among the next bytes."""
@@ -87,11 +87,11 @@ def next_byte(
         ArgumentError: for a prompt or text that the model cannot read, or a text that no tokens spell.
     """
     model: CausalLM = lm if isinstance(lm, CausalLM) else lm.lm
-    named, others = (eos_id, ()) if eos_id is None or isinstance(eos_id, int) else special_tokens(tuple(eos_id))
-    words, end = read_vocabulary(lm if vocabulary is None else vocabulary, named)
-    ends = list(dict.fromkeys((end, *(getattr(lm, "also_eos", ()) if eos_id is None else others))))
+    end, others = ends_of(lm, "model" if eos_id is None else eos_id)
+    words, end = read_vocabulary(lm if vocabulary is None else vocabulary, end)
+    ends = [end, *(check_vocabulary(len(words), token) for token in others)]
     for token in ends:
-        words[check_vocabulary(len(words), token)] = b""
+        words[token] = b""
     first = getattr(lm, "bos_id", None)
     start = ([] if first is None else [first]) if prompt is None else list(map(int, np.asarray(prompt)))
     if not start:

@@ -7,6 +7,7 @@ follow, say), where the twist is learned for many. All start flat: the proposal 
 """
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -94,15 +95,14 @@ class NetworkHead(HeadTwist):
         """As it was made."""
         return self.is_bounded
 
-    def given(self, context: PyTree[Array]) -> "NetworkHead":
-        """The twist for one context: Int["C"], tokens."""
+    def given(self, context: PyTree[Any]) -> "NetworkHead":
+        """The twist for one context: C tokens, an array or a list."""
         if self.pairs is None:
             return super().given(context)  # pyright: ignore[reportReturnType]
-        if jnp.shape(context) != (self.pairs.size,):
-            raise TargetError(
-                "the context has the wrong size", expected=f"{self.pairs.size} tokens", got=jnp.shape(context)
-            )
-        return dataclasses.replace(self, context=context)
+        tokens = jnp.asarray(context, jnp.int32)
+        if tokens.shape != (self.pairs.size,):
+            raise TargetError("the context has the wrong size", expected=f"{self.pairs.size} tokens", got=tokens.shape)
+        return dataclasses.replace(self, context=tokens)
 
     def log_values(self, t: Time, seen: Context) -> Float[Array, " vocab"]:
         """The head's; zero after the last step that it was made for: tokens that are given need no foresight."""
@@ -229,6 +229,8 @@ def network_head(
     keys = jax.random.split(key, depth + 2)
     if embedding is None:
         embedding = jax.random.normal(keys[-1], (vocab_size, context_dim), jnp.result_type(float))
+    # A model in half precision, or a program in double, has a head of the program's own.
+    embedding = embedding.astype(jnp.result_type(float))
     embedding = embedding / jnp.sqrt(jnp.mean(embedding**2))
     rank, dtype = embedding.shape[1], embedding.dtype
     sizes = [dim + (rank if context_size else 0), *[width] * depth, rank]

@@ -110,14 +110,7 @@ def infilling(lm: CausalLM, prompt: Int[Array, " prompt"], *, num_tokens: int, n
     Raises:
         ArgumentError: for sizes that the model cannot hold.
     """
-    prompt = jnp.asarray(prompt, jnp.int32)
-    total = prompt.shape[0] + num_tokens + num_given
-    if num_tokens < 1 or num_given < 1 or (lm.max_positions is not None and total > lm.max_positions):
-        raise ArgumentError(
-            "no such infilling",
-            expected=f"num_tokens, num_given >= 1 and at most {lm.max_positions} tokens with the prompt",
-            got=(num_tokens, num_given, total),
-        )
+    prompt = _checked(lm, prompt, num_tokens, num_given)
     read = language_process(lm, prompt, Rules(num_tokens + num_given, None, 1.0))
     process = ReplayedProcess(lm, read.prompt, read.first, read.prefix, read.rules)
     return Family(_Simulate(process, num_tokens), _Build(process, num_tokens))
@@ -143,9 +136,10 @@ def infilling_head(
         **options: ``width``, ``depth``, ``level`` and ``bounded`` of `smcinfer.twists.network_head`.
 
     Raises:
-        ArgumentError: for a model without such an embedding.
+        ArgumentError: for a model without such an embedding, or sizes that it cannot hold.
     """
-    embedding = getattr(lm, "embedding", None)
+    prompt = _checked(lm, prompt, num_tokens, num_given)
+    embedding: Any = getattr(lm, "embedding", None)
     if getattr(embedding, "shape", None) != (lm.vocab_size, lm.dim) or getattr(lm, "head", None) is not None:
         raise ArgumentError(
             "the model's output is not its embedding",
@@ -163,8 +157,21 @@ def infilling_head(
         **options,
     )
     assert flat.pairs is not None
-    hidden = _after_each(lm, jnp.asarray(prompt, jnp.int32))
-    return dataclasses.replace(flat, pairs=flat.pairs.starting(hidden, embedding))
+    hidden, tokens = (leaf.astype(jnp.result_type(float)) for leaf in (_after_each(lm, prompt), embedding))
+    return dataclasses.replace(flat, pairs=flat.pairs.starting(hidden, tokens))
+
+
+def _checked(lm: CausalLM, prompt: Int[Array, " prompt"], num_tokens: int, num_given: int) -> Int[Array, " prompt"]:
+    """The prompt, where the model can hold it with what follows."""
+    prompt = jnp.asarray(prompt, jnp.int32)
+    total = prompt.shape[0] + num_tokens + num_given
+    if num_tokens < 1 or num_given < 1 or (lm.max_positions is not None and total > lm.max_positions):
+        raise ArgumentError(
+            "no such infilling",
+            expected=f"num_tokens, num_given >= 1 and at most {lm.max_positions} tokens with the prompt",
+            got=(num_tokens, num_given, total),
+        )
+    return prompt
 
 
 @eqx.filter_jit

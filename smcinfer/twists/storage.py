@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from smcinfer import nn
 from smcinfer.arrays import PyTree
 from smcinfer.errors import CheckpointError
 from smcinfer.names import leaves_by_name
+from smcinfer.nn.precision import restore_in_current_precision
 from smcinfer.twists.learned import LearnedTwist
 
 SAMPLED = 4096
@@ -42,11 +45,15 @@ def save(path: str | Path, twist: LearnedTwist, base: PyTree[Any], metadata: dic
     Raises:
         ArgumentError: for a file that cannot be written, or metadata that are not JSON.
     """
-    return nn.save(path, twist, _identity(twist) | {"base": fingerprint(base), "metadata": metadata or {}})
+    reals = jax.tree.leaves(eqx.filter(twist, eqx.is_inexact_array))
+    kept = jnp.result_type(*reals) if reals else jnp.dtype(jnp.float32)
+    even = jax.tree.map(lambda leaf: leaf.astype(kept) if eqx.is_inexact_array(leaf) else leaf, twist)
+    marks = _identity(twist) | {"base": fingerprint(base), "precision": kept.name, "metadata": metadata or {}}
+    return nn.save(path, even, marks)
 
 
 def load[Kind: LearnedTwist](path: str | Path, base: PyTree[Any], like: Kind) -> Kind:
-    """Read a twist.
+    """Read a twist, in the current precision whatever it was kept in.
 
     Args:
         path: a file that `save` wrote.
@@ -69,7 +76,7 @@ def load[Kind: LearnedTwist](path: str | Path, base: PyTree[Any], like: Kind) ->
             got=fingerprint(base)[:12],
             hint="a twist is of use to the model that it was learned on: load that one, or learn the twist again",
         )
-    return nn.restore(path, like)
+    return restore_in_current_precision(path, like, jnp.dtype(found.get("precision", "float32")))
 
 
 def _identity(twist: LearnedTwist) -> dict[str, Any]:

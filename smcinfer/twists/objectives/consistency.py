@@ -141,6 +141,8 @@ def path_potential(twist: LearnedTwist, paths: Paths, floor: float) -> Float[Arr
 def stopping_potential(twist: LearnedTwist, paths: Paths, stop: int, floor: float) -> tuple[Float[Array, "S K"], Array]:
     r"""log of :math:`r_i / (q(\mathrm{end} \mid s_{1:i}) \prod_k q_k / p_0)` of every prefix, and where it still went on.
 
+    The last row is the path cut at the length limit, where q(end) is one.
+
     With :math:`q(\mathrm{end}) = p_0(\mathrm{end}) \chi(\mathrm{end}) / C` the base law cancels:
     :math:`\log \phi(\mathrm{end}) - \log \chi_{i+1}(\mathrm{end}) + \log C_{i+1}
     + \sum_{k \le i} [\log \phi_k + \log C_k - \log \chi_k]`.
