@@ -30,7 +30,7 @@ def test_children_stand_in_the_line_that_plain_resampling_makes(scheme):
     np.testing.assert_array_equal(np.flatnonzero(stayed), np.unique(np.asarray(line)[np.asarray(ancestors)]))
 
 
-def test_rows_follow_their_parents_in_every_run():
+def test_rows_follow_their_parents_in_every_run(precision):
     parents = jnp.array([[0, 0, 2, 2], [3, 1, 2, 3]], jnp.int32)
     small = jnp.arange(8).reshape(2, 4)
     large = jnp.arange(2.0 * 4 * 128).reshape(2, 4, 128)
@@ -54,7 +54,7 @@ def test_the_loop_over_rows_has_the_gradient_of_a_gather():
 
 
 @pytest.mark.parametrize("islands", [1, 2])
-def test_z_hat_is_unbiased_when_particles_are_moved_in_place(monkeypatch, islands):
+def test_z_hat_is_unbiased_when_particles_are_moved_in_place(monkeypatch, islands, precision):
     monkeypatch.setattr(in_place, "LARGE", 0)
     monkeypatch.setattr(in_place, "SMALL_LEAF", 0)
     if jax.default_backend() != "cpu":

@@ -458,7 +458,7 @@ def test_the_library_entry_serves_its_model_and_no_other() -> None:
 
 
 def test_the_library_entry_weighs_in_both_precisions(precision: str) -> None:
-    """Kept in one, used in the other: the same log Z to the precision of the model."""
+    """Kept in one, loaded in the current one, and run on a model of single precision in either."""
     twist = proposals.load("infilling_stories")
     assert twist.readout.dtype == jnp.dtype(precision)
     pretrained = stories.load()

@@ -80,11 +80,12 @@ def _move(leaves: list[Array], parents: Int[Array, "num_runs n"]) -> list[Array]
 
     def write(number: Array, leaves: list[Array]) -> list[Array]:
         run, to = runs[number], seats[number]
-        origin = parents[run, to]
+        # Slices want indices of one type, which counted ones are not in double precision.
+        origin, zero = parents[run, to].astype(run.dtype), jnp.zeros((), run.dtype)
 
         def one(leaf: Array) -> Array:
             # Slices keep both leading axes: a reshape in between would make XLA copy the whole array.
-            rest = (0,) * (leaf.ndim - 2)
+            rest = (zero,) * (leaf.ndim - 2)
             row = jax.lax.dynamic_slice(leaf, (run, origin, *rest), (1, 1, *leaf.shape[2:]))
             return jax.lax.dynamic_update_slice(leaf, row, (run, to, *rest))
 
