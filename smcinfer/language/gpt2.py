@@ -12,7 +12,7 @@ from smcinfer.arrays import Array, Float, Int
 from smcinfer.errors import ArgumentError
 from smcinfer.language.attention import KeysValues, attend_all, attend_one, empty_cache
 from smcinfer.language.lm import Output
-from smcinfer.language.transformer import Transformer
+from smcinfer.language.transformer import Transformer, apply_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ class GPT2(Transformer):
 
     def _output(self, x: Float[Array, "*tokens dim"]) -> Output:
         hidden = self._norm(self.norm, x)
-        logits = hidden @ self.embedding.T
+        logits = apply_rows(self.embedding, hidden)
         wide = jnp.promote_types(logits.dtype, jnp.float32)
         return Output(logits.astype(wide), hidden.astype(wide))
 

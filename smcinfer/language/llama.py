@@ -22,7 +22,7 @@ from smcinfer.errors import ArgumentError
 from smcinfer.language.attention import KeysValues, attend_all, attend_one, empty_cache
 from smcinfer.language.lm import Output
 from smcinfer.language.rope import frequencies, rotate
-from smcinfer.language.transformer import Transformer
+from smcinfer.language.transformer import Transformer, apply_rows
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 """``model_type`` of the configurations that this file reads (SmolLM says ``llama``)."""
@@ -210,7 +210,7 @@ class Llama(Transformer):
 
 
 def _linear(x: Array, matrix: Array, bias: Array | None) -> Array:
-    y = x @ matrix.T
+    y = apply_rows(matrix, x)
     return y if bias is None else y + bias
 
 

@@ -28,16 +28,17 @@ def draw_symbols(key: KeyArray, logits: Float[Array, "*batch vocab"]) -> Int[Arr
     vocab = logits.shape[-1]
     if vocab <= SMALL:
         return jax.random.categorical(key, logits).astype(jnp.int32)
-    class_key, symbol_key = jax.random.split(key)
     columns = _columns(vocab)
     rows = -(-vocab // columns)
     if rows * columns > vocab:
         padding = [(0, 0)] * (logits.ndim - 1) + [(0, rows * columns - vocab)]
         logits = jnp.pad(logits, padding, constant_values=-jnp.inf)
     table = logits.reshape(*logits.shape[:-1], rows, columns)
-    chosen = jax.random.categorical(class_key, jax.nn.logsumexp(table, axis=-2))
+    # One call for both draws: for few rows the generator's own overhead is what a draw costs.
+    noise = jax.random.gumbel(key, (*logits.shape[:-1], columns + rows), logits.dtype)
+    chosen = jnp.argmax(jax.nn.logsumexp(table, axis=-2) + noise[..., :columns], axis=-1)
     members = jnp.take_along_axis(table, chosen[..., None, None], axis=-1)[..., 0]
-    return (jax.random.categorical(symbol_key, members) * columns + chosen).astype(jnp.int32)
+    return (jnp.argmax(members + noise[..., columns:], axis=-1) * columns + chosen).astype(jnp.int32)
 
 
 def _columns(vocab: int) -> int:

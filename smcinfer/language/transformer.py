@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 
 from smcinfer.arrays import Array, Float, Int
 from smcinfer.language.attention import KeysValues
@@ -50,3 +51,12 @@ class Transformer(CausalLM):
     @abc.abstractmethod
     def _output(self, x: Float[Array, "*tokens dim"]) -> Output:
         """Logits and hidden state from what the last layer says."""
+
+
+def apply_rows(matrix: Float[Array, "out in"], x: Float[Array, "*tokens in"]) -> Float[Array, "*tokens out"]:
+    """A matrix that is kept as (out, in) on each of several vectors.
+
+    Said without a transpose: XLA makes ``x @ matrix.T`` of one vector copy the matrix at every step, which on a CPU takes
+    longer than the product.
+    """
+    return jnp.einsum("...i,oi->...o", x, matrix)
