@@ -35,6 +35,11 @@ from smcinfer.status import Status
 from tests.exact_language import EOS, LENGTH, PROMPT, VOCAB, small_lm, string_score, strings, terminal_score
 from tests.statistics import assert_chi2, assert_mean
 
+IN_DOUBLE_LATER = pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)], indirect=True
+)
+"""For long tests of many draws: float64 with the slow ones."""
+
 WORDS = [b"", b"a", b"b", b"ab", b"c"]
 PATTERN = "(ab)*(c|abc)"
 """Has several cuts into tokens, and dead ends within the length limit."""
@@ -164,6 +169,7 @@ def rejection_draws(
     return np.asarray(draws.token), np.asarray(draws.log_weight, np.float64), np.asarray(draws.num_calls)
 
 
+@IN_DOUBLE_LATER
 @pytest.mark.parametrize(
     ("variant", "rounds"),
     [
@@ -189,6 +195,7 @@ def test_rejection_is_unbiased_for_every_token(variant: str, rounds: int, precis
         assert_mean(first_only, LAW[ACCEPTED].sum())
 
 
+@IN_DOUBLE_LATER
 @pytest.mark.parametrize("variant", ["recursive", pytest.param("geometric", marks=pytest.mark.slow)])
 def test_a_tail_keeps_its_law_below_a_steep_head(variant: str, precision: str) -> None:
     rng = np.random.default_rng(0)
