@@ -19,8 +19,8 @@ from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
 from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError, SmcinferError, TargetError
 from smcinfer.ground.io import package_version
 from smcinfer.paths import ESS, ConditionalESS, Exponents
-from smcinfer.results import Result, load
-from smcinfer.results.chains import Chains, load_chains
+from smcinfer.results import Bound, Record, Result, load
+from smcinfer.results.chains import Chains
 from smcinfer.results.finished import Run
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.chains.run import mcmc
@@ -39,6 +39,7 @@ __all__ = [
     "ESS",
     "ArgumentError",
     "Bootstrap",
+    "Bound",
     "Chains",
     "CheckpointError",
     "ConditionalESS",
@@ -50,6 +51,7 @@ __all__ = [
     "Population",
     "Process",
     "Proposal",
+    "Record",
     "Result",
     "Run",
     "SmcinferError",
@@ -73,7 +75,6 @@ __all__ = [
     "kernels",
     "language",
     "load",
-    "load_chains",
     "log_density",
     "mcmc",
     "models",

@@ -120,7 +120,7 @@ def sample(
         if isinstance(target, StateSpace):
             settings |= {
                 "name": "filter",
-                "what": "the filter at the end, p(x_T | y_0:T); log Z is the log likelihood of the data",
+                "weighted_for": "the filter at the end, p(x_T | y_0:T); log Z is the log likelihood of the data",
                 "quantiles": target.quantiles,
             }
         return result_of(done, leaves_by_name(target.exported(done.particles)), settings)

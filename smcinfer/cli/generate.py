@@ -10,7 +10,6 @@ from types import FunctionType
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from smcinfer import api, language, proposals
@@ -28,6 +27,7 @@ from smcinfer.language.proposals.filters import by_name
 from smcinfer.language.proposals.forced import FREE
 from smcinfer.results import Result
 from smcinfer.results.evidence import Bound
+from smcinfer.results.from_run import bound_of
 from smcinfer.run.runner import run
 from smcinfer.twists import LearnedTwist, attach
 
@@ -55,7 +55,7 @@ def generate(args: argparse.Namespace) -> int:
     result = api.sample(key, target, num_particles=args.num_particles, num_runs=args.num_runs, progress=progress)
     upper, why = upper_bound(upper_key, args, target, bound, result)
     if upper is not None:
-        result.settings["upper_bound"] = list(upper)
+        result = result.with_upper_bound(upper)
     texts = target.decode(result)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(str(result))
@@ -200,8 +200,7 @@ def upper_bound(
         progress=not args.no_progress,
         description="upper bound",
     )
-    values = np.asarray(done.log_z, np.float64)
-    return Bound(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))), ""
+    return bound_of(done), ""
 
 
 def as_json(args: argparse.Namespace, result: Result, texts: list[WeightedText], why: str) -> dict[str, Any]:

@@ -70,7 +70,9 @@ def autocorrelation(start: KernelState, end: KernelState) -> Scalar:
     finite = (start.log_potential > -jnp.inf) & (end.log_potential > -jnp.inf)
     before = jnp.where(finite, start.log_potential, 0.0)[:, None]
     after = jnp.where(finite, end.log_potential, 0.0)[:, None]
-    return jnp.maximum(coordinates, correlation(before, after)[0])
+    # A potential that is the same everywhere, a constant likelihood or a threshold say, has nothing to forget.
+    flat = jnp.max(before) == jnp.min(before)
+    return jnp.maximum(coordinates, jnp.where(flat, 0.0, correlation(before, after)[0]))
 
 
 def sweep(
@@ -173,7 +175,7 @@ def chains(
     flat = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:]), joined)
     values = jnp.where(joined.log_potential > -jnp.inf, joined.log_potential, 0.0)
     spread = jnp.var(values)
-    share = jnp.where(spread > 0, jnp.var(jnp.mean(values, axis=0)) / jnp.where(spread > 0, spread, 1.0), 1.0)
+    share = jnp.where(spread > 0, jnp.var(jnp.mean(values, axis=0)) / jnp.where(spread > 0, spread, 1.0), 0.0)
     dtype = jnp.result_type(float)
     return flat, MoveReport(
         acceptance=jnp.mean(info.acceptance),

@@ -108,7 +108,7 @@ def block_gibbs(
         acceptance=np.asarray(whole.acceptance.sum(axis=1).T / np.maximum(proposed, 1.0), jnp.result_type(float)),
         num_evals=proposed.astype(np.int32),
         cap_reached=np.zeros(proposed.shape, np.int32),
-        status=int(Status.OK),
+        status=Status.OK,
         settings={
             "kernel": " + ".join(kinds),
             "dim": len(free),

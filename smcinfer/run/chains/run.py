@@ -182,7 +182,7 @@ def mcmc(
     return Chains(
         draws=draws,
         **joined,
-        status=int(status),
+        status=status,
         settings=settings,
         seconds=time.perf_counter() - started,
         compile_seconds=compiling[0],

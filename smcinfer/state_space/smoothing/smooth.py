@@ -10,11 +10,13 @@ import numpy as np
 
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array, Float, Int
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.results.from_run import settings_of
 from smcinfer.results.smoothed import Smoothed
-from smcinfer.run.runner import Run, as_typed_key, run
+from smcinfer.run.runner import Run, as_typed_key, compile_clock, run
 from smcinfer.state_space.smoothing.backward import backward_sample, marginals
 from smcinfer.state_space.smoothing.genealogy import fixed_lag, gather, trace
 
@@ -66,21 +68,22 @@ def smooth(
     key = as_typed_key(key)
     filter_key, draw_key = jax.random.split(key)
     started = time.perf_counter()
-    done = run(
-        filter_key,
-        model,
-        num_particles,
-        num_runs=num_runs,
-        resampling=resampling,
-        resample_below=resample_below,
-        history="full",
-        progress=progress,
-        description="filter",
-    )
-    keys = jax.random.split(draw_key, num_runs)
-    draws = num_draws or num_particles
-    parts = [_look_back(keys[r], model, _of_run(done, r), method, draws, lag or DEFAULT_LAG) for r in range(num_runs)]
-    chosen, log_weights = (np.stack([np.asarray(part[i]) for part in parts]) for i in (0, 1))
+    draws, steps_back = num_draws or num_particles, lag or DEFAULT_LAG
+    with compile_clock() as compiling:
+        done = run(
+            filter_key,
+            model,
+            num_particles,
+            num_runs=num_runs,
+            resampling=resampling,
+            resample_below=resample_below,
+            history="full",
+            progress=progress,
+            description="filter",
+        )
+        keys = jax.random.split(draw_key, num_runs)
+        parts = [_look_back(keys[r], model, _of_run(done, r), method, draws, steps_back) for r in range(num_runs)]
+        chosen, log_weights = (np.stack([np.asarray(part[i]) for part in parts]) for i in (0, 1))
     particles = done.history["particles"]
     rows = np.arange(num_runs)[:, None, None], np.arange(chosen.shape[1])[None, :, None], chosen
     return Smoothed(
@@ -89,8 +92,13 @@ def smooth(
         log_weights=log_weights,
         chosen=chosen,
         log_z_runs=np.asarray(done.log_z),
-        status=int(np.bitwise_or.reduce(np.asarray(done.status))),
+        # Backward methods do not descend from the genealogy, and `distinct` says what the others have left of it.
+        status=Status(int(np.bitwise_or.reduce(np.asarray(done.status)))) & ~Status.GENEALOGY_COALESCED,
+        settings=settings_of(
+            key, model, num_particles, num_runs=num_runs, resampling=resampling, resample_below=resample_below, lag=lag
+        ),
         seconds=time.perf_counter() - started,
+        compile_seconds=compiling[0],
     )
 
 
