@@ -7,6 +7,7 @@ import numpy as np
 
 from smcinfer.bounds import BoundsByParticles, Sandwich
 from smcinfer.core.status import Status
+from smcinfer.language.decoding.cascade import Cascade
 from smcinfer.results import Record, Result
 from smcinfer.results.chains import Chains
 from smcinfer.results.particle_chains import ParticleChains
@@ -126,6 +127,22 @@ def make_bounds_by_particles() -> BoundsByParticles:
     return BoundsByParticles(num_particles=(1, 4, 16), lower=both, upper=upper, settings={}, **COMMON)
 
 
+def make_cascade() -> Cascade:
+    """Five texts of three tokens."""
+    rng = np.random.default_rng(0)
+    return Cascade(
+        tokens=rng.integers(1, 9, (5, 3)).astype(np.int32),
+        lengths=np.array([3, 2, 3, 1, 3], np.int32),
+        rewards=rng.normal(size=5),
+        log_weights=rng.normal(size=5),
+        num_tokens=8.5,
+        num_rewards=3.0,
+        gave_up=0.0,
+        settings={"temperature": 1.0},
+        **COMMON,
+    )
+
+
 RECORDS: dict[str, Callable[[], Record]] = {
     "Result": make_result,
     "Chains": make_chains,
@@ -133,5 +150,6 @@ RECORDS: dict[str, Callable[[], Record]] = {
     "Smoothed": make_smoothed,
     "Sandwich": make_sandwich,
     "BoundsByParticles": make_bounds_by_particles,
+    "Cascade": make_cascade,
 }
 """One record of every kind."""

@@ -84,7 +84,9 @@ class Evidence:
     @property
     def few(self) -> bool:
         """Whether the estimate rests on so few particles that its error bar is a guess by counting."""
-        return math.isfinite(self.log_z) and (self.floor.counting_se > FEW_SURVIVORS_SE or self.source == COUNTED)
+        lost = self.floor.trials - self.floor.survivors >= 1.0
+        guessed = self.source == COUNTED and lost
+        return math.isfinite(self.log_z) and (self.floor.counting_se > FEW_SURVIVORS_SE or guessed)
 
     @property
     def rounded(self) -> bool:

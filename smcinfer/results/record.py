@@ -50,6 +50,11 @@ def revived(revive: Callable[[Any], Any], **options: Any) -> Any:
     return dataclasses.field(metadata={"revive": revive}, **options)
 
 
+def not_kept(default: Any) -> Any:
+    """A field of a record that its file leaves out: a loaded record has the default there."""
+    return dataclasses.field(default=default, metadata={"kept": False})
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Record(abc.ABC):
     """What a run leaves behind.
@@ -192,8 +197,8 @@ def load(path: str | Path) -> Record:
 
 
 def _given(kind: type[Record]) -> list[str]:
-    """Fields that a record is made from; the others follow from them."""
-    return [field.name for field in dataclasses.fields(kind) if field.init]
+    """Fields that a file keeps; the others follow from them, or are left out."""
+    return [field.name for field in dataclasses.fields(kind) if field.init and field.metadata.get("kept", True)]
 
 
 def _array_fields(record: Record) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -75,8 +75,9 @@ def fewest(
 ) -> Runs:
     """The smallest effective sample size that each run's estimate went through, in particles.
 
-    Weights count where they were used up: before a resampling, and at the end. A run whose history was not kept is judged by
-    its final weights alone.
+    Weights count where they were used up: at the end, and around a resampling. The size that is recorded of a step is the
+    smaller of what a look-ahead saw before its resampling and what the move left for the next. A run whose history was not
+    kept is judged by its final weights alone.
 
     Args:
         log_weights: final ones, normalised within each run.
@@ -86,10 +87,11 @@ def fewest(
     sizes = effective_sizes(log_weights)
     if not {"ess", "resampled"} <= set(history):
         return sizes
-    used = history["resampled"][:, 1:].astype(bool)
-    used &= np.arange(used.shape[1]) < num_steps[:, None]
-    before = np.where(used, history["ess"][:, :-1].astype(np.float64), np.inf)
-    return np.minimum(sizes, before.min(axis=1, initial=np.inf))
+    resampled, recorded = history["resampled"].astype(bool), history["ess"].astype(np.float64)
+    used = resampled.copy()
+    used[:, :-1] |= resampled[:, 1:]
+    used &= np.arange(used.shape[1]) <= num_steps[:, None]
+    return np.minimum(sizes, np.where(used, recorded, np.inf).min(axis=1, initial=np.inf))
 
 
 def floor_under(log_z: Runs, fewest: Runs, num_particles: int, rounding: float) -> Floor:
