@@ -177,9 +177,8 @@ class TestRuns:
         assert low < scipy.stats.norm.logsf(2.5) < high and result.lower_bound.se > 0.3
         assert Status.FEW_SURVIVORS in result.status
 
-    @pytest.mark.parametrize("constant", [0.0, -3.7])
-    def test_a_constant_likelihood_gives_no_alarm(self, constant: float, precision: str) -> None:
-        del precision
+    def test_a_constant_likelihood_gives_no_alarm(self, precision: str) -> None:
+        constant = 0.0 if precision == "float32" else -3.7
         target = smcinfer.posterior(dist.Normal(0.0, 1.0), lambda x: 0 * x + constant)
         result = sample(target, 0, num_particles=200)
         assert result.status == Status.OK, result.status_in_words
