@@ -147,7 +147,7 @@ def alignment(
         proposal = Guided(process, guide)
     potential = Correction(reward, jnp.asarray(temperature, jnp.result_type(float)), num_steps)
     made = compose(process, potential, twist, proposal, num_steps=num_steps)
-    return MaskedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps)
+    return MaskedTarget.extending(made)
 
 
 def annealed(model: MaskedModel, power: float, reward: Reward | None = None, **settings: Any) -> MaskedTarget:
