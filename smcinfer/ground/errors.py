@@ -1,7 +1,10 @@
 """Errors that say what was wrong, what was expected and got, and what to do."""
 
 import contextlib
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -38,7 +41,44 @@ class CheckpointError(SmcinferError):
     """A checkpoint or a saved result is damaged, or belongs to another run."""
 
 
+@contextlib.contextmanager
+def calling(
+    what: str, *, expected: object = None, got: object = None, hint: str = "", of: type[SmcinferError] = TargetError
+) -> Iterator[None]:
+    """While the block calls a user's code, what that raises becomes one error that names it and says where it was raised.
+
+    Args:
+        what: the function's name.
+        expected, got, hint: of the error; where ``got`` is ``None``, the line of the user's code that raised.
+        of: the error's class.
+    """
+    try:
+        yield
+    except SmcinferError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise of(
+            f"{what} raised {type(error).__name__}: {reason}",
+            expected=expected,
+            got=_line(error) if got is None else got,
+            hint=hint,
+        ) from error
+
+
+def _line(error: Exception) -> str | None:
+    """The innermost line of the error's traceback that is in neither this package nor an installed one."""
+    own = Path(__file__).resolve().parents[1]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        inside = own in path.resolve().parents or "site-packages" in path.parts or not path.exists()
+        if not inside and sysconfig.get_path("stdlib") not in map(str, path.parents):
+            return f"line {frame.lineno} of {path.name}: {frame.line}"
+    return None
+
+
 _raised_on_host: list[SmcinferError] = []
+_kept_on_host: list[dict[Any, Any]] = []
 
 
 def call_on_host(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -50,10 +90,23 @@ def call_on_host(function: Callable[..., Any], *arguments: Any) -> Any:
         raise
 
 
+def kept_on_host() -> dict[Any, Any]:
+    """What functions on the host keep from one call to the next: it lasts as long as the `surfacing` block they are called in.
+
+    Outside of any block it is forgotten at once, so that what is kept may only be what can be made again.
+    """
+    return _kept_on_host[-1] if _kept_on_host else {}
+
+
 @contextlib.contextmanager
 def surfacing() -> Iterator[None]:
-    """While the block runs compiled programs, what `call_on_host` saw raised comes out as it was raised."""
+    """While the block runs compiled programs, what `call_on_host` saw raised comes out as it was raised.
+
+    What functions on the host kept (`kept_on_host`) is let go when the block ends, however it ends.
+    """
     _raised_on_host.clear()
+    kept: dict[Any, Any] = {}
+    _kept_on_host.append(kept)
     try:
         yield
     except RuntimeError as error:
@@ -61,3 +114,5 @@ def surfacing() -> Iterator[None]:
             raise
         first = _raised_on_host[0]
         raise first from (first.__cause__ or error)
+    finally:
+        _kept_on_host[:] = [other for other in _kept_on_host if other is not kept]
