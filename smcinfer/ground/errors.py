@@ -109,10 +109,15 @@ def surfacing() -> Iterator[None]:
     _kept_on_host.append(kept)
     try:
         yield
-    except RuntimeError as error:
+    except SmcinferError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        # XLA raises the one or the other, by the thread that it called the host from.
         if not _raised_on_host:
             raise
         first = _raised_on_host[0]
         raise first from (first.__cause__ or error)
     finally:
+        # An error holds the frames that it went through, and they what was kept.
+        _raised_on_host.clear()
         _kept_on_host[:] = [other for other in _kept_on_host if other is not kept]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.ground.arrays import Array, Float, Int
-from smcinfer.ground.errors import TargetError, call_on_host, calling, kept_on_host
+from smcinfer.ground.errors import ArgumentError, TargetError, call_on_host, calling, kept_on_host
 from smcinfer.language.networks.lm import CausalLM, Output
 
 
@@ -76,26 +76,22 @@ class _Read:
     """The sequences that a network read last.
 
     Attributes:
-        prompt: Int["P"], which all began with.
-        tokens: Int["N t"], what came after it.
+        tokens: Int["N t"], what came after the prompt.
         kept: what the network keeps of them.
     """
 
-    prompt: Int[np.ndarray, " P"]
     tokens: Int[np.ndarray, "N t"]
     kept: Any
 
-    def rows(self, prompt: Int[np.ndarray, " P"], tokens: Int[np.ndarray, "M t"]) -> Int[np.ndarray, " M"] | None:
-        """The row of each of some sequences; ``None`` where one is not among those that were read."""
-        if not np.array_equal(prompt, self.prompt) or tokens.shape[1] != self.tokens.shape[1]:
+    def go_on(self, tokens: Int[np.ndarray, "M t"]) -> tuple[Int[np.ndarray, " M"] | None, Any] | None:
+        """The rows of some sequences (``None`` where each has its own) and what is kept; nothing where one was not read."""
+        if tokens.shape[1] != self.tokens.shape[1]:
             return None
+        if np.array_equal(tokens, self.tokens):
+            return None, self.kept
         places = {row.tobytes(): place for place, row in enumerate(self.tokens)}
         found = [places.get(row.tobytes(), -1) for row in tokens]
-        # Equal sequences are equal rows: each stays where it is if it can.
-        own = np.arange(len(tokens))
-        if len(tokens) == len(self.tokens):
-            found = np.where((tokens == self.tokens).all(axis=1), own, found)
-        return None if -1 in found else np.asarray(found)
+        return None if -1 in found else (np.asarray(found), self.kept)
 
 
 class HostNetwork(CausalLM):
@@ -165,19 +161,15 @@ class HostNetwork(CausalLM):
 
     def _step(self, prompt: np.ndarray, tokens: np.ndarray, slot: int) -> np.ndarray:
         """Logits after the token in ``slot`` of each sequence."""
-        notes = kept_on_host()
+        notes, name = kept_on_host(), (self.host, prompt.tobytes())
         # Taken out while it is in use: another thread that asks in between reads everything itself.
-        last: _Read | None = notes.pop(self.host, None)
+        last: _Read | None = notes.pop(name, None)
         before = tokens[:, :slot]
-        rows = None if last is None else last.rows(prompt, before)
-        if last is None or rows is None:
-            kept = self._again(prompt, before)
-        else:
-            kept = last.kept
-        moved = rows is not None and not (len(rows) == len(last.tokens) and (rows == np.arange(len(rows))).all())
-        logits, kept = self.host.step(tokens[:, slot], rows if moved else None, kept)
+        going_on = None if last is None else last.go_on(before)
+        rows, kept = (None, self._again(prompt, before)) if going_on is None else going_on
+        logits, kept = self.host.step(tokens[:, slot], rows, kept)
         if slot + 1 < tokens.shape[1]:
-            notes[self.host] = _Read(prompt, tokens[:, : slot + 1].copy(), kept)
+            notes[name] = _Read(tokens[:, : slot + 1].copy(), kept)
         return logits
 
     def _again(self, prompt: np.ndarray, tokens: np.ndarray) -> Any:
@@ -196,3 +188,13 @@ class HostNetwork(CausalLM):
                 got=found.shape,
             )
         return found
+
+
+def only_in_jax(lm: CausalLM, what: str) -> None:
+    """Raise `ArgumentError` for a model on the host where sequences of different lengths are read at once."""
+    if isinstance(lm, HostNetwork):
+        raise ArgumentError(
+            f"{what} reads sequences of different lengths at once, and a model on the host reads them in step",
+            expected="a model in JAX: a CausalLM, or what language.load returned",
+            got=type(lm.host).__name__,
+        )
