@@ -219,7 +219,8 @@ class ThreeLogits(NumpyTable):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: cascade(jax.random.key(0), numpy_table(), PROMPT, lambda *_: 0.0, max_tokens=2), ArgumentError, "reads sequences of"),
+        (lambda: cascade(jax.random.key(0), numpy_table(), PROMPT, lambda *_: 0.0, max_tokens=2),
+         ArgumentError, "reads sequences of"),
         (lambda: segment_gibbs(jax.random.key(0), numpy_table(), [[1], 2]), ArgumentError, "reads sequences of"),
         (lambda: twists.linear_head(numpy_table().lm.dim, VOCAB), ArgumentError, "no hidden state to read"),
         (lambda: infilling_head(jax.random.key(0), numpy_table().lm, jnp.asarray([1]), num_tokens=1, num_given=1),
