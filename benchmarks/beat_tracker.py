@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import call_s, parse_quick, print_json
-from smcinfer import smc
+from smcinfer.core import smc
+from smcinfer.core.settings import Settings
 from smcinfer.models.beat_tracker import Pulse, Song, f_measure, gated, synthetic_song, track
-from smcinfer.settings import Settings
 
 GATES = (None, 0.1, 0.3, 0.5)
 SIZES = (1_000, 10_000)

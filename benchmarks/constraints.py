@@ -31,13 +31,13 @@ import tokenizers
 
 from benchmarks.timing import measure, measure_host, parse_quick, print_json
 from smcinfer import twists
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import constraints
 from smcinfer.language.constraints.awrs import draws_accepted
 from smcinfer.language.constraints.vocabulary import read_vocabulary
-from smcinfer.language.next_byte import END, next_byte
+from smcinfer.language.decoding.next_byte import END, next_byte
 from smcinfer.models import stories
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 
 SHARED = Path(os.environ.get("SMCINFER_SHARED", Path(__file__).resolve().parents[2] / "shared" / "data"))
 PROMPT = "Once upon a time, there was a little"

@@ -20,14 +20,14 @@ import numpy as np
 
 import smcinfer
 from benchmarks.timing import print_json
-from smcinfer.arrays import Array, Int, Scalar
+from smcinfer.core.nouns import Time
+from smcinfer.ground.arrays import Array, Int, Scalar
 from smcinfer.language.generation import generation
 from smcinfer.language.process import TokenState
 from smcinfer.language.syntax import BracketScore, Tree, bracket_score, treebank
 from smcinfer.language.syntax.proposals import TreeProposal
 from smcinfer.models import parser as parsers
 from smcinfer.models import syntactic_control
-from smcinfer.nouns import Time
 
 SHORTEST, LONGEST = 4, 20
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from smcinfer.feynman_kac import FeynmanKac
-from smcinfer.runner import Run, run
+from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.results.finished import Run
+from smcinfer.run.runner import run
 
 OPTIMAL_TRANSPORT_DRAWS = 500
 

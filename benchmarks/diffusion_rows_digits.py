@@ -13,7 +13,8 @@ import numpy as np
 from smcinfer import diffusion
 from smcinfer.diffusion import discrete
 from smcinfer.models import digits, masked_digits, masked_table
-from smcinfer.runner import Run, run
+from smcinfer.results.finished import Run
+from smcinfer.run.runner import run
 
 NUM_RUNS = 8
 

@@ -22,7 +22,8 @@ from benchmarks.timing import parse_quick, print_json
 from smcinfer import diffusion
 from smcinfer.diffusion import initial
 from smcinfer.models import digits
-from smcinfer.runner import Run, run
+from smcinfer.results.finished import Run
+from smcinfer.run.runner import run
 
 PAIR = (3, 8)
 STEPS, START_COST = 10, 20

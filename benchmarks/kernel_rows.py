@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.mixing import iat
-from smcinfer.chains import Chains, mcmc
 from smcinfer.kernels import Kernel
 from smcinfer.models import logistic_regression
 from smcinfer.models.hard_targets import HardTarget
+from smcinfer.results.chains import Chains
+from smcinfer.run.chains.run import mcmc
 from smcinfer.static import laplace_reference
 
 NUM_CHAINS = 64

@@ -2,7 +2,7 @@
 
     python -m benchmarks.kernels [--quick]
 
-64 chains start at exact draws and run in float64 (breast cancer: near the mode, float32) by `smcinfer.chains.mcmc`. Of every
+64 chains start at exact draws and run in float64 (breast cancer: near the mode, float32) by `smcinfer.mcmc`. Of every
 kernel and target: density evaluations a step; the integrated autocorrelation time (IAT, `benchmarks.mixing`) of the
 target's scalar; effective draws per 1000 evaluations and per second; how far the 0.1% and 99.9% quantiles of the scalar
 are off, in units of their distance from the median; and evaluations a jump between modes. An IAT above a tenth of

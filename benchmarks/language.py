@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.timing import Timing, measure_together, parse_quick, print_json
-from smcinfer import language, smc
+from smcinfer import language
+from smcinfer.core import smc
+from smcinfer.core.settings import Settings
 from smcinfer.language import Generation, LlamaConfig, TokenState
-from smcinfer.settings import Settings
 
 STORIES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "language_models" / "stories260K"
 SIZES = (64, 256, 1024)

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.learned_proposals_rows import interval, seconds_in_turns
 from smcinfer.graphs import FactorGraph, uniform_states
-from smcinfer.kernels.block_gibbs import BlockGibbs
+from smcinfer.graphs.block_gibbs import BlockGibbs
 from smcinfer.models import tagging_crf
 from smcinfer.models.tagging_crf import chain, features, inference
 from smcinfer.models.tagging_crf.recipe import FILES

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from smcinfer import proposals
-from smcinfer.graph_inference import error_curve
 from smcinfer.graphs import FactorGraph
-from smcinfer.kernels.block_exact import exact_blocks, single_sites
-from smcinfer.kernels.block_gibbs import BlockGibbs
+from smcinfer.graphs.block_exact import exact_blocks, single_sites
+from smcinfer.graphs.block_gibbs import BlockGibbs
+from smcinfer.graphs.inference.curves import error_curve
 from smcinfer.models.binary_grids import binary_grid, grid_motif
 from smcinfer.nn import read_metadata
 from smcinfer.proposals.grid import WEIGHTS

@@ -17,11 +17,11 @@ import scipy.stats
 
 import smcinfer
 from smcinfer import proposals
-from smcinfer.chains import mcmc
 from smcinfer.models import open_mixture as om
 from smcinfer.models.open_mixture.model import log_isotropic
 from smcinfer.nn import read_metadata
 from smcinfer.proposals.mixture_pair import WEIGHTS
+from smcinfer.run.chains.run import mcmc
 
 SIZES = ((8, 60), (12, 90), (30, 400))
 BUDGET_SWEEPS = 100

@@ -19,11 +19,11 @@ from particles import state_space_models
 
 from benchmarks.resampling import NUM, ours
 from benchmarks.timing import call_s, measure_together, parse_quick, print_json
-from smcinfer import smc
 from smcinfer.api import FILTER_LAG
+from smcinfer.core import smc
+from smcinfer.core.resampling import SCHEMES
+from smcinfer.core.settings import Settings
 from smcinfer.models.stochastic_volatility import StochasticVolatility
-from smcinfer.resampling import SCHEMES
-from smcinfer.settings import Settings
 from smcinfer.state_space import StateSpace
 
 NUM_OBSERVATIONS = 1000

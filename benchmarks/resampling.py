@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import measure_together, parse_quick, print_json
-from smcinfer.resampling import SCHEMES, by_name
+from smcinfer.core.resampling import SCHEMES, by_name
 
 NUM = 1_000_000
 Resample = Callable[[jax.Array, jax.Array], jax.Array]

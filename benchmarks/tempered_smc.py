@@ -31,8 +31,8 @@ from blackjax.smc.tuning.from_particles import particles_covariance_matrix
 from benchmarks.timing import parse_quick, print_json
 from smcinfer.kernels import HMC
 from smcinfer.models import logistic_regression
-from smcinfer.runner import run
-from smcinfer.static import Moves, tempering
+from smcinfer.paths import Moves, tempering
+from smcinfer.run.runner import run
 
 DIM = 31
 Outcome = tuple[np.ndarray, np.ndarray, float, float]

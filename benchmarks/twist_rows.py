@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer import twists
+from smcinfer.language.infilling import infilling, infilling_head
 from smcinfer.proposals.infilling_stories import FREE, GIVEN, PROMPT
 from smcinfer.twists import Family, LearnedTwist, NetworkHead
 from smcinfer.twists.gap import bounds_over
-from smcinfer.twists.infilling import infilling, infilling_head
 
 OBJECTIVES = ("dpg", "ctl", "rl", "sixo", "pcl", "subtb", "nasmc", "fudge")
 
@@ -118,7 +118,7 @@ def with_divergences(table: dict[str, dict[str, Any]]) -> dict[str, dict[str, An
 def stories(shared: Path | None = None) -> Any:
     """The stories model of this package, or the one in a folder of reference data."""
     if shared is not None:
-        from smcinfer.language.loading import load
+        from smcinfer.language.networks.loading import load
 
         return load(shared / "language_models" / "stories260K")
     from smcinfer.models import stories

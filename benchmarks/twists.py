@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.timing import call_s, parse_quick, print_json
 from benchmarks.twist_rows import OBJECTIVES, rows, stories, with_divergences
 from smcinfer import twists
-from smcinfer.compose import Composed
+from smcinfer.core.compose import Composed
 from smcinfer.models import linear_gaussian
 from smcinfer.models.stochastic_volatility import StochasticVolatility
 from smcinfer.twists.gap import log_z_runs

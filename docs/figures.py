@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 import smcinfer
 from docs.figures_families import FIGURES
 from smcinfer import plots
-from smcinfer.chains import mcmc
 from smcinfer.kernels import GibbsianPolarSlice
 from smcinfer.models import hard_targets
 from smcinfer.models.beat_tracker import synthetic_song, track
+from smcinfer.models.beat_tracker.plots import plot_beats
 from smcinfer.plots import style
+from smcinfer.run.chains.run import mcmc
 from smcinfer.state_space import simulate, state_space
 
 FOLDER = Path(__file__).resolve().parent / "figures"
@@ -53,7 +54,7 @@ def beats() -> Figure:
     """The figure of the page on beat tracking."""
     song = synthetic_song(jax.random.key(2), meter=3)
     heard = track(jax.random.key(0), song.strengths, song.downbeat_strengths)
-    return plots.plot_beats(song.strengths, song.frame_rate, found=heard.beats, truth=song.beats)
+    return plot_beats(song.strengths, song.frame_rate, found=heard.beats, truth=song.beats)
 
 
 def heavy_tails() -> Figure:

@@ -11,9 +11,9 @@ import smcinfer
 from examples.constraints import compare
 from smcinfer import bounds, diffusion, language, plots, proposals, twists
 from smcinfer.diffusion import discrete, initial
-from smcinfer.graph_inference.curves import error_curve
-from smcinfer.kernels.block_exact import single_sites
-from smcinfer.kernels.block_gibbs import BlockGibbs
+from smcinfer.graphs.block_exact import single_sites
+from smcinfer.graphs.block_gibbs import BlockGibbs
+from smcinfer.graphs.inference.curves import error_curve
 from smcinfer.models import digits, gaussian_mixtures, masked_digits, stories, syntactic_control, tagging_crf
 from smcinfer.models import open_mixture as om
 from smcinfer.models.binary_grids import binary_grid

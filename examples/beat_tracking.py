@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 
-from smcinfer import plots
 from smcinfer.models.beat_tracker import f_measure, synthetic_song, track
+from smcinfer.models.beat_tracker.plots import plot_beats
 
 
 def main(out: Path, meter: int = 3, seconds: float = 30.0, num_particles: int = 2000) -> None:
@@ -23,7 +23,7 @@ def main(out: Path, meter: int = 3, seconds: float = 30.0, num_particles: int = 
         print(heard)
         beats, downbeats = f_measure(heard.beats, song.beats), f_measure(heard.downbeats, song.downbeats)
         print(f"  F of beats {beats:.3f}, of downbeats {downbeats:.3f}\n")
-    figure = plots.plot_beats(song.strengths, song.frame_rate, found=heard.beats, truth=song.beats)
+    figure = plot_beats(song.strengths, song.frame_rate, found=heard.beats, truth=song.beats)
     figure.savefig(out / "beats.png")
     print(f"saved {out / 'beats.png'}")
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 import smcinfer
 from smcinfer.language import constraints
 from smcinfer.language.constraints.vocabulary import read_vocabulary
-from smcinfer.language.next_byte import END, next_byte
+from smcinfer.language.decoding.next_byte import END, next_byte
 from smcinfer.models import stories
 from smcinfer.plots import style
 

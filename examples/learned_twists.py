@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import smcinfer
 from smcinfer import twists
-from smcinfer.compose import Composed
+from smcinfer.core.compose import Composed
 from smcinfer.models.stochastic_volatility import StochasticVolatility
 from smcinfer.plots.style import finish, new_figure, styled
 

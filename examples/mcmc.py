@@ -9,8 +9,8 @@ import argparse
 
 import jax
 
-from smcinfer.chains import mcmc
 from smcinfer.models import logistic_regression
+from smcinfer.run.chains.run import mcmc
 
 
 def main(num_draws: int = 500) -> None:

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 import smcinfer
 from smcinfer import diffusion
-from smcinfer.arrays import Array, Float, Scalar
+from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.plots import style
 
 DEFAULT = Path(__file__).resolve().parents[2] / "shared" / "data" / "diffusion" / "sdaloglu_linear100ep.npz"

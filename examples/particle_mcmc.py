@@ -13,8 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from smcinfer.particle_mcmc import Parametric, parametric, particle_gibbs, pmmh, smc2
 from smcinfer.state_space import simulate, state_space
+from smcinfer.state_space.parameters.gibbs import particle_gibbs
+from smcinfer.state_space.parameters.parametric import Parametric, parametric
+from smcinfer.state_space.parameters.pmmh import pmmh
+from smcinfer.state_space.parameters.smc2 import smc2
 
 TRUTH = {"persistence": 0.9, "roughness": 0.4}
 PRIOR = {"persistence": dist.Uniform(0.0, 1.0), "roughness": dist.HalfNormal(1.0)}

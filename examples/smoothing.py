@@ -12,7 +12,8 @@ import jax
 
 import smcinfer
 from smcinfer.models.stochastic_volatility import StochasticVolatility
-from smcinfer.smoothing import METHODS, Smoothed, smooth
+from smcinfer.results.smoothed import Smoothed
+from smcinfer.state_space.smoothing.smooth import METHODS, smooth
 
 
 def compare(num_steps: int, num_particles: int) -> tuple[dict[str, Smoothed], jax.Array, jax.Array]:

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.errors import ArgumentError
 from smcinfer.graphs import FactorGraph, Motif, Slot, factor_graph, tables
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 LARGEST_EXACT = 22
 """Sides above this would need messages of more than four million cells."""

@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer
 
-from smcinfer.arrays import Array, Float
+from smcinfer.ground.arrays import Array, Float
 from smcinfer.static import StaticTarget, posterior
 
 PRIOR_SCALE = 5.0

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from smcinfer.arrays import Array, Float, Int, Scalar
+from smcinfer.core.nouns import Time, Twist
 from smcinfer.diffusion.discrete import MaskedModel, MaskedState, masked_model
-from smcinfer.errors import ArgumentError
-from smcinfer.nouns import Time, Twist
+from smcinfer.ground.arrays import Array, Float, Int, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 MAX_SEQUENCES = 100_000
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpy.typing import ArrayLike
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.state_space import StateSpace, simulate, state_space
 
 KINDS = ("bootstrap", "guided")

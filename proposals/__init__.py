@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 
 
 def names() -> list[str]:

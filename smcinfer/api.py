@@ -6,22 +6,22 @@ from typing import Any
 
 import jax
 
-from smcinfer.arrays import Array
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.feynman_kac import FeynmanKac
+from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.ground.arrays import Array
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.names import leaves_by_name
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name as kernel_by_name
-from smcinfer.names import leaves_by_name
-from smcinfer.result import Result
-from smcinfer.result.from_run import result_of, settings_of
-from smcinfer.runner import as_typed_key, run
+from smcinfer.paths import schedules
+from smcinfer.paths.data_annealing import DataAnnealing, data_annealing
+from smcinfer.paths.moves import Moves
+from smcinfer.paths.schedules import Schedule
+from smcinfer.paths.tempering import Tempering, tempering
+from smcinfer.results import Result
+from smcinfer.results.from_run import result_of, settings_of
+from smcinfer.run.runner import as_typed_key, run
 from smcinfer.state_space import StateSpace
-from smcinfer.static import schedules
-from smcinfer.static.data_annealing import DataAnnealing, data_annealing
-from smcinfer.static.moves import Moves
-from smcinfer.static.schedules import Schedule
 from smcinfer.static.target import StaticTarget
-from smcinfer.static.tempering import Tempering, tempering
 
 # Moves forget most of where they were at each step, so noise that is three steps old no longer matters to log Z.
 STATIC_LAG = 3

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smcinfer.core.nouns import Twist
 from smcinfer.language import TableLM, TokenState, table_lm
-from smcinfer.nouns import Twist
 
 VOCAB, LENGTH, EOS = 5, 6, 0
 PROMPT = (3, 1)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int
 from smcinfer.diffusion.discrete import MaskedState, MaskedTarget
+from smcinfer.ground.arrays import Array, Float, Int
 
 
 class Scrambled(eqx.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from smcinfer.compose import Composed, Guided, compose, process
+from smcinfer.core.compose import Composed, Guided, compose, process
 from tests.exact_models import EMISSION, INITIAL, NUM_STATES, OBSERVATIONS, TRANSITION
 
 A, Q, R = 0.9, 0.4, 0.6

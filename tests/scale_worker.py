@@ -21,7 +21,7 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     if "coordinator" in spec:
         jax.distributed.initialize(spec["coordinator"], spec["num_processes"], spec["process"])
     # Importing blackjax starts JAX's backend, which the distributed runtime must precede.
-    from smcinfer.runner import run
+    from smcinfer.run.runner import run
     from tests import exact_models
 
     model, _ = exact_models.linear_gaussian(spec["num_steps"])
@@ -38,8 +38,8 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
 
 def collectives(model: Any, islands: int) -> list[str]:
     """Which collective operations move as much as a particle array in the compiled step."""
-    from smcinfer import smc
-    from smcinfer.settings import PARTICLES, Settings
+    from smcinfer.core import smc
+    from smcinfer.core.settings import PARTICLES, Settings
 
     num_particles = 1024
     settings = Settings(

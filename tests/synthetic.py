@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from smcinfer.result import Result
+from smcinfer.results import Result
 
 
 def make_result(num_runs: int = 4, num_particles: int = 50, steps: int = 6, seed: int = 0, **changes: Any) -> Result:

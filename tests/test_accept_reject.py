@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.nn.accept_reject import Accepted, accept_reject
 from tests.statistics import assert_ks, assert_mean
 

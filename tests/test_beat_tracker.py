@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models import beat_tracker
 from smcinfer.models.beat_tracker import Bars, Pulse, Song, f_measure, gated, synthetic_song, track
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 from tests.statistics import assert_mean_one_log
 
 GATE = 0.3

@@ -12,7 +12,7 @@ from blackjax.base import SamplingAlgorithm
 from blackjax.mcmc.hmc import multinomial_hmc_proposal
 from blackjax.mcmc.random_walk import RWInfo, RWState
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import HMC, NUTS, Kernel, RandomWalk, as_blackjax, from_blackjax
 from tests.kernel_checks import EXPONENTS, NUM_LANES, check_invariance, check_support, check_tuning
 from tests.kernel_targets import Target, move

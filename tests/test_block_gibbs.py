@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 import smcinfer
-from smcinfer.graph_inference import annealed, block_gibbs
 from smcinfer.graphs import Blocks, FactorGraph, blocks_of
-from smcinfer.kernels.block_exact import exact_blocks, single_sites
-from smcinfer.kernels.block_gibbs import BlockGibbs, BlockMoves, adapted_weights, metropolis_ratio
-from smcinfer.kernels.block_neural import NeuralBlocks, neural_blocks
+from smcinfer.graphs.block_exact import exact_blocks, single_sites
+from smcinfer.graphs.block_gibbs import BlockGibbs, BlockMoves, adapted_weights, metropolis_ratio
+from smcinfer.graphs.block_neural import NeuralBlocks, neural_blocks
+from smcinfer.graphs.inference.annealed import annealed
+from smcinfer.graphs.inference.chains import block_gibbs
 from smcinfer.models.binary_grids import binary_grid, forward, grid_motif, random_evidence
 from smcinfer.nn.mixture_density import Mixture
 from tests.statistics import assert_chi2, assert_mean, assert_mean_one_log

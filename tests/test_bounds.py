@@ -7,13 +7,15 @@ import numpyro.distributions as dist
 import pytest
 import scipy.stats
 
-from smcinfer import bounds, resampling
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer import bounds
+from smcinfer.core import resampling
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import HMC, RandomWalk
-from smcinfer.runner import run
+from smcinfer.paths import Exponents, Moves, tempering
+from smcinfer.paths.conditional import Choices, ConditionalTempering
+from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, simulate, state_space
-from smcinfer.static import Exponents, Moves, StaticTarget, posterior, tempering
-from smcinfer.static.conditional import Choices, ConditionalTempering
+from smcinfer.static import StaticTarget, posterior
 from tests import exact_models, exact_paths
 from tests.statistics import assert_mean_one_log
 from tests.test_static import DATA, DIM, NOISE, conjugate, exact_log_z, exact_mean

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from smcinfer.bounds import by_particles
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.plots.bounds_by_particles import plot_bounds
 from tests import exact_models, exact_paths
 from tests.statistics import assert_mean_one_log

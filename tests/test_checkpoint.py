@@ -12,10 +12,11 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from smcinfer.errors import ArgumentError, CheckpointError
+from smcinfer.ground.errors import ArgumentError, CheckpointError
 from smcinfer.kernels import RandomWalk
-from smcinfer.runner import run
-from smcinfer.static import Moves, posterior, tempering
+from smcinfer.paths import Moves, tempering
+from smcinfer.run.runner import run
+from smcinfer.static import posterior
 from tests import exact_models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,7 @@ def test_resume_continues_bit_for_bit(family: str, tmp_path: Path, monkeypatch: 
     model = exact_models.linear_gaussian(20)[0] if family == "filter" else gaussian_path()
     options = {"num_runs": 2, "resample_below": 1.0, "history": "full", "chunk_steps": 2, "checkpoint_seconds": 0.0}
     whole = run(jax.random.key(0), model, 64, checkpoint=tmp_path / "whole.ckpt", **options)
-    from smcinfer.checkpoint import Checkpoint
+    from smcinfer.run.checkpoint import Checkpoint
 
     saves = []
     real = Checkpoint.save
@@ -110,8 +111,9 @@ def test_an_unwritable_checkpoint_is_refused_before_any_work(tmp_path: Path) -> 
 SCRIPT = """
 import sys, jax, numpy as np, numpyro.distributions as dist
 from smcinfer.kernels import RandomWalk
-from smcinfer.runner import run
-from smcinfer.static import Moves, posterior, tempering
+from smcinfer.run.runner import run
+from smcinfer.paths import Moves, tempering
+from smcinfer.static import posterior
 target = posterior(dist.Normal(0.0, 1.0).expand([2]).to_event(1), lambda x: -20.0 * ((x - 1.0) ** 2).sum())
 model = tempering(target, RandomWalk(), moves=Moves(int(sys.argv[2]), 1, 0.0))
 options = dict(num_runs=2, resample_below=1.0, chunk_steps=1, checkpoint=sys.argv[1], checkpoint_seconds=0.0)

@@ -11,13 +11,13 @@ import numpyro.distributions as dist
 import pytest
 
 from smcinfer import checks
-from smcinfer.arrays import Array
 from smcinfer.checks.exact import exact_target
 from smcinfer.checks.report import Check, Report, close, follows, mean
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, info
+from smcinfer.paths.tempering import tempering
 from smcinfer.static.target import StaticTarget, posterior
-from smcinfer.static.tempering import tempering
 from tests.statistics import assert_ks, assert_mean
 
 KEY = jax.random.key(20240611)

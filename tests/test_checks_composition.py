@@ -11,10 +11,10 @@ import numpyro.distributions as dist
 import pytest
 
 from smcinfer import checks
-from smcinfer.arrays import Array
-from smcinfer.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac, Mutation
+from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
+from smcinfer.core.feynman_kac import FeynmanKac, Mutation
+from smcinfer.ground.arrays import Array
+from smcinfer.ground.errors import ArgumentError
 from tests.test_checks import failed
 
 KEY = jax.random.key(20240611)

@@ -11,21 +11,21 @@ import jax
 import numpy as np
 import pytest
 
-import smcinfer
+import smcinfer.cli
 from smcinfer import api, plots
 from smcinfer.cli import main
 from smcinfer.cli.commands import parse_schedule
 from smcinfer.cli.parser import build_parser
-from smcinfer.errors import ArgumentError
-from smcinfer.result import load
-from smcinfer.static.schedules import ESS, ConditionalESS
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.paths.schedules import ESS, ConditionalESS
+from smcinfer.results import load
 from tests.synthetic import make_result
 
 SOURCE = """
 import numpyro
 import numpyro.distributions as dist
 
-import smcinfer
+import smcinfer.cli
 from neighbour import OBSERVED
 
 
@@ -266,7 +266,7 @@ def test_interruption_is_not_a_traceback(
 def test_demo_gets_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     demonstration = types.SimpleNamespace(main=lambda out: seen.append(out))
-    monkeypatch.setattr(smcinfer, "demo", demonstration, raising=False)
+    monkeypatch.setattr(smcinfer.cli, "demo", demonstration, raising=False)
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     assert seen == [tmp_path / "demo"] and seen[0].is_dir()
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer import resampling
-from smcinfer.compose import compose
-from smcinfer.conditional import condition, log_joint
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.runner import run
+from smcinfer.core import resampling
+from smcinfer.core.compose import compose
+from smcinfer.core.conditional import condition, log_joint
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.run.runner import run
 from tests import exact_models, exact_paths
 from tests.statistics import assert_mean_one_log
 

@@ -11,7 +11,8 @@ import pytest
 
 import smcinfer
 from smcinfer import twists
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.core.status import Status
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language import Pretrained, generation
 from smcinfer.language.constraints import (
     Constraint,
@@ -30,8 +31,7 @@ from smcinfer.language.constraints import (
 )
 from smcinfer.language.constraints.engine import Memo
 from smcinfer.language.constraints.without_replacement import everything
-from smcinfer.runner import run
-from smcinfer.status import Status
+from smcinfer.run.runner import run
 from tests.exact_language import EOS, LENGTH, PROMPT, VOCAB, small_lm, string_score, strings, terminal_score
 from tests.statistics import assert_chi2, assert_mean
 

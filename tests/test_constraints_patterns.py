@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smcinfer.errors import TargetError
+from smcinfer.ground.errors import TargetError
 from smcinfer.language.constraints import lark, regex
 from smcinfer.language.constraints.engine import Memo
 

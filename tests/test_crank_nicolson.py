@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import CrankNicolson, CrankNicolsonLangevin, Kernel, KernelState, TemperedDensity, by_name
 from smcinfer.kernels.metropolis import metropolis
 from tests.kernel_checks import NUM_LANES, check_invariance, check_support, check_tuning

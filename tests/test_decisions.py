@@ -2,9 +2,9 @@
 
 import pytest
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import WeightedText
-from smcinfer.language.decisions import best_of, majority_vote, minimum_bayes_risk, word_overlap
+from smcinfer.language.decoding.decisions import best_of, majority_vote, minimum_bayes_risk, word_overlap
 
 TEXTS = [
     WeightedText("the answer is 7", 0.4, (1, 2), True),

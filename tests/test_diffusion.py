@@ -11,13 +11,13 @@ import pytest
 
 import smcinfer
 from smcinfer import diffusion
-from smcinfer.compose import compose
+from smcinfer.core.compose import compose
+from smcinfer.core.status import Status
 from smcinfer.diffusion.model import PARAMETERISATIONS, Prediction
 from smcinfer.diffusion.proposals import Controlled, SoftSelection
 from smcinfer.diffusion.soft_value import simulate
 from smcinfer.models import gaussian_mixtures
-from smcinfer.runner import run
-from smcinfer.status import Status
+from smcinfer.run.runner import run
 from tests.exact_diffusion import MEAN, STD, affine_steps, end_of, log_tilt, normal_model
 from tests.statistics import assert_mean_one_log
 

@@ -11,11 +11,11 @@ import pytest
 import scipy.integrate
 
 from smcinfer import diffusion
-from smcinfer.compose import Composed, compose
+from smcinfer.core.compose import Composed, compose
 from smcinfer.diffusion.correctors import Corrector
 from smcinfer.diffusion.divergence import divergence
 from smcinfer.models import gaussian_mixtures
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 from tests.exact_diffusion import normal_model
 from tests.statistics import assert_chi2, assert_mean_one_log
 

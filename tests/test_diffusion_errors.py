@@ -9,7 +9,7 @@ import pytest
 
 from smcinfer import diffusion
 from smcinfer.diffusion import alignment, corrected, diffusion_model, sequence
-from smcinfer.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
 from tests.exact_diffusion import normal_model
 
 VP = diffusion.VariancePreserving()

@@ -9,7 +9,7 @@ import pytest
 
 from smcinfer import diffusion
 from smcinfer.models import gaussian_mixtures
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 from tests.statistics import assert_mean_one_log
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from smcinfer import nn
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models import digits, masked_digits
 from smcinfer.models.digits.recipe import accuracy, denoiser_loss
 from smcinfer.models.masked_digits.recipe import nats_per_image

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import smcinfer
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import generation
 from smcinfer.plots.endings import ending_log_probability, plot_endings
 from tests import exact_language as exact

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from smcinfer.errors import ArgumentError
-from smcinfer.result.evidence import RUN_DEGREES, Evidence, between_runs, combine, lower_bound
-from smcinfer.status import Status
+from smcinfer.core.status import Status
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.results.evidence import RUN_DEGREES, Evidence, between_runs, combine, lower_bound
 from tests.statistics import FAILURE_RATE
 from tests.synthetic import make_result
 

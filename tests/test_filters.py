@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.conditional import condition
-from smcinfer.errors import ArgumentError
+from smcinfer.core.conditional import condition
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import Generation, generation, table_lm, terminal
-from smcinfer.language.companion import second_model, with_companion
-from smcinfer.language.filtered import FilteredProposal, filtered
-from smcinfer.language.filters import Chain, Eta, Filter, MinP, Nucleus, Temperature, TopK, Typical, by_name
-from smcinfer.runner import run
+from smcinfer.language.proposals.companion import second_model, with_companion
+from smcinfer.language.proposals.filtered import FilteredProposal, filtered
+from smcinfer.language.proposals.filters import Chain, Eta, Filter, MinP, Nucleus, Temperature, TopK, Typical, by_name
+from smcinfer.run.runner import run
 from tests import exact_language as exact
 from tests.statistics import assert_mean_one_log
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError, TargetError
 from smcinfer.graphs import (
     REAL,
     FactorGraph,
@@ -20,7 +19,8 @@ from smcinfer.graphs import (
     tables,
     uniform_states,
 )
-from smcinfer.kernels.block_exact import exact_blocks
+from smcinfer.graphs.block_exact import exact_blocks
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.models.binary_grids import binary_grid, grid_motif
 
 

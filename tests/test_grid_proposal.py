@@ -9,16 +9,16 @@ import pytest
 
 from smcinfer import proposals
 from smcinfer.cli import main
-from smcinfer.errors import ArgumentError, CheckpointError, TargetError
-from smcinfer.graphs import factor_graph, tables, uniform_states
-from smcinfer.kernels import block_neural
-from smcinfer.kernels.block_gibbs import BlockGibbs
-from smcinfer.kernels.block_neural import NeuralBlocks, expected_acceptance, inclusive_kl, neural_blocks
+from smcinfer.graphs import block_neural, factor_graph, tables, uniform_states
+from smcinfer.graphs.block_gibbs import BlockGibbs
+from smcinfer.graphs.block_neural import NeuralBlocks, expected_acceptance, inclusive_kl, neural_blocks
+from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
 from smcinfer.models.binary_grids import BinaryGrid, binary_grid, forward, grid_motif
-from smcinfer.nn import fit, read_metadata
+from smcinfer.nn import read_metadata
 from smcinfer.proposals.grid import WEIGHTS
 from smcinfer.proposals.grid.draws import random_instances
 from smcinfer.proposals.grid.recipe import loss
+from smcinfer.run.fit import fit
 from tests.statistics import assert_mean
 
 FILE = """

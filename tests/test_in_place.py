@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer import resampling, smc
-from smcinfer.resampling import in_place
-from smcinfer.runner import run
-from smcinfer.settings import Settings
+from smcinfer.core import resampling, smc
+from smcinfer.core.resampling import in_place
+from smcinfer.core.settings import Settings
+from smcinfer.run.runner import run
 from tests import exact_models
 from tests.statistics import assert_mean_one_log
 

@@ -10,8 +10,8 @@ import scipy.stats
 from smcinfer import diffusion
 from smcinfer.diffusion import initial
 from smcinfer.diffusion.initial.chains import Chain
-from smcinfer.errors import ArgumentError
-from smcinfer.runner import run
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.run.runner import run
 from tests.statistics import assert_ks, assert_mean_one_log
 
 DIM, STEPS, MEAN, STD, SLOPE = 2, 3, 0.5, 0.8, 1.4

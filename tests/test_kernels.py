@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import HMC, MALA, Independent, Kernel, KernelState, RandomWalk, TemperedDensity, by_name
 from smcinfer.kernels.metropolis import choose, metropolis
 from tests.kernel_checks import EXPONENTS, NUM_LANES, check_invariance, check_support, check_tuning

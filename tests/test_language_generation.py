@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from smcinfer.bounds import sandwich
-from smcinfer.conditional import condition
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.core.conditional import condition
+from smcinfer.core.nouns import Bootstrap
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language import Generation, LlamaConfig, draw_symbols, exact, generation, random_llama, terminal
-from smcinfer.language.forced import Forced
-from smcinfer.nouns import Bootstrap
-from smcinfer.runner import Run, run
+from smcinfer.language.proposals.forced import Forced
+from smcinfer.results.finished import Run
+from smcinfer.run.runner import run
 from tests import exact_language
 from tests.exact_language import EOS, LENGTH, PROMPT, Strings, TabulatedTwist, strings
 from tests.statistics import assert_chi2, assert_mean_one_log, z_threshold

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language import HostLM, TableLM, from_callable, from_transformers, generation, load
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 from tests import exact_language
 from tests.exact_language import EOS, LENGTH, PROMPT, VOCAB, strings
 from tests.statistics import assert_mean_one_log

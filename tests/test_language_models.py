@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 from safetensors.numpy import load_file, save_file
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import CausalLM, LlamaConfig, load, random_llama, table_lm
 
 GOLDEN = Path(__file__).resolve().parent / "golden"

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from smcinfer import lineage, resampling
-from smcinfer.runner import Run, run
+from smcinfer.core import lineage, resampling
+from smcinfer.results.finished import Run
+from smcinfer.run.runner import run
 from tests import exact_models
 
 MODEL, _ = exact_models.linear_gaussian(30)

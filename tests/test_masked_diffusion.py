@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from smcinfer.core.nouns import Guided
 from smcinfer.diffusion import discrete
 from smcinfer.diffusion.discrete.process import Guide, unmasking_log_odds
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.models import masked_table
-from smcinfer.nouns import Guided
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 from tests.exact_masked import final_masses, log_z, scrambled
 from tests.statistics import assert_chi2, assert_ks, assert_mean, assert_mean_one_log
 

@@ -14,11 +14,13 @@ import pytest
 
 import smcinfer
 from smcinfer import ArgumentError, CheckpointError, TargetError
-from smcinfer.chains import Chains, load_chains, mcmc, run
+from smcinfer.core.status import Status
 from smcinfer.kernels import HMC, RandomWalk
 from smcinfer.kernels.gibbsian_polar_slice import GibbsianPolarSlice
 from smcinfer.models import conjugate
-from smcinfer.status import Status
+from smcinfer.results.chains import Chains, load_chains
+from smcinfer.run.chains import run
+from smcinfer.run.chains.run import mcmc
 from tests.statistics import assert_mean
 
 SIZE: dict[str, Any] = {"num_chains": 32, "num_draws": 40, "num_warmup": 100, "progress": False}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.nn.mixture_density import Mixture, mixture_density, num_features, one_hot
 from tests.statistics import assert_chi2, assert_ks
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError, CheckpointError, TargetError
-from smcinfer.nn import fit, read_metadata, restore, save
+from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
+from smcinfer.nn import read_metadata, restore, save
+from smcinfer.run.fit import fit
 
 
 class Line(eqx.Module):

@@ -11,9 +11,11 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.infer.util import log_density
 
-from smcinfer.errors import TargetError
-from smcinfer.graph_inference import block_gibbs, dependence, graph_from_numpyro
 from smcinfer.graphs import REAL, Tables, blocks_of
+from smcinfer.graphs.inference.chains import block_gibbs
+from smcinfer.graphs.inference.dependence import dependence
+from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
+from smcinfer.ground.errors import TargetError
 from tests.statistics import assert_mean
 
 DATA = jnp.array([0.1, 2.0, 0.3])

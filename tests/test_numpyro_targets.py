@@ -9,7 +9,7 @@ import scipy.stats
 from jax.scipy.special import logsumexp
 from numpyro.contrib.control_flow import scan
 
-from smcinfer.errors import TargetError
+from smcinfer.ground.errors import TargetError
 from smcinfer.static import from_numpyro, posterior
 from tests.density_tools import base_draws, each, log_grid_integral
 from tests.statistics import assert_ks, assert_mean_one_log

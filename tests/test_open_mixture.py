@@ -15,13 +15,13 @@ from jax.scipy.special import gammaln
 
 import smcinfer
 from smcinfer import proposals
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.models import open_mixture as om
 from smcinfer.models.open_mixture import split_merge
+from smcinfer.paths import Exponents
 from smcinfer.proposals.mixture_pair import LearnedPairs, pair_network
 from smcinfer.proposals.mixture_pair import move as pair_move
 from smcinfer.proposals.mixture_pair import network as pair_law
-from smcinfer.static import Exponents
 from tests.statistics import assert_chi2, assert_ks, assert_mean, assert_mean_one_log
 
 DATA = np.array([[-0.9, 0.3], [-0.4, 0.1], [0.8, -0.2], [1.1, 0.6]])

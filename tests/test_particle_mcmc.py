@@ -10,14 +10,17 @@ import pytest
 import scipy.stats
 from scipy.special import logsumexp
 
-from smcinfer.compose import Composed, compose, process
-from smcinfer.conditional import Conditioned, Fixed
-from smcinfer.errors import ArgumentError, CheckpointError, TargetError
+from smcinfer.core.compose import Composed, compose, process
+from smcinfer.core.conditional import Conditioned, Fixed
+from smcinfer.core.settings import Settings
+from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
 from smcinfer.kernels import HMC, RandomWalk
-from smcinfer.particle_mcmc import PMMH, SMC2, Parametric, ParticleGibbs, drive, parametric, particle_gibbs, pmmh, smc2
-from smcinfer.particle_mcmc.parametric import filter_path, log_z, next_path
-from smcinfer.runner import run
-from smcinfer.settings import Settings
+from smcinfer.run.chains import drive
+from smcinfer.run.runner import run
+from smcinfer.state_space.parameters.gibbs import ParticleGibbs, particle_gibbs
+from smcinfer.state_space.parameters.parametric import Parametric, filter_path, log_z, next_path, parametric
+from smcinfer.state_space.parameters.pmmh import PMMH, pmmh
+from smcinfer.state_space.parameters.smc2 import SMC2, smc2
 from smcinfer.static.prior import Prior
 from tests.statistics import assert_ks, assert_mean, assert_mean_one_log
 
@@ -148,7 +151,7 @@ def marginal_chains(refresh: bool) -> jax.Array:
 
 def through(key: jax.Array, model: Composed, path: jax.Array, settings: Settings) -> jax.Array:
     """log Z_hat of a filter forced through an exact path: its law is that of an accepted estimate."""
-    from smcinfer import smc
+    from smcinfer.core import smc
 
     conditioned = Conditioned(model, Fixed(path), False, STEPS)
     state, _ = smc.init(key[None], conditioned, settings)

@@ -20,7 +20,7 @@ import pytest
 import scipy.stats
 from jax.scipy.special import logsumexp
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models import posteriordb
 from smcinfer.models.posteriordb import MODELS, latent, regression
 from smcinfer.models.posteriordb.database import gather, read_data, read_draws

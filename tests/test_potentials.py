@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language import Tokenizer, generation, table_lm
 from smcinfer.language.potentials import (
     Factor,
@@ -22,7 +22,7 @@ from smcinfer.language.potentials import (
     repetition,
 )
 from smcinfer.language.spelling import is_word, occurs, spelling
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 from tests import exact_language as exact
 from tests.statistics import assert_mean_one_log
 

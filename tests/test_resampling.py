@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smcinfer.errors import ArgumentError
-from smcinfer.resampling import SCHEMES, Scheme, by_name, resample
+from smcinfer.core.resampling import SCHEMES, Scheme, by_name, resample
+from smcinfer.ground.errors import ArgumentError
 from tests.resampling_laws import Law, law_of
 from tests.statistics import assert_chi2, assert_mean
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smcinfer.resampling.fixed_point import FixedPoint, apportion, cumulate
-from smcinfer.resampling.points import multinomial_below, uniform_below
+from smcinfer.core.resampling.fixed_point import FixedPoint, apportion, cumulate
+from smcinfer.core.resampling.points import multinomial_below, uniform_below
 from tests.statistics import assert_mean
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from smcinfer.errors import ArgumentError, CheckpointError, TargetError
-from smcinfer.io import read_netcdf, write_netcdf
-from smcinfer.result import Result, load
-from smcinfer.result.pooling import combine_runs, jackknife_se, weighted_mean
-from smcinfer.result.result import LAYOUT
-from smcinfer.result.summary import weighted_quantiles
-from smcinfer.status import Status
+from smcinfer.core.status import Status
+from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
+from smcinfer.ground.io import read_netcdf, write_netcdf
+from smcinfer.results import Result, load
+from smcinfer.results.pooling import combine_runs, jackknife_se, weighted_mean
+from smcinfer.results.result import LAYOUT
+from smcinfer.results.summary import weighted_quantiles
 from tests.statistics import assert_mean
 from tests.synthetic import make_result, two_points
 

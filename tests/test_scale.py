@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError
-from smcinfer.runner import run
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.run.runner import run
 from tests import exact_models
 from tests.conftest import ROOT
 from tests.statistics import assert_mean_one_log

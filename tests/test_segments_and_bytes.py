@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language import generation, table_lm
-from smcinfer.language.attribute import attribute_tokens
-from smcinfer.language.cascade import cascade
-from smcinfer.language.filtered import filtered
-from smcinfer.language.next_byte import END, next_byte
-from smcinfer.language.segment_gibbs import _Sampler, _sweeps, segment_gibbs
-from smcinfer.runner import run
+from smcinfer.language.decoding.cascade import cascade
+from smcinfer.language.decoding.next_byte import END, next_byte
+from smcinfer.language.decoding.segment_gibbs import _Sampler, _sweeps, segment_gibbs
+from smcinfer.language.proposals.attribute import attribute_tokens
+from smcinfer.language.proposals.filtered import filtered
+from smcinfer.run.runner import run
 from tests.exact_language import EOS, LENGTH, PROMPT, VOCAB, small_lm, string_score, strings, terminal_score
 from tests.statistics import assert_chi2, assert_mean
 

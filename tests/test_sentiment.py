@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import Tokenizer, generation, table_lm
 from smcinfer.language.potentials import Factor
 from smcinfer.models import sentiment

@@ -11,7 +11,7 @@ import numpyro.distributions as dist
 import pytest
 
 import smcinfer
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import (
     EllipticalSlice,
     GibbsianPolarSlice,
@@ -22,8 +22,8 @@ from smcinfer.kernels import (
     as_blackjax,
     by_name,
 )
-from smcinfer.runner import run
-from smcinfer.static import Moves, tempering
+from smcinfer.paths import Moves, tempering
+from smcinfer.run.runner import run
 from tests.kernel_checks import NUM_LANES, check_invariance, check_support
 from tests.kernel_targets import Target, last, move
 from tests.statistics import assert_chi2, assert_ks, assert_mean, assert_mean_one_log

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer import resampling, runner, smc
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac, Mutation
-from smcinfer.runner import run
-from smcinfer.settings import HISTORY_LEVELS, Settings
-from smcinfer.status import Status
+from smcinfer.core import resampling, smc
+from smcinfer.core.feynman_kac import FeynmanKac, Mutation
+from smcinfer.core.settings import HISTORY_LEVELS, Settings
+from smcinfer.core.status import Status
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.run import runner
+from smcinfer.run.runner import run
 from tests import exact_models
 from tests.statistics import assert_mean, assert_mean_one_log
 

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.plots import plot_smoothed
-from smcinfer.smoothing import METHODS, Smoothed, fixed_lag, smooth, trace
-from smcinfer.smoothing.backward import marginals
+from smcinfer.results.smoothed import Smoothed
+from smcinfer.state_space.smoothing.backward import marginals
+from smcinfer.state_space.smoothing.genealogy import fixed_lag, trace
+from smcinfer.state_space.smoothing.smooth import METHODS, smooth
 from tests import exact_models, exact_paths
 from tests.statistics import assert_mean
 from tests.test_conditional import FoldedChain
@@ -85,7 +87,7 @@ def _chances(log_weights: jax.Array, states: jax.Array) -> np.ndarray:
 
 
 def _history(model):  # noqa: ANN001, ANN202
-    from smcinfer.runner import run
+    from smcinfer.run.runner import run
 
     history = run(jax.random.key(4), model, 1500, history="full").history
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), {k: history[k] for k in ("particles", "log_weights")})
@@ -94,7 +96,7 @@ def _history(model):  # noqa: ANN001, ANN202
 def test_blocks_do_not_change_the_marginals(monkeypatch: pytest.MonkeyPatch) -> None:
     done = jax.tree.map(lambda leaf: leaf[:, :50], _history(exact_paths.walk(5)))
     whole = marginals(exact_paths.walk(5), done["particles"], done["log_weights"])
-    monkeypatch.setattr("smcinfer.smoothing.backward.BLOCK_ENTRIES", 50 * 7)
+    monkeypatch.setattr("smcinfer.state_space.smoothing.backward.BLOCK_ENTRIES", 50 * 7)
     np.testing.assert_allclose(marginals(exact_paths.walk(5), done["particles"], done["log_weights"]), whole, atol=1e-4)
 
 

@@ -11,15 +11,15 @@ import numpyro.distributions as dist
 import pytest
 
 import smcinfer
-from smcinfer.errors import ArgumentError, SmcinferError
+from smcinfer.core.nouns import Guided, TwistInduced
+from smcinfer.core.status import Status
+from smcinfer.ground.errors import ArgumentError, SmcinferError
 from smcinfer.models.linear_gaussian import LinearGaussian, example, linear_gaussian
-from smcinfer.nouns import Guided, TwistInduced
 from smcinfer.plots import plot_filter, plot_track, save_all
-from smcinfer.result.summary import weighted_quantiles
-from smcinfer.runner import run
+from smcinfer.results.summary import weighted_quantiles
+from smcinfer.run.runner import run
 from smcinfer.state_space import Joint, StateSpace, as_law, simulate, state_space
 from smcinfer.state_space.summaries import moments, quantiles
-from smcinfer.status import Status
 from tests.statistics import assert_ks, assert_mean, assert_mean_one_log
 from tests.synthetic import make_result
 

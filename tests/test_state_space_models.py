@@ -12,14 +12,15 @@ import pytest
 import scipy.stats
 
 import smcinfer
-from smcinfer import resampling
 from smcinfer.api import FILTER_LAG
-from smcinfer.errors import ArgumentError
+from smcinfer.core import resampling
+from smcinfer.core.status import Status
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models import bearings_only, finite_hmm, linear_gaussian
 from smcinfer.models.stochastic_volatility import StochasticVolatility
-from smcinfer.result.evidence import combine
-from smcinfer.runner import Run, run
-from smcinfer.status import Status
+from smcinfer.results.evidence import combine
+from smcinfer.results.finished import Run
+from smcinfer.run.runner import run
 from tests.statistics import assert_mean, assert_mean_one_log, z_threshold
 
 RUNS = 400

@@ -6,23 +6,14 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.core.status import Status
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import HMC, RandomWalk
-from smcinfer.runner import run
-from smcinfer.static import (
-    ESS,
-    ConditionalESS,
-    Exponents,
-    Moves,
-    StaticTarget,
-    data_annealing,
-    log_density,
-    posterior,
-    tempering,
-)
-from smcinfer.static.schedules import by_name
-from smcinfer.static.tempering import Tempering
-from smcinfer.status import Status
+from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, data_annealing, tempering
+from smcinfer.paths.schedules import by_name
+from smcinfer.paths.tempering import Tempering
+from smcinfer.run.runner import run
+from smcinfer.static import StaticTarget, log_density, posterior
 from tests.statistics import assert_mean, assert_mean_one_log
 
 DATA = np.array([0.7, 1.9, -0.4, 1.1, 2.3, 0.2])

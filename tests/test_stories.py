@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 
 from smcinfer import language
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import Pretrained, Tokenizer, table_lm
 from smcinfer.models import stories
 from smcinfer.models.stories.corpus import BOS, EOS, VOCAB_SIZE, bits_per_byte, read, train_tokenizer

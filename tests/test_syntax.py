@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import smcinfer
-from smcinfer.errors import ArgumentError
-from smcinfer.language.enumerable import TableLM, table_lm
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.language.networks.enumerable import TableLM, table_lm
 from smcinfer.language.syntax.features import WordFeatures
 from smcinfer.language.syntax.pos_gram import PosGram, pos_gram
 from smcinfer.language.syntax.proposals import TreeProposal

@@ -8,7 +8,7 @@ import pytest
 
 from smcinfer import nn
 from smcinfer.cli.tree import generate_tree
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.syntax import bracket_score, parse, split_words
 from smcinfer.models import parser as parsers
 from smcinfer.models import syntactic_control, word_lm

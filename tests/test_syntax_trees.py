@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.syntax import pretraining, treebank
 from smcinfer.language.syntax.features import shape, word_features
 from smcinfer.language.syntax.packing import NONE, pack, pack_trees

@@ -14,9 +14,9 @@ import pytest
 from scipy.special import logsumexp
 
 from smcinfer import proposals
-from smcinfer.errors import ArgumentError, CheckpointError
 from smcinfer.graphs import FactorGraph
-from smcinfer.kernels.block_gibbs import BlockGibbs
+from smcinfer.graphs.block_gibbs import BlockGibbs
+from smcinfer.ground.errors import ArgumentError, CheckpointError
 from smcinfer.models import tagging_crf
 from smcinfer.models.tagging_crf import chain, features, inference, training
 from smcinfer.models.tagging_crf.recipe import TAGS, chain_f1, read

@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 import pytest
 from jax.scipy.special import logsumexp
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.static import laplace_reference, log_density, posterior
 from smcinfer.static.contract import check_callable
 from smcinfer.static.prior import Prior, to_finite

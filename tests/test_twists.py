@@ -12,16 +12,16 @@ from scipy.stats import spearmanr
 
 import smcinfer
 from smcinfer import proposals, twists
-from smcinfer.compose import Composed, Guided
-from smcinfer.conditional import condition
-from smcinfer.errors import ArgumentError, CheckpointError, TargetError
+from smcinfer.core.compose import Composed, Guided
+from smcinfer.core.conditional import condition
+from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
 from smcinfer.language import LanguageProcess, LlamaConfig, generation, random_llama, terminal
+from smcinfer.language.infilling import infilling, infilling_head
 from smcinfer.models import finite_hmm, linear_gaussian, stories
 from smcinfer.proposals.infilling_stories import PROMPT as PROMPT_TEXT
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 from smcinfer.twists.gap import bounds_over, log_z_runs
 from smcinfer.twists.gaussian import Gaussian, tilt
-from smcinfer.twists.infilling import infilling, infilling_head
 from smcinfer.twists.objectives import ContrastiveTwist, Objective, SubTrajectoryBalance
 from smcinfer.twists.paths import replay, watch
 from smcinfer.twists.symbols import Context, SymbolInduced

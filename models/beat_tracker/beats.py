@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpy.typing import ArrayLike
 
-from smcinfer.arrays import Array, Int
-from smcinfer.feynman_kac import Population
+from smcinfer.core.feynman_kac import Population
+from smcinfer.ground.arrays import Array, Int
 from smcinfer.models.beat_tracker.onsets import Onsets, closeness
 from smcinfer.state_space import StateSpace, state_space
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from smcinfer.arrays import KeyArray
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import KeyArray
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.beat_tracker.beats import Pulse
 from smcinfer.models.beat_tracker.meter import Bars
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 
 # Frames on either side of a beat in which its downbeat strength is looked for.
 NEIGHBOURS = 1

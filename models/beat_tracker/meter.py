@@ -19,8 +19,8 @@ import numpy as np
 import numpyro.distributions as dist
 from numpy.typing import ArrayLike
 
-from smcinfer.arrays import Array, Float, Int, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.beat_tracker.onsets import Onsets
 from smcinfer.state_space import StateSpace, state_space
 

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from smcinfer.arrays import Array, Scalar
+from smcinfer.ground.arrays import Array, Scalar
 
 
 class Onsets(eqx.Module):

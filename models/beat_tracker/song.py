@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import KeyArray
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import KeyArray
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.beat_tracker.beats import Pulse
 from smcinfer.models.beat_tracker.meter import Bars
 from smcinfer.models.beat_tracker.onsets import closeness

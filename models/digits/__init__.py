@@ -4,8 +4,8 @@ import math
 
 import equinox as eqx
 
-from smcinfer.arrays import Array, Float, Scalar
 from smcinfer.diffusion import Cosine, LinearFlow, Model, diffusion_model
+from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.models.digits.classifier import Classifier
 from smcinfer.models.digits.data import DIM, NUM_CLASSES, SIDE, Images, images, split
 from smcinfer.models.digits.kde import KernelDensity, Tilted, kernel_density

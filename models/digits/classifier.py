@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.models.digits.data import DIM, NUM_CLASSES
 
 

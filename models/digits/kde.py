@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smcinfer.arrays import Array, Float, Scalar
 from smcinfer.diffusion import Cosine, Model, Schedule, diffusion_model
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.digits.data import NUM_CLASSES, images
 
 

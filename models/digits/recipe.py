@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer import nn
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.models.digits.classifier import Classifier
 from smcinfer.models.digits.data import DIM, Images, split
 from smcinfer.models.digits.network import Network
 from smcinfer.models.digits.weights import FILE, SIZES, Weights, blank
+from smcinfer.run.fit import fit
 
 SEED = 0
 BATCH = 256
@@ -86,7 +87,7 @@ def train(key: KeyArray, num_steps: int) -> tuple[Weights, dict[str, float]]:
     unseen, check_key = jnp.asarray(thirds["test"].pixels), keys[1]
 
     check = eqx.filter_jit(lambda network: denoiser_loss(network, check_key, unseen, 4096))
-    denoiser = nn.fit(
+    denoiser = fit(
         keys[2],
         start.denoiser,
         denoiser_loss,
@@ -105,7 +106,7 @@ def train(key: KeyArray, num_steps: int) -> tuple[Weights, dict[str, float]]:
         return noise, transport(denoiser.module, noise, 32)
 
     held_out = pairs(check_key)
-    straight = nn.fit(
+    straight = fit(
         keys[3],
         start.straight,
         straight_loss,
@@ -120,7 +121,7 @@ def train(key: KeyArray, num_steps: int) -> tuple[Weights, dict[str, float]]:
     classifiers = {}
     for name, fit_key in zip(("reward", "judge"), keys[4:], strict=True):
         data = (jnp.asarray(thirds[name].pixels), jnp.asarray(thirds[name].labels))
-        classifiers[name] = nn.fit(
+        classifiers[name] = fit(
             fit_key,
             getattr(start, name),
             classifier_loss,

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 
 from smcinfer import nn
-from smcinfer.arrays import KeyArray
+from smcinfer.ground.arrays import KeyArray
 from smcinfer.models.digits.classifier import Classifier
 from smcinfer.models.digits.network import Network
 

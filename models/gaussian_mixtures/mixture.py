@@ -11,10 +11,10 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from numpy.typing import ArrayLike
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.diffusion.model import Model, diffusion_model
 from smcinfer.diffusion.schedule import Schedule
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.gaussian_mixtures.exact import Annealed, Tilted, anneal, tilt
 
 Point = Float[Array, " dim"]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.models.hard_targets.facts import HardTarget, check_dim, check_positive, tabulated
 from smcinfer.static import log_density
 

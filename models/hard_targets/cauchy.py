@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 import scipy.stats
 from scipy.special import gammaln
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.models.hard_targets.facts import HardTarget, Law, check_dim, check_positive
 from smcinfer.static import log_density
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpyro.distributions as dist
 from scipy.special import ive
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.hard_targets.facts import HardTarget, check_positive, first_coordinate, tabulated
 from smcinfer.static import log_density
 

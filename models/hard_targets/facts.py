@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.static import StaticTarget
 
 Vector = NDArray[np.float64]

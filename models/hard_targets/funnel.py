@@ -6,7 +6,7 @@ import numpy as np
 import numpyro.distributions as dist
 import scipy.stats
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.models.hard_targets.facts import HardTarget, Law, check_dim, check_positive, first_coordinate
 from smcinfer.static import log_density
 

@@ -8,8 +8,8 @@ import scipy.stats
 from jax.scipy.special import logsumexp
 from numpy.typing import ArrayLike
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.hard_targets.facts import HardTarget, check_positive, first_coordinate, tabulated
 from smcinfer.static import log_density
 

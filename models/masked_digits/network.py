@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray
 from smcinfer.models.digits.data import DIM
 from smcinfer.models.digits.network import Perceptron
 

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer import nn
-from smcinfer.arrays import Array, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Int, KeyArray, Scalar
 from smcinfer.models.digits import DIM, split
 from smcinfer.models.masked_digits.images import binary
 from smcinfer.models.masked_digits.network import MASK, MaskedNetwork
 from smcinfer.models.masked_digits.weights import FILE, SIZE
+from smcinfer.run.fit import fit
 
 SEED = 0
 BATCH = 128
@@ -51,7 +52,7 @@ def main() -> None:
     build_key, fit_key, check_key = jax.random.split(jax.random.key(arguments.seed), 3)
     thirds = {name: jnp.asarray(binary(part)) for name, part in split().items()}
     seen = jnp.concatenate([thirds["reward"], thirds["judge"]])
-    fitted = nn.fit(
+    fitted = fit(
         fit_key,
         MaskedNetwork(build_key, *SIZE),
         nats_per_image,

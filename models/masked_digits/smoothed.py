@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smcinfer.arrays import Array, Float, Int
 from smcinfer.diffusion.discrete import MaskedModel, masked_model
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.digits.data import DIM, images
 from smcinfer.models.digits.kde import Tilted, tilted
 from smcinfer.models.masked_digits.images import binary

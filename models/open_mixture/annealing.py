@@ -10,12 +10,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Flag, Int, KeyArray, LogWeights, Scalar
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac, Mutation, Population, follow_leader
+from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population, follow_leader
+from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, LogWeights, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.open_mixture.model import MixtureState, OpenMixture
 from smcinfer.models.open_mixture.moves import Gibbs, Move
-from smcinfer.static.schedules import ESS, Exponents, Schedule, increments
+from smcinfer.paths.schedules import ESS, Exponents, Schedule, increments
 
 
 class MixtureParticles(eqx.Module):

@@ -6,8 +6,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Count, Float, Int, KeyArray
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Count, Float, Int, KeyArray
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.open_mixture.model import MixtureState, OpenMixture
 from smcinfer.models.open_mixture.moves import Move
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.open_mixture.model import MixtureState, OpenMixture
 from smcinfer.models.open_mixture.moves import redraw
 from smcinfer.models.open_mixture.split_merge import log_cluster

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln, logsumexp
 
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 
 class MixtureState(eqx.Module):

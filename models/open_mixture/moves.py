@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.models.open_mixture.model import MixtureState, OpenMixture, log_isotropic, random_subset
 
 

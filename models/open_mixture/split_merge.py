@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln, logsumexp
 
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray, Scalar
 from smcinfer.models.open_mixture.model import MixtureState, OpenMixture
 from smcinfer.models.open_mixture.moves import Move, mean_law, redraw
 

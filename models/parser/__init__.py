@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from smcinfer import nn
-from smcinfer.arrays import KeyArray
+from smcinfer.ground.arrays import KeyArray
 from smcinfer.language.syntax.features import WordFeatures
 from smcinfer.models.parser.model import ChartParsers, build
 from smcinfer.nn.half import restore_half

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray
 from smcinfer.language.syntax.features import WordFeatures
 from smcinfer.language.syntax.recurrent import LSTM
 from smcinfer.language.syntax.tetra import JOIN

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from smcinfer import nn
-from smcinfer.arrays import Array, Bool, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Bool, Int, KeyArray, Scalar
 from smcinfer.language.syntax import treebank
 from smcinfer.language.syntax.features import WordFeatures, either, word_features
 from smcinfer.language.syntax.packing import NONE, negative_log_prob, pack
@@ -29,6 +28,7 @@ from smcinfer.language.syntax.trees import Tree
 from smcinfer.language.syntax.words import read_stories
 from smcinfer.models.parser.model import DIM, HIDDEN, NULL, ChartParser, ChartParsers, build
 from smcinfer.nn.half import rounded, save_half
+from smcinfer.run.fit import fit
 
 SEED = 77
 LENGTH = 56
@@ -109,7 +109,7 @@ def _started(parser: ChartParser, plain: BothWays) -> ChartParser:
 
 def _trained(key: KeyArray, start: ChartParser, charts: Charts, watched: Charts, num_steps: int) -> ChartParser:
     schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 60, num_steps, 1e-5)
-    return nn.fit(
+    return fit(
         key,
         start,
         _loss,

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from smcinfer.arrays import Array
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.posteriordb import evidence, latent, regression
 from smcinfer.models.posteriordb.database import posterior_names, read_data, read_description, read_draws
 from smcinfer.static import StaticTarget, from_numpyro

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 
 # The layout of the database itself, and a flat one with the same files.
 _DATA = ("data/data", "data")

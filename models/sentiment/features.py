@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Int, UInt
+from smcinfer.ground.arrays import Array, Bool, Int, UInt
 from smcinfer.language.spelling import is_word, lower_case
 
 NUM_ROWS = 1 << 16

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Float, Int, Scalar, UInt
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Bool, Float, Int, Scalar, UInt
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.language.networks.tokenizer import as_tokenizer
 from smcinfer.language.potentials import Factor, classifier
 from smcinfer.language.spelling import Spelling, spelling
-from smcinfer.language.tokenizer import as_tokenizer
 from smcinfer.models.sentiment.features import NUM_ROWS, rows
 
 LABELS = ("negative", "positive")

@@ -14,10 +14,11 @@ import numpy as np
 import optax
 
 from smcinfer import nn
-from smcinfer.arrays import Array, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, KeyArray, Scalar
 from smcinfer.models.sentiment import WEIGHTS
 from smcinfer.models.sentiment.features import rows
 from smcinfer.models.sentiment.model import Sentiment, as_bytes, blank
+from smcinfer.run.fit import fit
 
 SEED = 0
 BATCH = 512
@@ -90,7 +91,7 @@ def main() -> None:
             costs.append(-model.log_probabilities(texts)[np.arange(len(labels)), labels].mean())
         return float(np.mean(costs))
 
-    fitted = nn.fit(
+    fitted = fit(
         fit_key,
         blank(),
         loss,

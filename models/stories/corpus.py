@@ -10,8 +10,8 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from smcinfer.arrays import Array, Int
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Int
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import CausalLM, Pretrained
 
 SEPARATOR = "<|endoftext|>"

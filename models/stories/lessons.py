@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import tokenizers
 
-from smcinfer.arrays import Array, Bool, Float, Int
+from smcinfer.ground.arrays import Array, Bool, Float, Int
 from smcinfer.language import CausalLM, Pretrained
 from smcinfer.models.stories.corpus import BOS, EOS
 

@@ -16,12 +16,13 @@ import tokenizers
 from optax import contrib
 from safetensors.numpy import save_file
 
-from smcinfer import language, nn
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
+from smcinfer import language
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.language import Llama, LlamaConfig, Pretrained, random_llama
 from smcinfer.models.stories import FOLDER
 from smcinfer.models.stories.corpus import BOS, EOS, VOCAB_SIZE, bits_per_byte, read, train_tokenizer
 from smcinfer.models.stories.lessons import Lessons, lessons
+from smcinfer.run.fit import fit
 
 SEED = 0
 CONFIG = LlamaConfig(
@@ -147,7 +148,7 @@ def main() -> None:
         random_llama(SEED, CONFIG, 0.05), jax.random.normal(start_key, (CONFIG.dim, width)) / CONFIG.dim**0.5
     )
     for number, ((length, batch, steps), key, schedule) in enumerate(zip(STAGES, keys, schedules(), strict=True)):
-        fitted = nn.fit(
+        fitted = fit(
             key,
             student,
             lambda student, key, taught, length=length, batch=batch: loss(student, key, taught, length, batch),

@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from smcinfer import nn
-from smcinfer.arrays import Array, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, KeyArray, Scalar
 from smcinfer.language.syntax import treebank
 from smcinfer.language.syntax.features import either, word_features
 from smcinfer.language.syntax.packing import NONE, Packed, negative_log_prob, pack_trees
@@ -29,6 +28,7 @@ from smcinfer.language.syntax.tagset import tagset
 from smcinfer.language.syntax.trees import Tree
 from smcinfer.language.syntax.words import read_stories
 from smcinfer.nn.half import rounded, save_half
+from smcinfer.run.fit import fit
 
 SEED = 20251
 LENGTH = 64
@@ -63,7 +63,7 @@ def main(data: Path, stories: Path, out: Path, num_steps: int, plain_steps: int)
         num_steps=plain_steps,
     )
     schedule = optax.warmup_cosine_decay_schedule(0.0, 3e-3, 60, num_steps, 1e-5)
-    fitted = nn.fit(
+    fitted = fit(
         fit_key,
         _started(build(init_key, tags, features, sizes), plain),
         _loss,

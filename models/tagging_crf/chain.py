@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray, Scalar
 
 
 def forward(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from smcinfer.arrays import Int, UInt
+from smcinfer.ground.arrays import Int, UInt
 
 EDGE = "\x00"
 """Stands where a neighbour is missing."""

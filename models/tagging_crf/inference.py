@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Count, Float, Int, KeyArray
-from smcinfer.errors import ArgumentError
 from smcinfer.graphs import Blocks, FactorGraph, blocks_of, uniform_states
-from smcinfer.kernels.block_exact import exact_blocks
-from smcinfer.kernels.block_gibbs import BlockGibbs, BlockMoves, MoveInfo
+from smcinfer.graphs.block_exact import exact_blocks
+from smcinfer.graphs.block_gibbs import BlockGibbs, BlockMoves, MoveInfo
+from smcinfer.ground.arrays import Array, Count, Float, Int, KeyArray
+from smcinfer.ground.errors import ArgumentError
 
 
 class Tagged(NamedTuple):

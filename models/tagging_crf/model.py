@@ -16,9 +16,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Float, Int, UInt
-from smcinfer.errors import ArgumentError
 from smcinfer.graphs import FactorGraph, factor_graph, tables
+from smcinfer.ground.arrays import Array, Bool, Float, Int, UInt
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.tagging_crf import features
 from smcinfer.models.tagging_crf.reader import Sentence
 

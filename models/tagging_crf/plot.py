@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from smcinfer.arrays import Float
+from smcinfer.ground.arrays import Float
 from smcinfer.plots import style
 
 

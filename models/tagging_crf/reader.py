@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 
 
 class Sentence(NamedTuple):

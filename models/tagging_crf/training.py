@@ -14,11 +14,11 @@ import numpy as np
 import scipy.optimize
 import scipy.sparse
 
-from smcinfer import nn
-from smcinfer.arrays import Array, Float, Scalar
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.progress import bar
 from smcinfer.models.tagging_crf import chain, features
 from smcinfer.models.tagging_crf.model import Batch, TaggingCRF
-from smcinfer.progress import bar
+from smcinfer.run.fit import Fitted, fit
 
 BATCH = 64
 
@@ -137,7 +137,7 @@ def outside_disfavoured(field: TaggingCRF, amount: float) -> TaggingCRF:
     return eqx.tree_at(lambda field: field.weights, field, field.weights.at[row, 0].add(-amount))
 
 
-def train_skip(key: Any, field: TaggingCRF, train: Batch, *, num_steps: int = 300, progress: bool = False) -> nn.Fitted:
+def train_skip(key: Any, field: TaggingCRF, train: Batch, *, num_steps: int = 300, progress: bool = False) -> Fitted:
     """The skip edges' strengths, all else frozen, on the sentences that have edges."""
     linked = np.flatnonzero(np.asarray(train.skips)[:, 0, 0] < train.tags.shape[1])
     chosen = jax.tree.map(lambda leaf: leaf[linked], train)
@@ -149,7 +149,7 @@ def train_skip(key: Any, field: TaggingCRF, train: Batch, *, num_steps: int = 30
         del key
         return skip_loss(field, data) + SKIP_PRIOR * jnp.sum(jnp.square(field.skip))
 
-    return nn.fit(
+    return fit(
         key,
         field,
         loss,

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import tokenizers
 
 from smcinfer import nn
+from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.language.syntax.pos_gram import PosGram
 from smcinfer.language.syntax.words import join_words
-from smcinfer.language.tokenizer import Tokenizer
 from smcinfer.models.word_lm.model import BOS, EOS, UNKNOWN, WordLM, build
 from smcinfer.nn.half import restore_half
 

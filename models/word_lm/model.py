@@ -9,8 +9,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray
-from smcinfer.language.lm import CausalLM, Output
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray
+from smcinfer.language.networks.lm import CausalLM, Output
 from smcinfer.language.syntax.recurrent import LSTM, Memory
 
 UNKNOWN, BOS, EOS = 0, 1, 2

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from smcinfer import nn
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray, Scalar
 from smcinfer.language.syntax import treebank
 from smcinfer.language.syntax.packing import pack
 from smcinfer.language.syntax.pos_gram import pos_gram
@@ -27,6 +27,7 @@ from smcinfer.language.syntax.sampled_softmax import log_share, sampled_nats
 from smcinfer.language.syntax.words import read_stories
 from smcinfer.models.word_lm.model import BOS, EOS, UNKNOWN, WordLM, build
 from smcinfer.nn.half import rounded, save_half
+from smcinfer.run.fit import fit
 
 SEED = 20252
 LENGTH = 64
@@ -76,7 +77,7 @@ def main(stories: Path, bank: Path, out: Path, num_steps: int) -> dict[str, floa
     held = [rows(part, numbers) for part in (sentences[border:], formal_held)]
     init_key, fit_key = jax.random.split(jax.random.key(SEED))
     schedule = optax.warmup_cosine_decay_schedule(0.0, 4e-3, 100, num_steps, 1e-5)
-    fitted = nn.fit(
+    fitted = fit(
         fit_key,
         build(init_key, len(words)),
         _loss,

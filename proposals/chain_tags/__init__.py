@@ -4,8 +4,8 @@ from pathlib import Path
 
 import jax
 
-from smcinfer.errors import ArgumentError, CheckpointError
 from smcinfer.graphs import Motif
+from smcinfer.ground.errors import ArgumentError, CheckpointError
 from smcinfer.nn import storage
 from smcinfer.nn.precision import restore_in_current_precision
 from smcinfer.proposals.chain_tags.motifs import chain_motif, skip_motif

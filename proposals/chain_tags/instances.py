@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.kernels.block_gibbs import metropolis_ratio
+from smcinfer.graphs.block_gibbs import metropolis_ratio
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.models.tagging_crf.chain import draw
 from smcinfer.proposals.chain_tags.network import TagBlocks
 

@@ -1,7 +1,7 @@
 """The motifs of tagging: a run of neighbouring words, and two words that one skip edge links."""
 
-from smcinfer.errors import ArgumentError
 from smcinfer.graphs import Motif, Slot
+from smcinfer.ground.errors import ArgumentError
 
 
 def chain_motif(size: int, num_tags: int) -> Motif:

@@ -20,11 +20,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray
 from smcinfer.graphs import Blocks, FactorGraph, Motif, Tables
+from smcinfer.graphs.block_gibbs import BlockMoves, BlockProposal, block_moves
+from smcinfer.graphs.block_neural import table_features
 from smcinfer.graphs.factors import Factors
-from smcinfer.kernels.block_gibbs import BlockMoves, BlockProposal, block_moves
-from smcinfer.kernels.block_neural import table_features
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray
 from smcinfer.nn.mixture_density import Dense, dense, invert
 
 COMPONENTS, WIDTH = 16, 48

@@ -14,6 +14,7 @@ from smcinfer import nn
 from smcinfer.proposals.chain_tags import MOTIFS, weights_of
 from smcinfer.proposals.chain_tags.instances import draw_instances, expected_acceptance, inclusive_kl
 from smcinfer.proposals.chain_tags.network import TagBlocks, tag_blocks
+from smcinfer.run.fit import fit
 
 BATCH, HELD_OUT = 128, 4096
 
@@ -24,7 +25,7 @@ def train(seed: int, motif: str, num_steps: int, progress: bool = True) -> tuple
     start = tag_blocks(init_key, MOTIFS[motif])
     held_out = eqx.filter_jit(draw_instances)(held_key, start, HELD_OUT)
     check = eqx.filter_jit(inclusive_kl)
-    fitted = nn.fit(
+    fitted = fit(
         train_key,
         start,
         lambda proposal, key, _: inclusive_kl(proposal, draw_instances(key, proposal, BATCH)),

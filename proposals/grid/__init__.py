@@ -8,9 +8,9 @@ from pathlib import Path
 import equinox as eqx
 import jax
 
-from smcinfer.arrays import KeyArray
-from smcinfer.kernels import block_neural
-from smcinfer.kernels.block_neural import NeuralBlocks
+from smcinfer.graphs import block_neural
+from smcinfer.graphs.block_neural import NeuralBlocks
+from smcinfer.ground.arrays import KeyArray
 from smcinfer.models.binary_grids import grid_motif
 
 WEIGHTS = Path(__file__).parent / "weights.safetensors"

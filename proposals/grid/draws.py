@@ -6,11 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, KeyArray
 from smcinfer.graphs import FactorGraph, uniform_states
-from smcinfer.kernels.block_exact import exact_blocks, single_sites
-from smcinfer.kernels.block_gibbs import BlockMoves
-from smcinfer.kernels.block_neural import MotifDraws, conditional_draws
+from smcinfer.graphs.block_exact import exact_blocks, single_sites
+from smcinfer.graphs.block_gibbs import BlockMoves
+from smcinfer.graphs.block_neural import MotifDraws, conditional_draws
+from smcinfer.ground.arrays import Array, KeyArray
 from smcinfer.models.binary_grids import (
     at_the_border,
     binary_grid,

@@ -11,9 +11,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, KeyArray
-from smcinfer.kernels.block_exact import enumerated
-from smcinfer.kernels.block_neural import (
+from smcinfer.graphs.block_exact import enumerated
+from smcinfer.graphs.block_neural import (
     MotifDraws,
     NeuralBlocks,
     expected_acceptance,
@@ -21,9 +20,10 @@ from smcinfer.kernels.block_neural import (
     log_likelihood,
     save,
 )
-from smcinfer.nn import fit
+from smcinfer.ground.arrays import Array, KeyArray
 from smcinfer.proposals.grid import WEIGHTS, untrained
 from smcinfer.proposals.grid.draws import random_instances
+from smcinfer.run.fit import fit
 
 BATCH = 256
 GRIDS_A_CHUNK = 512

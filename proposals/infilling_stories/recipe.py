@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer import twists
+from smcinfer.language.infilling import infilling, infilling_head
 from smcinfer.models import stories
 from smcinfer.proposals.infilling_stories import FREE, GIVEN, PROMPT, WEIGHTS, WIDTH
 from smcinfer.twists.gap import bounds_over
-from smcinfer.twists.infilling import infilling, infilling_head
 
 SEED = 0
 

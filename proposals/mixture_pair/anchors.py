@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 
-from smcinfer.arrays import Array, Float, Int, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, Scalar
 
 NUM_FEATURES = 24
 EM_STEPS = 4

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.proposals.mixture_pair.anchors import Frame, Guesses, Motif, frame, guesses, log_pair, log_single
 from smcinfer.proposals.mixture_pair.network import PairNetwork
 

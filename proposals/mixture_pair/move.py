@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, Scalar
-from smcinfer.errors import TargetError
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray, Scalar
+from smcinfer.ground.errors import TargetError
 from smcinfer.models.open_mixture.model import MixtureState, OpenMixture
 from smcinfer.models.open_mixture.moves import Move
 from smcinfer.proposals.mixture_pair.anchors import (

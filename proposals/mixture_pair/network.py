@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, KeyArray
+from smcinfer.ground.arrays import Array, Float, KeyArray
 from smcinfer.nn.mixture_density import Dense, Mixture, MixtureDensity, mixture_density
 from smcinfer.proposals.mixture_pair.anchors import GUESSES, NUM_FEATURES, Guesses
 

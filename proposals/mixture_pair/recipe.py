@@ -13,6 +13,7 @@ from smcinfer import nn
 from smcinfer.proposals.mixture_pair import WEIGHTS
 from smcinfer.proposals.mixture_pair.instances import Instances, draw_instances, expected_acceptance, inclusive_kl
 from smcinfer.proposals.mixture_pair.network import PairNetwork, pair_network
+from smcinfer.run.fit import fit
 
 BATCH = 64
 HELD_OUT = 24
@@ -30,7 +31,7 @@ def train(seed: int, num_steps: int, progress: bool = True) -> tuple[PairNetwork
     def check(network: PairNetwork, held_out: Instances) -> jax.Array:
         return jax.lax.map(lambda drawn: inclusive_kl(network, drawn), held_out).mean()
 
-    fitted = nn.fit(
+    fitted = fit(
         train_key,
         pair_network(init_key),
         lambda network, key, _: inclusive_kl(network, draw_instances(key, BATCH)),

@@ -14,7 +14,7 @@ Sources: Grosse, Ghahramani & Adams (2015); Zhao, Brekelmans, Makhzani & Grosse 
 
 from smcinfer.bounds.by_particles import BoundsByParticles, by_particles
 from smcinfer.bounds.front import sandwich
-from smcinfer.bounds.record import Sandwich
 from smcinfer.bounds.simulated import bidirectional
+from smcinfer.results.sandwich import Sandwich
 
 __all__ = ["BoundsByParticles", "Sandwich", "bidirectional", "by_particles", "sandwich"]

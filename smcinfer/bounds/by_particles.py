@@ -16,11 +16,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from smcinfer.arrays import Float
-from smcinfer.compose import Composed
-from smcinfer.conditional import condition
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.runner import as_typed_key, run
+from smcinfer.core.compose import Composed
+from smcinfer.core.conditional import condition
+from smcinfer.ground.arrays import Float
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.run.runner import as_typed_key, run
 
 METHODS = ("SMC", "importance sampling")
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from smcinfer.bounds.paths import path_sandwich
-from smcinfer.bounds.record import Sandwich
 from smcinfer.bounds.static import static_sandwich
-from smcinfer.compose import Composed
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.core.compose import Composed
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels.base import Kernel
-from smcinfer.runner import as_typed_key
+from smcinfer.results.sandwich import Sandwich
+from smcinfer.run.runner import as_typed_key
 from smcinfer.static.target import StaticTarget
 
 

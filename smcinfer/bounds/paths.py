@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from smcinfer.arrays import Array
-from smcinfer.bounds.record import Sandwich
-from smcinfer.compose import Composed
-from smcinfer.conditional import condition
-from smcinfer.runner import run
-from smcinfer.status import Status
+from smcinfer.core.compose import Composed
+from smcinfer.core.conditional import condition
+from smcinfer.core.status import Status
+from smcinfer.ground.arrays import Array
+from smcinfer.results.sandwich import Sandwich
+from smcinfer.run.runner import run
 
 DIVERGENCE_DRAWS = 4096
 """Paths drawn for each of the two divergences between the proposal and the target."""

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 
 from smcinfer.bounds.front import sandwich
-from smcinfer.bounds.record import Sandwich
-from smcinfer.runner import as_typed_key
+from smcinfer.results.sandwich import Sandwich
+from smcinfer.run.runner import as_typed_key
 
 
 def bidirectional(

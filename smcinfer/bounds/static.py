@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array
-from smcinfer.bounds.record import Sandwich
-from smcinfer.errors import TargetError
+from smcinfer.core.status import SERIOUS, Status, explain
+from smcinfer.ground.arrays import Array
+from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name
-from smcinfer.runner import run
-from smcinfer.static import schedules
-from smcinfer.static.conditional import Choices, ConditionalTempering
-from smcinfer.static.moves import Moves
+from smcinfer.paths import schedules
+from smcinfer.paths.conditional import Choices, ConditionalTempering
+from smcinfer.paths.moves import Moves
+from smcinfer.paths.tempering import tempering
+from smcinfer.results.sandwich import Sandwich
+from smcinfer.run.runner import run
 from smcinfer.static.target import StaticTarget
-from smcinfer.static.tempering import tempering
-from smcinfer.status import SERIOUS, Status, explain
 
 
 def static_sandwich(

@@ -5,7 +5,6 @@
 
 from typing import Any
 
-from smcinfer.arrays import KeyArray
 from smcinfer.checks.functions import check_potential, check_twist
 from smcinfer.checks.kernel import check_kernel
 from smcinfer.checks.model import check_model
@@ -13,9 +12,10 @@ from smcinfer.checks.process import check_process
 from smcinfer.checks.proposal import check_proposal
 from smcinfer.checks.report import Check, Report
 from smcinfer.checks.target import check_target
-from smcinfer.compose import Process, Proposal, Twist
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac
+from smcinfer.core.compose import Process, Proposal, Twist
+from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.ground.arrays import KeyArray
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import Kernel
 from smcinfer.static.target import StaticTarget
 

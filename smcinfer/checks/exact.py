@@ -18,7 +18,7 @@ import scipy.stats
 from jax.scipy.stats import multivariate_normal
 from numpy.typing import NDArray
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.kernels.base import TemperedDensity
 
 Floats = NDArray[np.float64]

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, KeyArray, PyTree, Scalar
 from smcinfer.checks.process import simulate, trace
 from smcinfer.checks.report import Check, Report, none_of
-from smcinfer.compose import Potential, Process, Twist
-from smcinfer.errors import TargetError
+from smcinfer.core.compose import Potential, Process, Twist
+from smcinfer.ground.arrays import Array, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import TargetError
 from smcinfer.static.contract import check_scalar
 
 

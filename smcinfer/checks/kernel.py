@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from smcinfer.arrays import Array, Float, KeyArray, PyTree
 from smcinfer.checks.exact import ExactTarget, exact_target
 from smcinfer.checks.report import Check, Report, close, follows, none_of
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity
 from smcinfer.static.contract import abstract_output, describe
 

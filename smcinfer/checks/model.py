@@ -8,18 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer import smc
-from smcinfer.arrays import Array, KeyArray, PyTree
 from smcinfer.checks.functions import check_potential, check_twist
 from smcinfer.checks.process import check_process
 from smcinfer.checks.proposal import check_proposal
 from smcinfer.checks.report import Check, Report, none_of
-from smcinfer.compose import Composed
-from smcinfer.errors import TargetError
-from smcinfer.feynman_kac import RUNS, FeynmanKac, Mutation, Population
-from smcinfer.settings import Settings
+from smcinfer.core import smc
+from smcinfer.core.compose import Composed
+from smcinfer.core.feynman_kac import RUNS, FeynmanKac, Mutation, Population
+from smcinfer.core.settings import Settings
+from smcinfer.core.status import Status
+from smcinfer.ground.arrays import Array, KeyArray, PyTree
+from smcinfer.ground.errors import TargetError
 from smcinfer.static.contract import abstract_output, describe
-from smcinfer.status import Status
 
 STEPS = 5
 

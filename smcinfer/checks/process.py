@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import Distribution
 
-from smcinfer.arrays import Array, KeyArray, PyTree
 from smcinfer.checks.report import Check, Report, none_of, same
-from smcinfer.compose import Process
-from smcinfer.errors import TargetError
+from smcinfer.core.compose import Process
+from smcinfer.ground.arrays import Array, KeyArray, PyTree
+from smcinfer.ground.errors import TargetError
 from smcinfer.static.contract import abstract_output, describe
 
 

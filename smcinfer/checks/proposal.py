@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, KeyArray, PyTree
 from smcinfer.checks.process import simulate, trace
 from smcinfer.checks.report import Check, Report, mean, none_of, same
-from smcinfer.compose import Potential, Process, Proposal
-from smcinfer.errors import TargetError
+from smcinfer.core.compose import Potential, Process, Proposal
+from smcinfer.ground.arrays import Array, KeyArray, PyTree
+from smcinfer.ground.errors import TargetError
 from smcinfer.static.contract import abstract_output
 
 NUM_STATES = 4

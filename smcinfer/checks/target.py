@@ -10,9 +10,9 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from smcinfer.arrays import Array, Float, KeyArray, PyTree
 from smcinfer.checks.report import Check, Report, close, mean, none_of, same
-from smcinfer.errors import TargetError
+from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree
+from smcinfer.ground.errors import TargetError
 from smcinfer.static.contract import abstract_output, check_scalar
 from smcinfer.static.target import StaticTarget
 

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from smcinfer import proposals
-from smcinfer.chains import Chains
 from smcinfer.cli.loading import load_object
-from smcinfer.errors import ArgumentError
-from smcinfer.files import check_writable
-from smcinfer.graph_inference import block_gibbs
 from smcinfer.graphs import FactorGraph
-from smcinfer.kernels.block_neural import NeuralBlocks
+from smcinfer.graphs.block_neural import NeuralBlocks
+from smcinfer.graphs.inference.chains import block_gibbs
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.files import check_writable
+from smcinfer.results.chains import Chains
 
 _MOST_ROWS = 40
 

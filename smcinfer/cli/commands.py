@@ -10,13 +10,13 @@ from rich.table import Table
 
 from smcinfer import api, checks
 from smcinfer.cli.loading import load_object
-from smcinfer.compose import Process, Proposal
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac
-from smcinfer.files import check_writable
+from smcinfer.core.compose import Process, Proposal
+from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.files import check_writable
 from smcinfer.kernels.base import Kernel
-from smcinfer.result import Result, load
-from smcinfer.static.schedules import ESS, ConditionalESS, Schedule
+from smcinfer.paths.schedules import ESS, ConditionalESS, Schedule
+from smcinfer.results import Result, load
 from smcinfer.static.target import StaticTarget
 
 OK, FAILED = 0, 1
@@ -87,7 +87,7 @@ def check(args: argparse.Namespace) -> int:
 
 def demo(args: argparse.Namespace) -> int:
     """Run the demonstration."""
-    from smcinfer import demo as demonstration
+    from smcinfer.cli import demo as demonstration
 
     return demonstration.main(_make_folder(args.out)) or OK
 

@@ -16,19 +16,19 @@ from rich.console import Console
 from smcinfer import api, language, proposals
 from smcinfer.cli.loading import load_object
 from smcinfer.cli.options import EMBEDDED
-from smcinfer.conditional import condition
-from smcinfer.errors import ArgumentError
-from smcinfer.files import check_writable, write_atomically
+from smcinfer.core.conditional import condition
+from smcinfer.core.status import explain
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.files import check_writable, write_atomically
 from smcinfer.language import Generation, Pretrained, WeightedText, exact
 from smcinfer.language.constraints import Allowed, Constraint, constrained, json_schema, lark, regex, under_constraint
-from smcinfer.language.filtered import filtered
-from smcinfer.language.filters import by_name
-from smcinfer.language.forced import FREE
 from smcinfer.language.potentials import Factor, avoids, contains, on_text
-from smcinfer.result import Result
-from smcinfer.result.evidence import Bound
-from smcinfer.runner import run
-from smcinfer.status import explain
+from smcinfer.language.proposals.filtered import filtered
+from smcinfer.language.proposals.filters import by_name
+from smcinfer.language.proposals.forced import FREE
+from smcinfer.results import Result
+from smcinfer.results.evidence import Bound
+from smcinfer.run.runner import run
 from smcinfer.twists import LearnedTwist, attach
 
 OK, FAILED = 0, 1

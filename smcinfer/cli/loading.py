@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from smcinfer.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
 
 _NUMPYRO = "a numpyro model becomes a target by smcinfer.from_numpyro(model, *args)"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from smcinfer.cli.options import add, add_blocks, add_generate, add_sample
-from smcinfer.errors import SmcinferError
-from smcinfer.io import package_version
+from smcinfer.ground.errors import SmcinferError
+from smcinfer.ground.io import package_version
 
 USAGE, INTERRUPTED = 2, 130
 """Exit codes: the command was wrong (argparse uses the same); stopped from the keyboard."""

@@ -9,8 +9,8 @@ import jax
 from rich.console import Console
 
 from smcinfer import api
-from smcinfer.errors import ArgumentError
-from smcinfer.files import check_writable, write_atomically
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.files import check_writable, write_atomically
 from smcinfer.language.syntax import parse, simplify
 from smcinfer.models import syntactic_control
 

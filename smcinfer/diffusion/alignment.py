@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int, Particles
-from smcinfer.compose import Composed, compose
+from smcinfer.core.compose import Composed, compose
+from smcinfer.core.feynman_kac import Population
 from smcinfer.diffusion import potentials
 from smcinfer.diffusion import reverse as reverse_kernels
 from smcinfer.diffusion.looks import Look, RollOut, Tweedie
@@ -27,8 +27,8 @@ from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Reward, as_reward, signal
 from smcinfer.diffusion.schedule import check_schedule
 from smcinfer.diffusion.tempered import TemperedAlignment, evaluations, samples, watch
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import Population
+from smcinfer.ground.arrays import Array, Float, Int, Particles
+from smcinfer.ground.errors import ArgumentError
 
 LOOKS = ("tweedie", "roll_out", "none")
 PROPOSALS = ("prior", "gradient", "selection")

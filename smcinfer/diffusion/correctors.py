@@ -45,12 +45,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int, Scalar
 from smcinfer.diffusion.divergence import divergence
 from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.rewards import Reward
 from smcinfer.diffusion.schedule import Schedule
+from smcinfer.ground.arrays import Array, Float, Int, Scalar
 
 Time = Int[Array, ""]
 Point = Float[Array, "*shape"]

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Float, Int, Particles, Scalar
-from smcinfer.compose import Composed, compose
+from smcinfer.core.compose import Composed, compose
 from smcinfer.diffusion import reverse as reverse_kernels
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.process import Watched
@@ -25,7 +24,8 @@ from smcinfer.diffusion.proposals import GradientGuided, Prior
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Measurement, Reward, as_reward, signal
 from smcinfer.diffusion.schedule import check_schedule
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 Time = Int[Array, ""]
 Point = Float[Array, "*shape"]

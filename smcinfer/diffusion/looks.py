@@ -12,11 +12,11 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Scalar
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.reverse import DDIM
 from smcinfer.diffusion.rewards import Reward
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 Point = Float[Array, "*shape"]
 

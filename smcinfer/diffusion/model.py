@@ -13,9 +13,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, PyTree, Scalar
 from smcinfer.diffusion.schedule import Schedule, check_schedule
-from smcinfer.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.ground.arrays import Array, Float, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
 
 PARAMETERISATIONS: dict[str, str] = {
     "eps": "the noise in x (Ho et al. 2020)",

@@ -20,8 +20,8 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import PyTree, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 
 class PathPotential(eqx.Module):

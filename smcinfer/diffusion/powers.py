@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int, Particles
-from smcinfer.compose import Composed, compose
+from smcinfer.core.compose import Composed, compose
+from smcinfer.core.feynman_kac import Population
 from smcinfer.diffusion.correctors import Corrector, LogDensity
 from smcinfer.diffusion.model import Model, same_space
 from smcinfer.diffusion.proposals import Controlled, Prior
 from smcinfer.diffusion.rewards import as_reward
 from smcinfer.diffusion.schedule import Schedule, check_schedule
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import Population
+from smcinfer.ground.arrays import Array, Float, Int, Particles
+from smcinfer.ground.errors import ArgumentError
 
 
 class CorrectedTarget(Composed):

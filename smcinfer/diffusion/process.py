@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from smcinfer.arrays import Array, Float, Int, PyTree, Scalar
+from smcinfer.core.nouns import Process
 from smcinfer.diffusion.looks import Look, Reward
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.potentials import PathPotential
 from smcinfer.diffusion.reverse import ReverseKernel
-from smcinfer.nouns import Process
+from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
 
 Time = Int[Array, ""]
 Point = Float[Array, "*shape"]

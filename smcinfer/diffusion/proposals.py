@@ -16,10 +16,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, Scalar
+from smcinfer.core.nouns import Bootstrap, Proposal
+from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.process import Denoising, GaussianSteps, Reverse, Watched
-from smcinfer.nouns import Bootstrap, Proposal
-from smcinfer.weights import log_mean_exp
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, Scalar
 
 Time = Int[Array, ""]
 Point = Float[Array, "*shape"]

@@ -14,10 +14,10 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Scalar
 from smcinfer.diffusion.model import Prediction
 from smcinfer.diffusion.schedule import Schedule
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 Point = Float[Array, "*shape"]
 

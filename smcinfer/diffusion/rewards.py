@@ -8,10 +8,10 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Scalar
 from smcinfer.diffusion.model import Model
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.host import host_values
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.host import host_values
 
 Point = Float[Array, "*shape"]
 

@@ -19,14 +19,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.compose import Composed
+from smcinfer.core.compose import Composed
+from smcinfer.core.nouns import Bootstrap
+from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.schedule import Schedule
-from smcinfer.errors import ArgumentError
-from smcinfer.nn import Fitted, fit
-from smcinfer.nouns import Bootstrap
-from smcinfer.weights import log_mean_exp
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.run.fit import Fitted, fit
 
 Point = Float[Array, "*shape"]
 Network = Callable[[Array, Array], Array]

@@ -15,11 +15,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, Scalar
+from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population, follow_leader
+from smcinfer.core.weights import conditional_ess
 from smcinfer.diffusion.process import Denoising, Reverse
 from smcinfer.diffusion.proposals import GradientGuided, Prior
-from smcinfer.feynman_kac import FeynmanKac, Mutation, Population, follow_leader
-from smcinfer.weights import conditional_ess
+from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, Scalar
 
 Time = Int[Array, ""]
 BISECTIONS = 30

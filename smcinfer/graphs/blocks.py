@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Float, Int
-from smcinfer.errors import ArgumentError
 from smcinfer.graphs.factors import Tables
 from smcinfer.graphs.graph import FactorGraph
+from smcinfer.ground.arrays import Array, Bool, Float, Int
+from smcinfer.ground.errors import ArgumentError
 
 
 class Blocks(eqx.Module):

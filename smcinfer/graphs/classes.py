@@ -6,8 +6,8 @@ other. A schedule over classes does not depend on the state.
 
 import numpy as np
 
-from smcinfer.arrays import Int
 from smcinfer.graphs.blocks import Blocks
+from smcinfer.ground.arrays import Int
 
 
 def colour_classes(blocks: Blocks) -> Int[np.ndarray, "classes width"]:

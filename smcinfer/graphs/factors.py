@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from smcinfer.arrays import Array, Float, Int, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 
 class Factors(eqx.Module):

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Float, Int, Scalar
-from smcinfer.errors import ArgumentError, TargetError
 from smcinfer.graphs.factors import Factors, Tables
+from smcinfer.ground.arrays import Array, Bool, Float, Int, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
 
 REAL = 0
 """The "number of categories" of a real variable."""

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from smcinfer.errors import ArgumentError, TargetError
 from smcinfer.graphs.blocks import Blocks, assemble, check_block, touching_factors
 from smcinfer.graphs.graph import FactorGraph
+from smcinfer.ground.errors import ArgumentError, TargetError
 
 
 @dataclasses.dataclass(frozen=True)

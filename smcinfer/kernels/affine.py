@@ -4,11 +4,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.core.weights import ess, normalise
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import Position
-from smcinfer.weights import ess, normalise
 
 METRIC_OF = {True: "dense", "diagonal": "diagonal"}
 

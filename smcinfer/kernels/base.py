@@ -13,8 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
-from smcinfer.errors import TargetError
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import TargetError
 
 Position = Float[Array, " dim"]
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 from blackjax.mcmc.hmc import multinomial_hmc_proposal
 
-from smcinfer.arrays import Array, Float, PyTree, Scalar
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.arrays import Array, Float, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import KernelState, Position, TemperedDensity, value_and_gradients
 from smcinfer.kernels.blackjax_facts import COORDINATE_NAMES, FORWARD_ONLY, Facts, facts_of

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 from jax.flatten_util import ravel_pytree
 
-from smcinfer.arrays import Array, Int, KeyArray, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Int, KeyArray, PyTree, Scalar
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 
 

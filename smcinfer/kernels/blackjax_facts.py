@@ -13,7 +13,7 @@ from blackjax.mcmc.mala import MALAState
 from blackjax.mcmc.random_walk import RWState, normal, normal_random_walk
 from blackjax.mcmc.slice import SliceState
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 
 Maker = Callable[[Mapping[str, Any]], Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Flag, KeyArray, PyTree
+from smcinfer.ground.arrays import Array, Flag, KeyArray, PyTree
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, gradient, info
 from smcinfer.kernels.metropolis import choose

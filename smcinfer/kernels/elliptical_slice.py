@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.kernels import affine, tuning
 from smcinfer.kernels.base import KernelState, Position, TemperedDensity
 from smcinfer.kernels.lines import Search, advance, circle, draw_level, is_inside, ran_out

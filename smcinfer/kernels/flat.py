@@ -20,7 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Count, Float, Int, Key, KeyArray, PyTree
+from smcinfer.ground.arrays import Array, Count, Float, Int, Key, KeyArray, PyTree
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.kernels.ticks import TickKernel
 

@@ -19,7 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Count, Flag, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Count, Flag, KeyArray, Scalar
 from smcinfer.kernels.base import KernelState
 
 TWO_PI = 6.283185307179586

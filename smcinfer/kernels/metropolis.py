@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, KeyArray, PyTree, Scalar
+from smcinfer.ground.arrays import Array, KeyArray, PyTree, Scalar
 from smcinfer.kernels.base import KernelState, TemperedDensity
 
 

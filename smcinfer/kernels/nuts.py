@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 from blackjax.mcmc.hmc import HMCState
 
-from smcinfer.arrays import Array, Float, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import KernelState, Position, TemperedDensity, value_and_gradients
 from smcinfer.kernels.blackjax_kernel import BlackjaxKernel, LogDensity

@@ -4,8 +4,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, Position, TemperedDensity, info, value_and_gradients
 from smcinfer.kernels.metropolis import metropolis

@@ -7,12 +7,12 @@ tails are geometric: one width serves radii of every size.
 
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.core.weights import ess, normalise
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import tuning
 from smcinfer.kernels.affine import SliceParams, all_whitened, first_cloud, refit, unit_vector
 from smcinfer.kernels.base import Position
-from smcinfer.weights import ess, normalise
 
 FORMS = ("log", "linear")
 FLOOR = {"log": -jnp.inf, "linear": 0.0}

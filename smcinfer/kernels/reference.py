@@ -8,8 +8,8 @@ e^{\Psi(x)}`. With the base's own Gaussian the rest is the tempered potential. W
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Scalar
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.arrays import Array, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import KernelState, Position, TemperedDensity, gradient
 

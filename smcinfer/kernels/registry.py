@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.crank_nicolson import CrankNicolson
 from smcinfer.kernels.elliptical_slice import EllipticalSlice

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Count, Flag, KeyArray, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Count, Flag, KeyArray, PyTree, Scalar
 from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, Position, TemperedDensity, info
 
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import ndtri
 
-from smcinfer.arrays import Array, Float, Scalar
-from smcinfer.errors import ArgumentError
-from smcinfer.weights import ess, normalise
+from smcinfer.core.weights import ess, normalise
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 METRICS = ("dense", "diagonal")
 

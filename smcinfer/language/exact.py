@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int, KeyArray
-from smcinfer.conditional import log_joint
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.core.conditional import log_joint
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language.generation import Generation, generation
-from smcinfer.runner import as_typed_key, run
+from smcinfer.run.runner import as_typed_key, run
 
 MOST_STRINGS = 2_000_000
 """More than this are not enumerated."""

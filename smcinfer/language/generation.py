@@ -18,17 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Int, Particles, PyTree, Scalar
-from smcinfer.compose import Composed, compose
-from smcinfer.errors import ArgumentError
-from smcinfer.language.forced import FREE, Forced, Given
+from smcinfer.core.compose import Composed, compose
+from smcinfer.core.nouns import Bootstrap, Process, Proposal, Time, Twist, TwistInduced
+from smcinfer.ground.arrays import Array, Int, Particles, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.host import HostGeneration, HostLM, HostProcess
-from smcinfer.language.lm import CausalLM
-from smcinfer.language.loading import ends_of
+from smcinfer.language.networks.lm import CausalLM
+from smcinfer.language.networks.loading import ends_of
+from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.language.process import LanguageProcess, Rules, TokenState, language_process
+from smcinfer.language.proposals.forced import FREE, Forced, Given
 from smcinfer.language.texts import WeightedText, weighted_texts
-from smcinfer.language.tokenizer import Tokenizer
-from smcinfer.nouns import Bootstrap, Process, Proposal, Time, Twist, TwistInduced
 
 TokenPotential = Callable[[Time, TokenState], Scalar]
 """``(t, state) -> Float[""]``, log phi_t in nats, of one sequence after step t."""

@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac, Mutation
-from smcinfer.language.lm import Output
+from smcinfer.core.feynman_kac import FeynmanKac, Mutation
+from smcinfer.core.nouns import Process, Proposal, Time
+from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.language.networks.lm import Output
+from smcinfer.language.networks.symbols import TokenLaw
+from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.language.process import Rules
-from smcinfer.language.symbols import TokenLaw
 from smcinfer.language.texts import WeightedText, weighted_texts
-from smcinfer.language.tokenizer import Tokenizer
-from smcinfer.nouns import Process, Proposal, Time
 
 
 class HostLM(abc.ABC):

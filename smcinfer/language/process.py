@@ -12,11 +12,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Bool, Float, Int, PyTree
-from smcinfer.errors import surfacing
-from smcinfer.language.lm import Cache, CausalLM, Output, Prefix
-from smcinfer.language.symbols import TokenLaw
-from smcinfer.nouns import Process, Time
+from smcinfer.core.nouns import Process, Time
+from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree
+from smcinfer.ground.errors import surfacing
+from smcinfer.language.networks.lm import Cache, CausalLM, Output, Prefix
+from smcinfer.language.networks.symbols import TokenLaw
 
 
 class TokenState(eqx.Module):

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Int, UInt
-from smcinfer.errors import ArgumentError
-from smcinfer.language.tokenizer import Tokenizer
+from smcinfer.ground.arrays import Array, Bool, Int, UInt
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.language.networks.tokenizer import Tokenizer
 
 SPACE = "▁"
 """What stands for a space inside the tokens of sentencepiece vocabularies."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from smcinfer.arrays import Float, Int
-from smcinfer.language.tokenizer import Tokenizer
+from smcinfer.ground.arrays import Float, Int
+from smcinfer.language.networks.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, PyTree, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 
 class Accepted(eqx.Module):

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import PyTree
+from smcinfer.ground.arrays import PyTree
 from smcinfer.nn import storage
 
 

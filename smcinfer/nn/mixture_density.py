@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp, ndtri
 
-from smcinfer.arrays import Array, Float, Int, KeyArray
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray
+from smcinfer.ground.errors import ArgumentError
 
 _LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import PyTree
+from smcinfer.ground.arrays import PyTree
 from smcinfer.nn import storage
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from smcinfer.arrays import PyTree
-from smcinfer.errors import ArgumentError, CheckpointError
-from smcinfer.files import check_writable, write_atomically
+from smcinfer.ground.arrays import PyTree
+from smcinfer.ground.errors import ArgumentError, CheckpointError
+from smcinfer.ground.files import check_writable, write_atomically
 
 _METADATA = "smcinfer"
 

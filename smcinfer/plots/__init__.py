@@ -1,6 +1,5 @@
 """Figures of a result: how the run went, what log Z is, what a filter knew, who descends from whom, and the posterior."""
 
-from smcinfer.plots.beats import plot_beats
 from smcinfer.plots.bounds_by_particles import plot_bounds
 from smcinfer.plots.curves import plot_error_curves
 from smcinfer.plots.diagnostics import plot_ess_temperature, plot_weights
@@ -12,7 +11,6 @@ from smcinfer.plots.posterior import plot_posterior, save_all
 from smcinfer.plots.smoothing import plot_smoothed
 
 __all__ = [
-    "plot_beats",
     "plot_bounds",
     "plot_error_curves",
     "plot_ess_temperature",

@@ -27,7 +27,7 @@ def plot_error_curves(curves: Mapping[str, ErrorCurve], label: str = "error of m
     """Curves of error against seconds, time on a log scale.
 
     Args:
-        curves: by name, as `smcinfer.graph_inference.error_curve` makes them.
+        curves: by name, as `smcinfer.graphs.inference.error_curve` makes them.
         label: of the vertical axis.
     """
     figure = style.new_figure(height=3.5)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
 
 from smcinfer.plots.style import EMPHASIS, FAINT, SCALARS_HINT, finish, new_figure, recorded, run_lines, styled
-from smcinfer.result.estimates import Estimates
+from smcinfer.results.estimates import Estimates
 
 # Narrower than this, in decades, the weights are equal but for rounding.
 _EQUAL = 1e-3

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.plots.style import EMPHASIS, PALETTE, SCALARS_HINT, finish, new_figure, recorded, run_lines, styled
-from smcinfer.result.estimates import Estimates
+from smcinfer.results.estimates import Estimates
 
 
 def plot_samples(

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from smcinfer.arrays import Array, Float, Int
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import Generation, LanguageProcess, generation
-from smcinfer.language.forced import FREE
+from smcinfer.language.proposals.forced import FREE
 from smcinfer.plots import style
-from smcinfer.result.estimates import Estimates
-from smcinfer.runner import run
+from smcinfer.results.estimates import Estimates
+from smcinfer.run.runner import run
 
 NUM_TOLD = 1024
 

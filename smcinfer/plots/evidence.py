@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from smcinfer.plots.style import EMPHASIS, FAINT, PALETTE, SCALARS_HINT, finish, new_figure, recorded, run_lines, styled
-from smcinfer.result.estimates import Estimates
-from smcinfer.result.evidence import Bound
+from smcinfer.results.estimates import Estimates
+from smcinfer.results.evidence import Bound
 
 
 def plot_log_z(result: Estimates, *, level: float = 0.99) -> Figure:

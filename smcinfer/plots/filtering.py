@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.plots.style import EMPHASIS, FAINT, PALETTE, finish, new_figure, recorded, styled
-from smcinfer.result.estimates import Estimates
+from smcinfer.results.estimates import Estimates
 
 _MEAN = "filtered_mean"
 _HINT = 'filter a smcinfer.state_space model, with history="scalars" at least'

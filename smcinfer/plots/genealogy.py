@@ -6,9 +6,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.plots.style import FAINT, PALETTE, finish, new_figure, recorded, styled
-from smcinfer.result.estimates import Estimates
+from smcinfer.results.estimates import Estimates
 
 # More lines than this run into one another: every k-th particle then stands for its neighbours.
 _MAX_LINES = 256

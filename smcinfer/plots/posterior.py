@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.plots.diagnostics import plot_ess_temperature, plot_weights
 from smcinfer.plots.evidence import plot_log_z
 from smcinfer.plots.filtering import plot_filter
 from smcinfer.plots.genealogy import plot_genealogy
-from smcinfer.result.estimates import Estimates
-from smcinfer.result.export import to_arviz
-from smcinfer.result.summary import scalars
+from smcinfer.results.estimates import Estimates
+from smcinfer.results.export import to_arviz
+from smcinfer.results.summary import scalars
 
 
 class Kind(NamedTuple):

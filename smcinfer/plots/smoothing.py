@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.plots.filtering import Band, draw_bands
-from smcinfer.smoothing import Smoothed
+from smcinfer.results.smoothed import Smoothed
 
 
 def plot_smoothed(
@@ -16,7 +16,7 @@ def plot_smoothed(
     """Smoothed mean and the band between two quantiles of every scalar of the state over time.
 
     Args:
-        smoothed: what `smcinfer.smoothing.smooth` returned.
+        smoothed: what `smcinfer.state_space.smoothing.smooth` returned.
         truth: the simulated path, shaped like the states with a leading axis of T + 1; drawn where it is given.
         data: (T+1,) or (T+1, k), observations for a panel of their own.
         level: probability of the band.

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from smcinfer.errors import ArgumentError
-from smcinfer.result.estimates import Estimates
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.results.estimates import Estimates
 
 # Okabe & Ito (2008), without the yellow that white paper swallows and the black that marks what is combined.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

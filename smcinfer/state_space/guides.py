@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from smcinfer.arrays import Array, Bool, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
-from smcinfer.nouns import Bootstrap, Guided, Proposal
+from smcinfer.core.nouns import Bootstrap, Guided, Proposal
+from smcinfer.ground.arrays import Array, Bool, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.state_space.joint import as_law
 from smcinfer.state_space.observed import Observations
 

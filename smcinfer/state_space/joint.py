@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 from numpyro.distributions.batch_util import promote_batch_shape
 
-from smcinfer.arrays import Array, KeyArray, PyTree
-from smcinfer.errors import TargetError
+from smcinfer.ground.arrays import Array, KeyArray, PyTree
+from smcinfer.ground.errors import TargetError
 
 
 def is_law(part: Any) -> bool:

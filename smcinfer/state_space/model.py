@@ -17,16 +17,16 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from smcinfer.arrays import Array, Flag, Int, PyTree, Scalar
-from smcinfer.compose import Composed, compose
-from smcinfer.errors import ArgumentError, SmcinferError, TargetError
-from smcinfer.feynman_kac import Population
-from smcinfer.nouns import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced
+from smcinfer.core.compose import Composed, compose
+from smcinfer.core.feynman_kac import Population
+from smcinfer.core.nouns import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced
+from smcinfer.core.weights import normalise
+from smcinfer.ground.arrays import Array, Flag, Int, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
 from smcinfer.state_space.guides import AheadWhereComplete, GuideWhereComplete, WhereComplete
 from smcinfer.state_space.joint import as_law
 from smcinfer.state_space.observed import Observations, Observed, check_observation, observations
 from smcinfer.state_space.summaries import moments, quantiles
-from smcinfer.weights import normalise
 
 Time = Int[Array, ""]
 

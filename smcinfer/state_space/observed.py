@@ -16,8 +16,8 @@ import numpy as np
 from jax.core import Tracer
 from numpyro.distributions import Distribution, Independent, constraints
 
-from smcinfer.arrays import Array, Bool, Int, PyTree, Scalar
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.arrays import Array, Bool, Int, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.state_space.joint import as_law, is_law
 
 MISSING = ("refuse", "skip")

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import KeyArray, PyTree
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import KeyArray, PyTree
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.state_space.joint import as_law
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, LogWeights, Particles, PyTree
+from smcinfer.ground.arrays import Array, Float, LogWeights, Particles, PyTree
 
 
 def moments(particles: Particles, log_weights: LogWeights) -> tuple[PyTree[Any], PyTree[Any]]:

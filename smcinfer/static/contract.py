@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import PyTree
-from smcinfer.errors import SmcinferError, TargetError
+from smcinfer.ground.arrays import PyTree
+from smcinfer.ground.errors import SmcinferError, TargetError
 
 
 def describe(structure: PyTree[Any]) -> str:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions.transforms import IdentityTransform
 
-from smcinfer.arrays import Array, Float, Scalar
-from smcinfer.errors import TargetError
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import TargetError
 from smcinfer.static.contract import check_callable
 from smcinfer.static.numpyro_replay import Replay, Trace, example_trace, is_latent
 from smcinfer.static.prior import Prior, inner_bijection

@@ -16,8 +16,8 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.infer import init_to_uniform
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.errors import TargetError
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.errors import TargetError
 from smcinfer.static.prior import gaussian_part, to_finite
 
 Site = dict[str, Any]

@@ -16,8 +16,8 @@ import numpyro.distributions as dist
 from jax.scipy.linalg import block_diag
 from numpyro.distributions.transforms import ExpTransform, IdentityTransform, IndependentTransform
 
-from smcinfer.arrays import Array, Float, KeyArray, PyTree, Scalar
-from smcinfer.errors import TargetError
+from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import TargetError
 
 BARE_NAME = "theta"
 """What the draws of a bare distribution (no dict, so no name) are called."""

@@ -14,8 +14,8 @@ import numpy as np
 import numpyro.distributions as dist
 from numpy.typing import NDArray
 
-from smcinfer.arrays import Array, Float
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.arrays import Array, Float
+from smcinfer.ground.errors import ArgumentError, TargetError
 
 Vector = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, PyTree, Scalar
-from smcinfer.errors import TargetError
+from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
+from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.static.contract import abstract_output, check_scalar
 from smcinfer.static.prior import Prior

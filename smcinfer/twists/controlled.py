@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, KeyArray
-from smcinfer.compose import Composed
+from smcinfer.core.compose import Composed
+from smcinfer.ground.arrays import Array, Float, KeyArray
 from smcinfer.twists.learned import attach
 from smcinfer.twists.objectives.consistency import FLOOR
 from smcinfer.twists.paths import Paths, watch

@@ -12,9 +12,9 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from smcinfer.arrays import Array, KeyArray, PyTree
-from smcinfer.compose import Composed
-from smcinfer.errors import TargetError
+from smcinfer.core.compose import Composed
+from smcinfer.ground.arrays import Array, KeyArray, PyTree
+from smcinfer.ground.errors import TargetError
 
 
 class Family(eqx.Module):

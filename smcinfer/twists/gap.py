@@ -7,12 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer import smc
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.compose import Composed
-from smcinfer.conditional import condition
-from smcinfer.feynman_kac import FeynmanKac
-from smcinfer.settings import Settings
+from smcinfer.core import smc
+from smcinfer.core.compose import Composed
+from smcinfer.core.conditional import condition
+from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.core.settings import Settings
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.twists.family import Family
 from smcinfer.twists.learned import LearnedTwist, attach
 

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from numpyro.distributions import Distribution, Independent, MultivariateNormal, Normal
 
-from smcinfer.arrays import Array, Float, KeyArray, LogWeights, Particles, PyTree, Scalar
-from smcinfer.errors import TargetError
-from smcinfer.nouns import Process, Proposal, Time
+from smcinfer.core.nouns import Process, Proposal, Time
+from smcinfer.ground.arrays import Array, Float, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.errors import TargetError
 from smcinfer.twists.learned import LearnedTwist
 
 

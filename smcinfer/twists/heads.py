@@ -13,9 +13,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, PyTree
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.nouns import Time
+from smcinfer.core.nouns import Time
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.twists.symbols import Context, HeadTwist
 
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer import nn
-from smcinfer.arrays import Float, Int, Scalar
-from smcinfer.compose import Composed
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.runner import as_typed_key
+from smcinfer.core.compose import Composed
+from smcinfer.ground.arrays import Float, Int, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.run.fit import fit
+from smcinfer.run.runner import as_typed_key
 from smcinfer.twists.controlled import controlled
 from smcinfer.twists.family import Family
 from smcinfer.twists.gap import bounds_over, shortfall
@@ -184,7 +184,7 @@ def learn(
         lower, upper = bounds_over(check_key, target, module, validation_particles, validation_runs, below)
         return float(jnp.mean(upper - lower))
 
-    fitted = nn.fit(
+    fitted = fit(
         fit_key,
         twist,
         loss,

@@ -20,10 +20,10 @@ from typing import Any
 import equinox as eqx
 from numpyro.distributions import Distribution
 
-from smcinfer.arrays import Array, PyTree, Scalar
-from smcinfer.compose import Composed
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.nouns import Bootstrap, Process, Proposal, Time, Twist
+from smcinfer.core.compose import Composed
+from smcinfer.core.nouns import Bootstrap, Process, Proposal, Time, Twist
+from smcinfer.ground.arrays import Array, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
 
 Seen = PyTree[Any]
 """What a learned twist keeps of a state and of the base law that leaves it; small, as it is kept for whole paths."""

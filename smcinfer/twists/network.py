@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm, qmc
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.nouns import Time
+from smcinfer.core.nouns import Time
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.twists.gaussian import Gaussian, GaussianTwist, cholesky, solve
 
 INFLATION = 1.05

@@ -16,12 +16,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer import smc
-from smcinfer.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
-from smcinfer.compose import Composed
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac, Mutation, Population
-from smcinfer.settings import Settings
+from smcinfer.core import smc
+from smcinfer.core.compose import Composed
+from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.core.settings import Settings
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.twists.learned import LearnedTwist, Seen
 
 

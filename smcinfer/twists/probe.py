@@ -16,10 +16,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, KeyArray, PyTree, Scalar
-from smcinfer.compose import Composed
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.nouns import Time, Twist
+from smcinfer.core.compose import Composed
+from smcinfer.core.nouns import Time, Twist
+from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
 
 Features = Callable[[Any], Array]
 """``state -> Float["F"]``, frozen: the hidden state of a network, say."""

@@ -11,8 +11,8 @@ Source: Heng, Bishop, Deligiannidis & Doucet (2020), section 5; Guarniero, Johan
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Scalar
-from smcinfer.nouns import Time
+from smcinfer.core.nouns import Time
+from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.twists.gaussian import Gaussian, GaussianTwist, tilt
 
 

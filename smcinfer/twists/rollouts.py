@@ -14,10 +14,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, KeyArray, PyTree, Scalar
-from smcinfer.compose import Composed
-from smcinfer.errors import ArgumentError
-from smcinfer.nouns import Potential, Process, Time, Twist
+from smcinfer.core.compose import Composed
+from smcinfer.core.nouns import Potential, Process, Time, Twist
+from smcinfer.ground.arrays import Array, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 
 class RolloutTwist(Twist):

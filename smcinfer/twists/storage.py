@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer import nn
-from smcinfer.arrays import PyTree
-from smcinfer.errors import CheckpointError
-from smcinfer.names import leaves_by_name
+from smcinfer.ground.arrays import PyTree
+from smcinfer.ground.errors import CheckpointError
+from smcinfer.ground.names import leaves_by_name
 from smcinfer.nn.precision import restore_in_current_precision
 from smcinfer.twists.learned import LearnedTwist
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
-from smcinfer.errors import TargetError
-from smcinfer.nouns import Process, Proposal, Time, TwistInduced
+from smcinfer.core.nouns import Process, Proposal, Time, TwistInduced
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import TargetError
 from smcinfer.twists.learned import BoundTwist, LearnedTwist, Seen
 
 

@@ -3,8 +3,8 @@
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, KeyArray
-from smcinfer.compose import Composed
+from smcinfer.core.compose import Composed
+from smcinfer.ground.arrays import Array, Float, KeyArray
 from smcinfer.twists.gaussian import as_gaussian
 from smcinfer.twists.paths import Paths, watch
 from smcinfer.twists.quadratic import QuadraticTwist

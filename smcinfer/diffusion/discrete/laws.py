@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray
 
 Tokens = Int[Array, "*batch length"]
 TokenLogits = Float[Array, "*batch length vocab"]

@@ -7,8 +7,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int
-from smcinfer.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.ground.arrays import Array, Float, Int
+from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
 
 Denoiser = Callable[[Int[Array, " length"]], Float[Array, "length vocab"]]
 """``Int["length"] -> Float["length vocab"]``: token logits of every position given the known ones; V is the mask."""

@@ -11,9 +11,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int
 from smcinfer.diffusion.discrete.laws import masked
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Int
+from smcinfer.ground.errors import ArgumentError
 
 Order = Callable[[Int[Array, " length"], Float[Array, "length vocab"]], Float[Array, " length"]]
 

@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.core.nouns import Process, Time
 from smcinfer.diffusion.discrete.laws import AllAtOnce, OneByOne, masked
 from smcinfer.diffusion.discrete.model import MaskedModel
 from smcinfer.diffusion.discrete.orders import Order
-from smcinfer.nouns import Process, Time
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 
 Tilt = Callable[[Time, Any], Float[Array, "length vocab"]]
 

@@ -11,9 +11,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, Scalar
+from smcinfer.core.nouns import Time, Twist
 from smcinfer.diffusion.discrete.process import MaskedState
-from smcinfer.nouns import Time, Twist
+from smcinfer.ground.arrays import Array, Float, Int, Scalar
 
 Relaxed = Callable[[Float[Array, "length vocab"]], Scalar]
 

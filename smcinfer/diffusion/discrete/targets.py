@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Int, Particles, Scalar
-from smcinfer.compose import Composed, compose
+from smcinfer.core.compose import Composed, compose
+from smcinfer.core.nouns import Guided, Time
 from smcinfer.diffusion.discrete.model import MaskedModel, product
 from smcinfer.diffusion.discrete.orders import Order, order_by_name
 from smcinfer.diffusion.discrete.process import (
@@ -33,8 +33,8 @@ from smcinfer.diffusion.discrete.process import (
     linear_share,
     unmasking_log_odds,
 )
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.nouns import Guided, Time
+from smcinfer.ground.arrays import Array, Int, Particles, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
 
 Reward = Callable[[Int[Array, " length"]], Scalar]
 

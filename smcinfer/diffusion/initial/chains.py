@@ -7,15 +7,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, KeyArray, PyTree, Scalar
+from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.diffusion.alignment import Alignment
 from smcinfer.diffusion.initial.noise import Noise, start_from
 from smcinfer.diffusion.initial.pooled import pool
 from smcinfer.diffusion.initial.tries import Selected, tries
 from smcinfer.diffusion.initial.ula import ULA
 from smcinfer.diffusion.process import Reverse
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac
+from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import MALA, Kernel, KernelState
 from smcinfer.kernels.registry import by_name
 

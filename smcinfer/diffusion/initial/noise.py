@@ -17,12 +17,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.diffusion.alignment import Alignment
 from smcinfer.diffusion.process import Reverse
 from smcinfer.diffusion.proposals import FromNoise
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import TemperedDensity
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import jax
 
-from smcinfer.arrays import KeyArray, LogWeights, Particles
+from smcinfer.core.resampling import by_name
+from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.alignment import Alignment
 from smcinfer.diffusion.initial.noise import Foreseen
-from smcinfer.resampling import by_name
-from smcinfer.weights import log_mean_exp
+from smcinfer.ground.arrays import KeyArray, LogWeights, Particles
 
 
 class Pooled(Alignment):

@@ -4,13 +4,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, KeyArray, Scalar
+from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.alignment import Alignment
 from smcinfer.diffusion.initial.noise import Foreseen, Noise, process_of, start_from
 from smcinfer.diffusion.process import Reverse
-from smcinfer.errors import ArgumentError
-from smcinfer.feynman_kac import FeynmanKac
-from smcinfer.weights import log_mean_exp
+from smcinfer.ground.arrays import Array, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError
 
 
 class Selected(Noise):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import KeyArray
+from smcinfer.ground.arrays import KeyArray
 from smcinfer.kernels import MALA, KernelInfo, KernelState, TemperedDensity
 from smcinfer.kernels.base import gradient, info, value_and_gradients
 from smcinfer.kernels.metropolis import choose, metropolis

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.automaton import DEAD, LARGEST_TABLE, Automaton, automaton
 from smcinfer.language.constraints.vocabulary import read_vocabulary
 

@@ -24,11 +24,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Count, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.core.nouns import Proposal, Time
+from smcinfer.ground.arrays import Array, Count, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.without_replacement import Remaining, everything
 from smcinfer.language.process import LanguageProcess
-from smcinfer.nouns import Proposal, Time
 
 VARIANTS = ("two_rounds", "recursive", "geometric")
 

@@ -14,8 +14,8 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Bool, Int, PyTree
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Bool, Int, PyTree
+from smcinfer.ground.errors import ArgumentError
 
 
 class Constraint(eqx.Module):

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Int, UInt
-from smcinfer.errors import call_on_host
+from smcinfer.ground.arrays import Array, Bool, Int, UInt
+from smcinfer.ground.errors import call_on_host
 from smcinfer.language.constraints.constraint import Constraint, only
 
 MEMO = 1 << 16

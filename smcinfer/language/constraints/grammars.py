@@ -13,7 +13,7 @@ import llguidance
 import numpy as np
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
-from smcinfer.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language.constraints.engine import Engine, Matcher, Memo
 from smcinfer.language.constraints.patterns import UnknownSyntaxError, as_grammar, is_possessive
 from smcinfer.language.constraints.vocabulary import Vocabulary, read_vocabulary

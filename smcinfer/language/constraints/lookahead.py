@@ -11,12 +11,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from smcinfer.arrays import Array, Bool, Float, PyTree
-from smcinfer.errors import ArgumentError
+from smcinfer.core.nouns import Time
+from smcinfer.ground.arrays import Array, Bool, Float, PyTree
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.constraint import Constraint
 from smcinfer.language.constraints.masked import Allowed
 from smcinfer.language.generation import Generation
-from smcinfer.nouns import Time
 from smcinfer.twists.learned import Seen
 from smcinfer.twists.symbols import SymbolTwist
 

@@ -15,13 +15,13 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Bool, Float, Int, PyTree, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.core.nouns import Proposal, Time, Twist
+from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.constraint import Constraint, only
 from smcinfer.language.generation import Generation, TokenPotential, generation
-from smcinfer.language.lm import Cache, CausalLM, Output, Prefix
+from smcinfer.language.networks.lm import Cache, CausalLM, Output, Prefix
 from smcinfer.language.process import LanguageProcess, TokenState
-from smcinfer.nouns import Proposal, Time, Twist
 
 
 class _Kept(eqx.Module):

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Flag, Int, PyTree
-from smcinfer.errors import ArgumentError, TargetError, call_on_host
+from smcinfer.core.nouns import Time
+from smcinfer.ground.arrays import Array, Flag, Int, PyTree
+from smcinfer.ground.errors import ArgumentError, TargetError, call_on_host
 from smcinfer.language.constraints.vocabulary import Vocabulary, read_vocabulary
-from smcinfer.nouns import Time
 
 
 class HostPredicate:

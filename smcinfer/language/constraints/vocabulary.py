@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.spelling import spelling
 
 Vocabulary = list[bytes]

@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Flag, Float, Int, KeyArray, Scalar, UInt
+from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, Scalar, UInt
 
 _BITS = 32
 """Tokens a word of the set of removed ones."""

@@ -14,10 +14,10 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import Flag, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.core.nouns import Time
+from smcinfer.ground.arrays import Flag, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.process import TokenState
-from smcinfer.nouns import Time
 
 
 class Factor(eqx.Module):

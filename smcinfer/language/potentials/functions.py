@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Flag, Scalar
-from smcinfer.errors import ArgumentError, TargetError
-from smcinfer.host import host_values
+from smcinfer.ground.arrays import Array, Flag, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.host import host_values
+from smcinfer.language.networks.tokenizer import Tokenizer, as_tokenizer
 from smcinfer.language.potentials.factor import AtEnd, EveryStep, Factor
 from smcinfer.language.process import TokenState
-from smcinfer.language.tokenizer import Tokenizer, as_tokenizer
 
 
 class _HostText(eqx.Module):

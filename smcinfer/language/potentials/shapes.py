@@ -5,8 +5,8 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Flag, Int, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Flag, Int, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.potentials.factor import AtEnd, EveryStep, Factor
 from smcinfer.language.potentials.functions import on_tokens
 from smcinfer.language.process import TokenState

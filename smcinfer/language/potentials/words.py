@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Flag, Int, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Bool, Flag, Int, Scalar
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.language.networks.tokenizer import as_tokenizer
 from smcinfer.language.potentials.factor import AtEnd, EveryStep, Factor
 from smcinfer.language.process import TokenState
 from smcinfer.language.spelling import Spelling, occurs, spelling
-from smcinfer.language.tokenizer import as_tokenizer
 
 
 class _Text(eqx.Module):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from smcinfer.arrays import Int
+from smcinfer.ground.arrays import Int
 
 _SUFFIX3, _SUFFIX2, _PREFIX, _SHAPE = 1024, 512, 512, 128
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Bool, Float, Int, Scalar
+from smcinfer.ground.arrays import Array, Bool, Float, Int, Scalar
 from smcinfer.language.syntax.features import WordFeatures
 from smcinfer.language.syntax.tagset import TagSet
 from smcinfer.language.syntax.tetra import encode

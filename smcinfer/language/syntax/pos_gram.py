@@ -13,7 +13,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int
+from smcinfer.ground.arrays import Array, Float, Int
 from smcinfer.language.syntax.features import shape
 from smcinfer.language.syntax.trees import Tree
 

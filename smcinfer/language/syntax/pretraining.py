@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from smcinfer import nn
-from smcinfer.arrays import Array, Bool, Float, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray, Scalar
 from smcinfer.language.syntax.features import WordFeatures
 from smcinfer.language.syntax.packing import NONE, pack
 from smcinfer.language.syntax.recurrent import LSTM
 from smcinfer.language.syntax.sampled_softmax import log_share, sampled_nats
+from smcinfer.run.fit import fit
 
 LENGTH = 64
 NEGATIVES = 512
@@ -108,7 +108,7 @@ def pretrain(
         return _nats(module, rest, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *picked), data.shares)
 
     schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, 60, num_steps, 1e-5)
-    return nn.fit(
+    return fit(
         fit_key,
         _build(init_key, features.num_rows, vocab, dim, hidden),
         loss,

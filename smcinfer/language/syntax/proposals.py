@@ -13,13 +13,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Int, PyTree
-from smcinfer.language.filtered import LogitProposal
+from smcinfer.core.nouns import Time
+from smcinfer.ground.arrays import Array, Float, Int, PyTree
 from smcinfer.language.process import LanguageProcess
+from smcinfer.language.proposals.filtered import LogitProposal
 from smcinfer.language.syntax.pos_gram import PosGram
 from smcinfer.language.syntax.tagger import CausalTagger
 from smcinfer.language.syntax.wanted import Wanted
-from smcinfer.nouns import Time
 
 UNTRIED = 0.1
 """Share of words drawn without asking the tagger where the likely ones are tried."""

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Bool, Float, KeyArray
+from smcinfer.ground.arrays import Array, Bool, Float, KeyArray
 
 Memory: TypeAlias = tuple[Float[Array, " hidden"], Float[Array, " hidden"]]
 """Hidden state and cell."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.language.syntax.packing import NONE
 
 POWER = 0.75

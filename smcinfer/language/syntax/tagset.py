@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from smcinfer.arrays import Float, Int
+from smcinfer.ground.arrays import Float, Int
 from smcinfer.language.syntax.tetra import TetraTags, encode
 from smcinfer.language.syntax.trees import Tree
 

@@ -23,10 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.arrays import Array, Float, Int, PyTree, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.core.nouns import Time, Twist
+from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.generation import Generation, generation
-from smcinfer.language.lm import Cache, CausalLM, Output, Prefix
+from smcinfer.language.networks.lm import Cache, CausalLM, Output, Prefix
 from smcinfer.language.process import LanguageProcess, TokenState
 from smcinfer.language.syntax.features import WordFeatures
 from smcinfer.language.syntax.pos_gram import PosGram
@@ -36,7 +37,6 @@ from smcinfer.language.syntax.tagger import BidirectionalTagger, CausalTagger, T
 from smcinfer.language.syntax.tetra import encode
 from smcinfer.language.syntax.trees import Tree
 from smcinfer.language.syntax.wanted import Wanted
-from smcinfer.nouns import Time, Twist
 
 PROPOSALS = ("lm", "mixture", "product", "tried")
 NUM_TRIED = 32

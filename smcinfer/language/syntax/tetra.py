@@ -11,7 +11,7 @@ Source: Kitaev & Klein (2020), "Tetra-tagging: word-synchronous parsing with lin
 import dataclasses
 from collections.abc import Sequence
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.syntax.trees import Tree
 
 JOIN = "+"

@@ -5,7 +5,7 @@ import re
 import zlib
 from pathlib import Path
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.syntax.trees import Tree, parse_all
 
 SPLITS = ("tagger", "parser", "dev", "test")

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 
 _TOKEN = re.compile(r"[()]|[^()\s]+")
 

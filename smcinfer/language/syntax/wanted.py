@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Bool, Int, Scalar
+from smcinfer.ground.arrays import Array, Bool, Int, Scalar
 from smcinfer.language.syntax.tagger import TagLogProbs
 
 

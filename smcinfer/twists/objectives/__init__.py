@@ -1,6 +1,6 @@
 """The objectives that twists are learned by, under the names that papers give them."""
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.twists.objectives.base import Objective, Sample
 from smcinfer.twists.objectives.classification import DensityRatio, FutureDiscriminator
 from smcinfer.twists.objectives.consistency import PathConsistency, SoftValue, SubTrajectoryBalance

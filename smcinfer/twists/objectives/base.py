@@ -9,8 +9,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.compose import Composed
+from smcinfer.core.compose import Composed
+from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.twists.learned import LearnedTwist, attach
 from smcinfer.twists.paths import Cloud, Paths, replay, watch
 

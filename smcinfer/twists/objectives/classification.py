@@ -14,7 +14,7 @@ Sources: Lawson, Raventos, Warrington & Linderman (2022); Yang & Klein (2021).
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Scalar
+from smcinfer.ground.arrays import Scalar
 from smcinfer.twists.learned import LearnedTwist
 from smcinfer.twists.objectives.base import Objective, Sample, weighted
 

@@ -29,8 +29,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.arrays import Array, Float, Scalar
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.twists.learned import LearnedTwist
 from smcinfer.twists.objectives.base import Objective, Sample
 from smcinfer.twists.paths import Paths

@@ -16,7 +16,7 @@ Sources: Zhao, Brekelmans, Makhzani & Grosse (2024), section 4; Parshakova, Andr
 Gu, Ghahramani & Turner (2015).
 """
 
-from smcinfer.arrays import Scalar
+from smcinfer.ground.arrays import Scalar
 from smcinfer.twists.learned import LearnedTwist
 from smcinfer.twists.objectives.base import Objective, Sample, weighted
 from smcinfer.twists.paths import Paths

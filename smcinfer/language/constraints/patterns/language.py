@@ -6,7 +6,7 @@ r"""Conditions on what comes before and after, as intersections and complements 
 where a pattern matches a whole text, and C reaches to its end. The engine for grammars takes both operations.
 """
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.patterns.expansion import Condition, Plain, Way, ways
 from smcinfer.language.constraints.patterns.syntax import parse
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from smcinfer.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError
 
 
 class UnknownSyntaxError(ArgumentError):

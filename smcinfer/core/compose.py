@@ -1,0 +1,242 @@
+r"""The four nouns, each written for one particle, and the Feynman-Kac model they compose.
+
+.. math::
+    \pi_t(x_{0:t}) \propto p_0(x_{0:t}) \prod_{s \le t} \phi_s(x_{0:s})\, \psi_t(x_{0:t}), \qquad
+    w_t = \frac{p_0(x_t \mid x_{0:t-1})}{q(x_t \mid x_{0:t-1})}
+          \frac{\phi_t(x_{0:t})\,\psi_t(x_{0:t})}{\psi_{t-1}(x_{0:t-1})}
+
+The twist is one after the last potential, so the final target is the untwisted one and :math:`\hat Z` is unbiased
+for its normaliser whatever the twist and the proposal are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import Distribution
+
+from smcinfer.core.feynman_kac import FeynmanKac, Mutation
+from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Time, Twist, TwistInduced, process
+from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.errors import SmcinferError, TargetError
+
+__all__ = [
+    "Bootstrap",
+    "Composed",
+    "Guided",
+    "Potential",
+    "Process",
+    "Proposal",
+    "Time",
+    "Twist",
+    "TwistInduced",
+    "compose",
+    "process",
+    "twisted",
+]
+
+
+class _Particle(eqx.Module):
+    """What one particle of a composed model carries."""
+
+    state: PyTree[Any]
+    log_twist: Array
+    log_ahead: Array | None
+
+
+class Composed(FeynmanKac):
+    """The Feynman-Kac model of a process, a potential, a twist and a proposal (made by `compose`)."""
+
+    process: Process
+    potential: Potential
+    twist: Callable[[Time, PyTree[Any]], Scalar] | None
+    proposal: Proposal
+    num_steps: int = eqx.field(static=True)
+    ahead: Callable[[Time, PyTree[Any]], Scalar] | None = None
+
+    def _log_twist(self, t: Time, state: PyTree[Any]) -> Scalar:
+        if self.twist is None:
+            return jnp.zeros(())
+        return jnp.where(t >= self.num_steps, 0.0, self.twist(t, state))
+
+    def _log_ahead(self, t: Time, state: PyTree[Any], log_twist: Scalar) -> Scalar | None:
+        """What is known of step t's weight after step t - 1."""
+        known = self.ahead(t, state) if self.ahead is not None else self.proposal.look_ahead(t, state)
+        return None if known is None else jnp.where(t > self.num_steps, 0.0, known - log_twist)
+
+    def _carry(self, t: Time, states: Particles) -> Particles:
+        def one(state: PyTree[Any]) -> _Particle:
+            log_twist = jnp.asarray(self._log_twist(t, state), jnp.result_type(float))
+            return _Particle(state, log_twist, self._log_ahead(t + 1, state, log_twist))
+
+        return jax.vmap(one)(states)
+
+    def draw_initial(self, key: KeyArray, num_particles: int) -> tuple[Particles, LogWeights]:
+        """Draws of x_0 with their log weights; ``None`` for x where every particle starts from one known state."""
+        law = self.process.initial()
+        if law is not None and jax.eval_shape(self.proposal.initial, key) is not None:
+            return jax.vmap(self.proposal.initial)(jax.random.split(key, num_particles))  # pyright: ignore
+        x = None if law is None else law.sample(key, (num_particles,))
+        return x, jnp.zeros((num_particles,), jnp.result_type(float))
+
+    def start(self, x: Particles, log_w: LogWeights) -> Mutation:
+        """Particles at given x_0, weighted by phi_0 psi_0 and what the draws weigh."""
+        t = jnp.zeros((), jnp.int32)
+        size = log_w.shape[0]
+        if x is None:
+            # One known state: computed once, then shared.
+            state = self.process.advance(t, None, None)
+            states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *jnp.shape(leaf))), state)
+        else:
+            states = jax.vmap(lambda x: self.process.advance(t, None, x))(x)
+        particles = self._carry(t, states)
+        return Mutation(
+            particles, log_w + jax.vmap(lambda state: self.potential(t, state))(states) + particles.log_twist
+        )
+
+    def init(self, key: KeyArray, num_particles: int) -> Mutation:
+        """Particles at t = 0, weighted by phi_0 psi_0 (and by a guide of x_0 where there is one)."""
+        return self.start(*self.draw_initial(key, num_particles))
+
+    def look_ahead(self, t: Time, particles: Particles, shared: PyTree[Any]) -> LogWeights | None:
+        """The proposal's look-ahead over the last twist."""
+        del t, shared
+        return particles.log_ahead
+
+    def advance(self, t: Time, particles: Particles, x: Particles, log_w: LogWeights) -> Mutation:
+        """Particles moved to given x_t, weighted by what the look-ahead did not hold."""
+        states = jax.vmap(lambda state, x: self.process.advance(t, state, x))(particles.state, x)
+        moved = self._carry(t, states)
+        log_w = log_w + moved.log_twist - particles.log_twist
+        if not self.proposal.includes_potential:
+            log_w = log_w + self._log_potentials(t, states)
+        if particles.log_ahead is not None:
+            # A dead end was seen ahead: it weighs zero already, and minus infinity cannot be taken back.
+            log_w = jnp.where(particles.log_ahead == -jnp.inf, -jnp.inf, log_w - particles.log_ahead)
+        return Mutation(moved, log_w)
+
+    def _log_potentials(self, t: Time, states: Particles) -> LogWeights:
+        """log phi_t of every particle; not evaluated where step t is known to weigh nothing."""
+        evaluate = jax.vmap(lambda state: self.potential(t, state))
+        informative = self.informative(t)
+        if informative is None:
+            return evaluate(states)
+        value = jax.eval_shape(evaluate, states)
+        return jax.lax.cond(informative, evaluate, lambda _: jnp.zeros(value.shape, value.dtype), states)
+
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """The process's states."""
+        return particles.state  # pyright: ignore[reportAttributeAccessIssue]
+
+    def mutate(self, key: KeyArray, t: Time, particles: Particles, shared: PyTree[Any], resampled: Flag) -> Mutation:
+        """Propose and `advance`."""
+        del shared, resampled
+        x, log_w = self.proposal.propose(key, t, particles.state, particles.log_twist.shape[0])
+        return self.advance(t, particles, x, log_w)
+
+
+def compose(
+    process: Process,
+    potential: Potential,
+    twist: Callable[[Time, PyTree[Any]], Scalar] | None = None,
+    proposal: Proposal | None = None,
+    *,
+    num_steps: int,
+    look_ahead: Callable[[Time, PyTree[Any]], Scalar] | None = None,
+) -> Composed:
+    """The Feynman-Kac model of the four nouns, checked on shapes before any work.
+
+    Args:
+        process: the base law.
+        potential: ``(t, state) -> Float[""]``, log phi_t in nats, at t = 0 .. num_steps.
+        twist: ``(t, state) -> Float[""]``, log psi_t in nats; ``None`` is one everywhere.
+        proposal: how to move; the process itself where ``None``.
+        num_steps: mutations after t = 0.
+        look_ahead: ``(t, state) -> Float[""]``, a guess of step t's log weight made before it, seen by resampling and
+            then taken back (the auxiliary particle filter of Pitt & Shephard 1999); the proposal's own where ``None``.
+
+    Returns:
+        A `FeynmanKac` for the driver.
+
+    Raises:
+        TargetError: if a part does not keep its contract (a transition that is no distribution, a potential that is
+            no scalar).
+
+    Properly weighted for: ``p0(x_{0:T}) prod_t phi_t``, whatever the twist, the proposal and the look-ahead.
+    """
+    if num_steps < 0:
+        raise TargetError("num_steps is out of range", expected="at least 0", got=num_steps)
+    model = Composed(process, potential, twist, proposal or Bootstrap(process), num_steps, look_ahead)
+    _check(model)
+    return model
+
+
+def twisted(process: Process, potential: Potential, twist: Twist, *, num_steps: int) -> Composed:
+    """`compose` with the proposal that the twist induces: the default for a discrete process."""
+    return compose(process, potential, twist, TwistInduced(process, twist), num_steps=num_steps)
+
+
+def _check(model: Composed) -> None:
+    """Trace one particle through every part, and say which part broke which promise."""
+    t = jax.ShapeDtypeStruct((), jnp.int32)
+    law = _call("process.initial", model.process.initial)
+    if law is not None and not isinstance(law, Distribution):
+        raise TargetError(
+            "process.initial returned no distribution", expected="a numpyro distribution", got=type(law).__name__
+        )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    x = None if law is None else _call("process.initial", lambda key: model.process.initial().sample(key), key)  # pyright: ignore
+    state = _call("process.advance", lambda t, x: model.process.advance(t, None, x), t, x)
+    next_law = _call("process.transition", model.process.transition, t, state)
+    if not isinstance(next_law, Distribution):
+        raise TargetError(
+            "process.transition returned no distribution",
+            expected="a numpyro distribution, dist.Normal(mean, scale) say",
+            got=type(next_law).__name__,
+            hint="return the law of x_t, not a draw of it or its mean",
+        )
+    functions = {"potential": model.potential, "twist": model.twist, "look_ahead": model.ahead}
+    for name, function in functions.items():
+        if function is None:
+            continue
+        value = _call(name, function, t, state)
+        if not hasattr(value, "shape") or value.shape != ():
+            raise TargetError(
+                f"{name} did not return a scalar",
+                expected="Float[''], log in nats, for one particle",
+                got=getattr(value, "shape", type(value).__name__),
+                hint="sum over the dimensions of the particle; the engine adds the particle axis",
+            )
+    x, log_w = _call("proposal", model.proposal, key, t, state)
+    if log_w.shape != ():
+        raise TargetError("proposal did not return a scalar log weight", expected="()", got=log_w.shape)
+    after = _call("process.advance", model.process.advance, t, state, x)
+    _same_structure(state, after)
+
+
+def _call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return eqx.filter_eval_shape(function, *arguments)
+    except SmcinferError:
+        raise
+    except Exception as error:
+        raise TargetError(
+            f"{name} raised {type(error).__name__} when traced on one particle",
+            got=str(error).strip().splitlines()[0] if str(error).strip() else "no message",
+            hint="functions get one particle and must be JAX functions of static shape",
+        ) from error
+
+
+def _same_structure(before: PyTree[Any], after: PyTree[Any]) -> None:
+    def shapes(tree: PyTree[Any]) -> Any:
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+    if jax.tree.structure(before) != jax.tree.structure(after) or shapes(before) != shapes(after):
+        raise TargetError(
+            "process.advance changes the state's structure between t = 0 and later steps",
+            expected=shapes(before),
+            got=shapes(after),
+            hint="build the state at t = 0 with the shapes and dtypes that later steps return",
+        )

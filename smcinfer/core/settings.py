@@ -1,0 +1,81 @@
+"""What shapes a run and is fixed when it is compiled."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from smcinfer.core import resampling
+from smcinfer.ground.arrays import PyTree
+from smcinfer.ground.errors import ArgumentError
+
+PARTICLES = "particles"
+"""Name of the mesh axis that particles are laid over."""
+
+HISTORY_LEVELS: tuple[str, ...] = ("none", "scalars", "ancestors", "full")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What shapes a run and is fixed at compile time.
+
+    Attributes:
+        num_particles: N, particles of each run.
+        resampling: name of a scheme (`smcinfer.core.resampling.SCHEMES`).
+        resample_below: resample where the effective sample size falls below this fraction of N; 1 resamples at
+            every step at which weights differ, 0 never.
+        history: what is recorded a step: ``"none"``, ``"scalars"``, ``"ancestors"`` or ``"full"`` (particles too).
+        lag: resamplings that the genealogy kept for the error bar reaches back (`smcinfer.core.lineage`); 0 counts families
+            from t = 0.
+        islands: K equal parts of the population, each resampling by itself when its own effective sample size asks.
+            Islands exchange weights, never particles, and Z_hat stays unbiased.
+        mesh: devices that share the particles, with one axis named `PARTICLES`; ``None`` for the default device.
+    """
+
+    num_particles: int
+    resampling: str = "systematic"
+    resample_below: float = 0.5
+    history: str = "scalars"
+    lag: int = 0
+    islands: int = 1
+    mesh: Mesh | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_particles < 1:
+            raise ArgumentError("num_particles is out of range", expected="at least 1", got=self.num_particles)
+        if self.islands < 1 or self.num_particles % self.islands:
+            raise ArgumentError(
+                "the particles cannot be split into islands",
+                expected=f"islands that divide num_particles = {self.num_particles}",
+                got=self.islands,
+            )
+        self._check_mesh()
+        if not 0.0 <= self.resample_below <= 1.0:
+            raise ArgumentError(
+                "resample_below is a fraction of num_particles", expected="a number in [0, 1]", got=self.resample_below
+            )
+        if self.history not in HISTORY_LEVELS:
+            raise ArgumentError("unknown history level", expected=" | ".join(HISTORY_LEVELS), got=self.history)
+        if self.lag < 0:
+            raise ArgumentError("lag is a number of steps", expected="at least 0", got=self.lag)
+        resampling.by_name(self.resampling)
+
+    def _check_mesh(self) -> None:
+        if self.mesh is None:
+            return
+        split = self.islands if self.islands > 1 else self.num_particles
+        if split % self.mesh.size:
+            raise ArgumentError(
+                f"the {'islands' if self.islands > 1 else 'particles'} cannot be shared evenly by the devices",
+                expected=f"a multiple of the {self.mesh.size} devices",
+                got=split,
+            )
+
+
+def shard(tree: PyTree[Any], mesh: Mesh | None, axis: int) -> PyTree[Any]:
+    """Leaves with one axis (particles, or islands) laid over the devices of a mesh, where there are several."""
+    if mesh is None:
+        return tree
+    spec = NamedSharding(mesh, PartitionSpec(*(None,) * axis, PARTICLES))
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, spec), tree)

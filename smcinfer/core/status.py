@@ -1,0 +1,50 @@
+"""What went wrong inside a compiled run, as bits that can be carried through jit.
+
+Inside jit nothing can be raised, so trouble becomes a bit of an integer that travels with the run
+and is spelled out on the host.
+"""
+
+import enum
+
+import jax.numpy as jnp
+
+from smcinfer.ground.arrays import Array, Int
+
+
+class Status(enum.IntFlag):
+    """Bits of a run's status; zero is a run with nothing to report."""
+
+    OK = 0
+    ALL_WEIGHTS_ZERO = 1
+    NON_FINITE_POTENTIAL = 2
+    SCHEDULE_UNFINISHED = 4
+    MOVES_TOO_SHORT = 8
+    ERROR_BARS_DISAGREE = 16
+    LOOP_CAP_REACHED = 32
+    GENEALOGY_COALESCED = 64
+
+
+EXPLANATIONS: dict[Status, str] = {
+    Status.ALL_WEIGHTS_ZERO: "every particle had weight zero at some step: log Z is -inf; widen the base or add particles",
+    Status.NON_FINITE_POTENTIAL: "the target was NaN or +inf at some particles; they were given weight zero",
+    Status.SCHEDULE_UNFINISHED: "the schedule did not reach its end within max_steps: log Z is of an intermediate target",
+    Status.MOVES_TOO_SHORT: "moves stayed correlated with their start at the largest number of move steps: "
+    "the error bar may be too small; raise max_move_steps or choose another kernel",
+    Status.ERROR_BARS_DISAGREE: "the error bar within runs and the spread between runs disagree: the larger one is reported",
+    Status.LOOP_CAP_REACHED: "a bounded loop inside a kernel reached its cap (the kernel stays exact but moves less)",
+    Status.GENEALOGY_COALESCED: "too few families of particles are left to tell the error of a single run: "
+    "rely on the spread between runs, or add particles",
+}
+
+# What makes a result wrong or partial, as against what only widens an error bar.
+SERIOUS = Status.ALL_WEIGHTS_ZERO | Status.SCHEDULE_UNFINISHED
+
+
+def raise_bit(status: Int[Array, ""], bit: Status, condition: Array) -> Int[Array, ""]:
+    """``status`` with ``bit`` set where ``condition`` holds (traceable)."""
+    return jnp.where(condition, status | int(bit), status)
+
+
+def explain(status: int) -> list[str]:
+    """One sentence for each bit that is set."""
+    return [f"{bit.name}: {text}" for bit, text in EXPLANATIONS.items() if int(status) & bit]

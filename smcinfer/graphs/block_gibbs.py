@@ -1,0 +1,232 @@
+r"""Block Gibbs moves: propose a whole block given what surrounds it, and accept by Metropolis-Hastings.
+
+.. math:: \alpha = \min\left\{1, \frac{\pi(B' \mid C)\, q(B \mid C)}{\pi(B \mid C)\, q(B' \mid C)}\right\}
+
+C is the Markov blanket, which the move does not touch: the law that proposed the move is the law of the way back. Only
+factors that touch the block are evaluated. Blocks that share no factor move together, and the order of classes never
+depends on a state: it is drawn once for all chains.
+
+Sources: Wang, Wu, Moore & Russell (2018); for classes Gonzalez et al. (2011), section 3.
+"""
+
+import abc
+from typing import Any, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from smcinfer.graphs.blocks import Blocks
+from smcinfer.graphs.classes import colour_classes
+from smcinfer.graphs.graph import FactorGraph
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree
+from smcinfer.ground.errors import ArgumentError
+
+SCANS = ("random", "systematic")
+
+
+@runtime_checkable
+class Law(Protocol):
+    """A law of blocks given their blankets, batched over leading axes."""
+
+    def sample(self, key: KeyArray) -> Array:
+        """One draw each, (*batch, size)."""
+        ...
+
+    def log_prob(self, values: Array) -> Array:
+        """log density at values (*batch, size), nats, (*batch,)."""
+        ...
+
+
+class BlockProposal(eqx.Module):
+    """How to propose blocks: a law given the blanket's values, after a part that the factors alone decide.
+
+    ``is_gibbs`` says that the law is the exact conditional: every move is then accepted.
+    """
+
+    @property
+    def is_gibbs(self) -> bool:
+        """Whether ``law`` is exactly the conditional of the block."""
+        return False
+
+    @abc.abstractmethod
+    def prepare(self, graph: FactorGraph, blocks: Blocks) -> PyTree[Any]:
+        """What of the laws depends on the graph and not on a state: computed once, leading axes those of ``blocks``."""
+
+    @abc.abstractmethod
+    def law(self, prepared: PyTree[Any], graph: FactorGraph, blocks: Blocks, around: Array) -> Law:
+        """The laws of blocks, (chains, rows), given the values of their blankets (chains, rows, blanket)."""
+
+
+class MoveInfo(eqx.Module):
+    """What moves did, summed over blocks and chains.
+
+    Attributes:
+        acceptance: Float["..."], sum of acceptance probabilities.
+        proposed: Float["..."], how many blocks were proposed.
+        changed: Float["..."], how many variables took another value.
+    """
+
+    acceptance: Float[Array, "*steps"]
+    proposed: Float[Array, "*steps"]
+    changed: Float[Array, "*steps"]
+
+
+class BlockMoves(eqx.Module):
+    """One proposal on its blocks, in classes that move together (made by `block_moves`).
+
+    Attributes:
+        blocks: leading axes (classes, width).
+        prepared: what the proposal prepared, likewise.
+        proposal: how blocks are proposed.
+    """
+
+    blocks: Blocks
+    prepared: PyTree[Any]
+    proposal: BlockProposal
+
+    @property
+    def num_classes(self) -> int:
+        """Classes: steps of a sweep that comes to every block once."""
+        return self.blocks.variables.shape[0]
+
+    def prepare(self, graph: FactorGraph) -> "BlockMoves":
+        """The same moves for a graph of other factors on the same scopes (another temperature)."""
+        return BlockMoves(self.blocks, self.proposal.prepare(graph, self.blocks), self.proposal)
+
+    def step(self, key: KeyArray, x: Array, graph: FactorGraph, which: Int[Array, ""]) -> tuple[Array, MoveInfo]:
+        """Move the blocks of one class, in every chain.
+
+        Args:
+            key: consumed here.
+            x: (chains, variables).
+            graph: the graph; its law is left invariant.
+            which: the class.
+
+        Returns:
+            The states after the move, and what it did in each chain, leading axis ``chains``.
+        """
+        blocks, prepared = jax.tree.map(lambda leaf: leaf[which], (self.blocks, self.prepared))
+        draw_key, accept_key = jax.random.split(key)
+        old, around = jax.vmap(blocks.read)(x)
+        law = self.proposal.law(prepared, graph, blocks, around)
+        new = law.sample(draw_key).astype(x.dtype)
+        forward = law.log_prob(new)
+        if self.proposal.is_gibbs:
+            log_ratio = jnp.where(jnp.isfinite(forward), 0.0, -jnp.inf)
+        else:
+            score = jax.vmap(lambda values, around: blocks.log_score(graph, values, around))
+            log_ratio = metropolis_ratio(score(old, around), score(new, around), law.log_prob(old), forward)
+        accept = -jax.random.exponential(accept_key, log_ratio.shape, log_ratio.dtype) <= log_ratio
+        there = blocks.variables[:, 0] < graph.num_variables
+        moved = jax.vmap(blocks.write)(x, new, accept & there)
+        changed = jnp.sum((new != old) & (accept & there)[..., None], axis=(1, 2)).astype(log_ratio.dtype)
+        probability = jnp.sum(jnp.where(there, jnp.exp(jnp.minimum(log_ratio, 0.0)), 0.0), axis=1)
+        proposed = jnp.broadcast_to(jnp.sum(there), probability.shape).astype(log_ratio.dtype)
+        return moved, MoveInfo(probability, proposed, changed)
+
+    def sweep(self, key: KeyArray, x: Array, graph: FactorGraph, scan: str = "random") -> tuple[Array, MoveInfo]:
+        """As many class moves as there are classes.
+
+        Args:
+            key: consumed here; the classes it picks are the same for all chains.
+            x: (chains, variables).
+            graph: the graph.
+            scan: ``"random"`` picks a class uniformly at each step, ``"systematic"`` takes them in order.
+        """
+        pick_key, move_key = jax.random.split(key)
+        order = jnp.arange(self.num_classes)
+        if scan == "random":
+            order = jax.random.randint(pick_key, (self.num_classes,), 0, self.num_classes)
+
+        def one(x: Array, parts: tuple[Array, Array]) -> tuple[Array, MoveInfo]:
+            key, which = parts
+            return self.step(key, x, graph, which)
+
+        x, info = jax.lax.scan(one, x, (jax.random.split(move_key, self.num_classes), order))
+        return x, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), info)
+
+
+def metropolis_ratio(old: Array, new: Array, backward: Array, forward: Array) -> Array:
+    """log of the acceptance ratio from log scores and log proposal densities; NaN never accepts.
+
+    A block whose score is zero takes any proposal whose score is not.
+    """
+    ratio = jnp.where(old > -jnp.inf, new - old + backward - forward, jnp.inf)
+    return jnp.where((new > -jnp.inf) & ~jnp.isnan(ratio), ratio, -jnp.inf)
+
+
+def block_moves(graph: FactorGraph, blocks: Blocks, proposal: BlockProposal) -> BlockMoves:
+    """Moves of blocks by a proposal, in the classes of `colour_classes` (host work, once a graph)."""
+    by_class = blocks.rows(jnp.asarray(colour_classes(blocks)))
+    return BlockMoves(by_class, proposal.prepare(graph, by_class), proposal)
+
+
+class BlockGibbs(eqx.Module):
+    """Several kinds of moves as one kernel: in a cycle, or one kind a sweep with given probabilities.
+
+    Attributes:
+        moves: each leaves the graph's law invariant.
+        weights: Float["kinds"], probabilities of the kinds; ``None`` makes a sweep of every kind, one after the other.
+        scan: of the classes of each kind, ``"random"`` or ``"systematic"``.
+    """
+
+    moves: tuple[BlockMoves, ...]
+    weights: Float[Array, " kinds"] | None = None
+    scan: str = eqx.field(static=True, default="random")
+
+    def __check_init__(self) -> None:
+        if self.scan not in SCANS:
+            raise ArgumentError("unknown scan", expected=" | ".join(SCANS), got=self.scan)
+        if not self.moves:
+            raise ArgumentError("a kernel needs moves", expected="at least one kind", got=self.moves)
+
+    def prepare(self, graph: FactorGraph) -> "BlockGibbs":
+        """The same kernel for a graph of other factors on the same scopes."""
+        return eqx.tree_at(lambda kernel: kernel.moves, self, tuple(moves.prepare(graph) for moves in self.moves))
+
+    def sweep(self, key: KeyArray, x: Array, graph: FactorGraph) -> tuple[Array, MoveInfo]:
+        """One sweep of every chain; the info has a leading axis of kinds, then chains.
+
+        Args:
+            key: consumed here.
+            x: (chains, variables).
+            graph: the graph whose law is left invariant.
+        """
+        if self.weights is not None:
+            pick_key, key = jax.random.split(key)
+            kind = jax.random.choice(pick_key, len(self.moves), p=self.weights)
+            none = jnp.zeros((len(self.moves), x.shape[0]), jnp.result_type(float))
+
+            def only(at: int) -> Any:
+                def run(key: Array, x: Array) -> tuple[Array, MoveInfo]:
+                    x, info = self.moves[at].sweep(key, x, graph, self.scan)
+                    blank = MoveInfo(none, none, none)
+                    return x, jax.tree.map(lambda leaf, one: leaf.at[at].set(one), blank, info)
+
+                return run
+
+            return jax.lax.switch(kind, [only(at) for at in range(len(self.moves))], key, x)
+        infos = []
+        for moves, sweep_key in zip(self.moves, jax.random.split(key, len(self.moves)), strict=True):
+            x, info = moves.sweep(sweep_key, x, graph, self.scan)
+            infos.append(info)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *infos)
+
+
+def adapted_weights(changed: ArrayLike, costs: ArrayLike, floor: float = 0.1) -> Float[np.ndarray, " kinds"]:
+    """Probabilities of kinds in proportion to the variables they change for what they cost.
+
+    None is below ``floor`` over their number. Fixed before the draws that count: a kernel that went on adapting would not
+    leave the law invariant.
+
+    Args:
+        changed: variables changed by each kind in the warm-up.
+        costs: what each kind cost there, in any unit.
+        floor: in (0, 1].
+    """
+    rate = np.asarray(changed, np.float64) / np.asarray(costs, np.float64)
+    share = rate / rate.sum() if rate.sum() > 0 else np.full(len(rate), 1.0 / len(rate))
+    return floor / len(rate) + (1.0 - floor) * share

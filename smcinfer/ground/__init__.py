@@ -1,0 +1,1 @@
+"""What everything stands on: arrays, errors, files, host calls, names, progress; nothing of inference."""

@@ -1,0 +1,63 @@
+"""Files that are complete or absent: checked before work, written beside and renamed."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from smcinfer.ground.errors import ArgumentError
+
+
+def check_writable(path: str | Path) -> Path:
+    """Raise now if a file could not be written later.
+
+    Args:
+        path: the file to be written; its folder must exist.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: if the folder is absent, is not a folder or cannot be written, or the path is a folder.
+    """
+    path = Path(path)
+    folder = path.parent
+    if path.is_dir():
+        raise ArgumentError(f"cannot write {path}", expected="the name of a file", got="a folder")
+    if not folder.is_dir():
+        raise ArgumentError(f"cannot write {path}", expected=f"an existing folder {folder}", hint=f"mkdir -p {folder}")
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}.", suffix=".tmp"):
+            pass
+    except OSError as error:
+        raise ArgumentError(
+            f"cannot write {path}", expected="a folder that can be written", got=f"{type(error).__name__}: {error}"
+        ) from error
+    return path
+
+
+@contextlib.contextmanager
+def temporary_beside(path: str | Path) -> Iterator[Path]:
+    """A path in the same folder that becomes ``path`` if the block ends well, and is removed if it does not."""
+    path = Path(path)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes a private file; the result gets the mode any new file would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with temporary_beside(path) as temporary:
+        temporary.write_bytes(content)

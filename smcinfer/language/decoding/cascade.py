@@ -1,0 +1,267 @@
+r"""Segment-level rejection: a text grows by segments that end where the model is unsure, each kept if its reward is high.
+
+A segment ends before a token whose law has entropy above a threshold (and at EOS). With r the reward of the text so far and
+:math:`\tau_k` a level that rises, it is kept with probability
+
+.. math:: a_k = \min\{1, \exp((r(s_{1:k}) - \tau_k) / \beta)\},
+
+else drawn again. Kept segments follow :math:`p(\text{segment})\, a_k / \bar a`, with :math:`\bar a` the mean of :math:`a_k`,
+which depends on what came before: taken as they are, the texts are *biased*. The correction costs a second acceptance a
+segment: with n rejects on the way to two, :math:`1 / (n + 1)` is unbiased for :math:`\bar a`, and
+
+.. math:: w = e^{r(s) / \beta} \prod_k \frac{1}{(n_k + 1)\, a_k}
+
+makes the texts properly weighted for :math:`p_0(s)\, e^{r(s) / \beta}`.
+
+Source: Li et al. (2024), cascade reward sampling, for the segments; the correction is that of adaptive rejection.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError, surfacing
+from smcinfer.language.generation import generation
+from smcinfer.language.networks.symbols import draw_symbols
+from smcinfer.language.networks.tokenizer import Tokenizer
+from smcinfer.language.process import LanguageProcess
+from smcinfer.run.runner import as_typed_key
+
+Reward = Callable[[Int[Array, " max_tokens"], Int[Array, ""]], Scalar]
+"""``(tokens, length) -> Float[""]``, JAX code; only the first ``length`` tokens were generated."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cascade:
+    """Texts grown by segments.
+
+    Attributes:
+        tokens: Int["N T"], the rest EOS (zero where there is none).
+        lengths: Int["N"].
+        rewards: Float["N"], of the whole texts.
+        log_weights: Float["N"], nats, unnormalised: proper for p0 exp(r / beta); ``None`` where nothing was corrected.
+        num_tokens: tokens the model read for each text, on average.
+        num_rewards: rewards asked for each text, on average.
+        gave_up: share of texts with a segment that was taken after ``max_tries`` rejects: then the weights are biased too.
+    """
+
+    tokens: Int[np.ndarray, "N T"]
+    lengths: Int[np.ndarray, " N"]
+    rewards: Float[np.ndarray, " N"]
+    log_weights: Float[np.ndarray, " N"] | None
+    num_tokens: float
+    num_rewards: float
+    gave_up: float
+    tokenizer: Tokenizer | None
+
+    @property
+    def biased(self) -> bool:
+        """Whether the texts follow no known law: not corrected, or with segments that were taken unwanted."""
+        return self.log_weights is None or self.gave_up > 0
+
+    @property
+    def log_z(self) -> tuple[float, float]:
+        """log of the mean weight, and its standard error (delta method), nats."""
+        if self.log_weights is None:
+            raise ArgumentError("texts that were not corrected have no weights", expected="corrected=True", got=False)
+        top = self.log_weights.max()
+        ratios = np.exp(self.log_weights - top)
+        return float(top + np.log(ratios.mean())), float(ratios.std(ddof=1) / np.sqrt(ratios.size) / ratios.mean())
+
+    def texts(self) -> list[str]:
+        """The texts, unweighted."""
+        if self.tokenizer is None:
+            raise ArgumentError("the model came without a tokenizer", expected="tokens, not texts", got=None)
+        rows = zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)
+        return [self.tokenizer.decode(row[:length]) for row, length in rows]
+
+    def __str__(self) -> str:
+        label = "BIASED: segments kept by rejection, not corrected" if self.log_weights is None else "properly weighted"
+        if self.gave_up > 0:
+            label += f"; {self.gave_up:.1%} of the texts have a segment taken after too many rejects"
+        lines = [
+            f"cascade of segments: {len(self.tokens)} texts, mean reward {self.rewards.mean():.3f}, {label}",
+            f"  cost a text  {self.num_tokens:.1f} tokens, {self.num_rewards:.1f} rewards",
+        ]
+        if self.log_weights is not None:
+            lines.append(f"  log Z        {self.log_z[0]:.3f} ± {self.log_z[1]:.3f} nats")
+        return "\n".join(lines)
+
+
+def cascade(
+    key: Any,
+    lm: Any,
+    prompt: str | Sequence[int] | Array,
+    reward: Reward,
+    *,
+    max_tokens: int,
+    num_texts: int = 64,
+    temperature: float = 1.0,
+    level: float = 0.0,
+    entropy: float = 2.0,
+    max_segment: int = 16,
+    max_tries: int = 64,
+    corrected: bool = True,
+    **options: Any,
+) -> Cascade:
+    """Grow texts by segments, each kept by its reward.
+
+    Args:
+        key: one random key.
+        lm, prompt, max_tokens: as in `language.generation`.
+        reward: ``(tokens, length) -> Float[""]``, of a text so far, a JAX function.
+        num_texts: N, independent of each other.
+        temperature: beta, above zero.
+        level: the level that the reward of a whole text should reach; a segment's is in proportion to the length so far.
+        entropy: nats; a segment ends before a token that is less sure than this.
+        max_segment: the most tokens of a segment.
+        max_tries: rejects of a segment after which the next one is taken whatever its reward.
+        corrected: whether to weigh the texts, at about twice the cost.
+        **options: ``eos_id`` of `language.generation`.
+
+    Returns:
+        `Cascade`, which says whether it is biased.
+
+    Raises:
+        ArgumentError, TargetError: for settings out of range, or a reward that is no scalar.
+
+    Properly weighted for: ``p0(s) exp(r(s) / temperature)`` where ``corrected`` and nothing was given up; else for nothing.
+    """
+    checks = {
+        "num_texts": num_texts >= 1, "temperature": temperature > 0, "max_segment": max_segment >= 1,
+        "max_tries": max_tries >= 1, "entropy": entropy >= 0,
+    }  # fmt: skip
+    for name, fine in checks.items():
+        if not fine:
+            raise ArgumentError(f"{name} is out of range", expected="a positive number", got=locals()[name])
+    model: Any = generation(lm, prompt, max_tokens=max_tokens, **options)
+    process: Any = model.process
+    tokens = jax.ShapeDtypeStruct((max_tokens,), jnp.int32)
+    value = eqx.filter_eval_shape(reward, tokens, jax.ShapeDtypeStruct((), jnp.int32))
+    if getattr(value, "shape", None) != ():
+        raise TargetError("reward did not return a scalar", expected="Float['']", got=getattr(value, "shape", value))
+    machine = _Machine(process, reward, temperature, level, entropy, max_segment, max_tries, 2 if corrected else 1)
+    with surfacing():
+        end = _grow(machine, jax.random.split(as_typed_key(key), num_texts))
+    weights = np.asarray(end.log_weight + end.reward / temperature, np.float64) if corrected else None
+    return Cascade(
+        np.asarray(end.base.tokens),
+        np.asarray(end.base.length),
+        np.asarray(end.reward, np.float64),
+        weights,
+        float(np.asarray(end.num_tokens).mean()),
+        float(np.asarray(end.num_rewards).mean()),
+        float(np.asarray(end.gave_up).mean()),
+        model.tokenizer,
+    )
+
+
+class _Lane(eqx.Module):
+    """One text under way: what is kept, the segment that is tried, and the one that was accepted first.
+
+    Attributes:
+        base, tried, chosen: states of the language process; ``chosen`` counts once a segment was accepted.
+        reward: of ``base``; chosen_reward, chosen_log_accept: of ``chosen``.
+        num_accepted, num_rejected: of this segment so far.
+        tick: steps of the model, the key of the next draw.
+    """
+
+    base: PyTree[Any]
+    tried: PyTree[Any]
+    chosen: PyTree[Any]
+    reward: Scalar
+    chosen_reward: Scalar
+    chosen_log_accept: Scalar
+    log_weight: Scalar
+    num_accepted: Int[Array, ""]
+    num_rejected: Int[Array, ""]
+    num_tokens: Int[Array, ""]
+    num_rewards: Int[Array, ""]
+    gave_up: Array
+
+
+class _Machine(eqx.Module):
+    """One token of one text a tick: texts grow at their own pace, and no lane waits for another's segment."""
+
+    process: LanguageProcess
+    reward: Reward
+    temperature: float = eqx.field(static=True)
+    level: float = eqx.field(static=True)
+    entropy: float = eqx.field(static=True)
+    max_segment: int = eqx.field(static=True)
+    max_tries: int = eqx.field(static=True)
+    wanted: int = eqx.field(static=True)
+
+    def start(self) -> _Lane:
+        """The prompt alone."""
+        state = self.process.advance(jnp.zeros((), jnp.int32), None, None)
+        zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
+        return _Lane(state, state, state, zero, zero, zero, zero, none, none, none, none, jnp.asarray(False))
+
+    def over(self, lane: _Lane) -> Array:
+        """Whether the text is complete."""
+        return lane.base.finished | (lane.base.length >= self.process.max_tokens)
+
+    def tick(self, key: KeyArray, lane: _Lane) -> _Lane:
+        """One token of the segment that is tried, and what follows from it."""
+        token_key, accept_key = jax.random.split(jax.random.fold_in(key, lane.num_tokens))
+        token = draw_symbols(token_key, lane.tried.logits)
+        tried = self.process.advance(lane.tried.length + 1, lane.tried, token)
+        log_p = jax.nn.log_softmax(tried.logits)
+        unsure = -jnp.sum(jnp.where(log_p > -jnp.inf, jnp.exp(log_p) * log_p, 0.0)) > self.entropy
+        size = tried.length - lane.base.length
+        closed = tried.finished | (tried.length >= self.process.max_tokens) | unsure | (size >= self.max_segment)
+        value = jnp.asarray(self.reward(tried.tokens, tried.length), lane.reward.dtype)
+        target = self.level * tried.length / self.process.max_tokens
+        log_accept = jnp.minimum(0.0, (value - target) / self.temperature)
+        forced = (lane.num_rejected >= self.max_tries) & (lane.num_accepted == 0)
+        accepted = closed & ((-jax.random.exponential(accept_key, (), log_accept.dtype) < log_accept) | forced)
+        first = accepted & (lane.num_accepted == 0)
+        chosen, chosen_reward, chosen_log_accept = _where(
+            first, (tried, value, log_accept), (lane.chosen, lane.chosen_reward, lane.chosen_log_accept)
+        )
+        num_accepted = lane.num_accepted + accepted.astype(jnp.int32)
+        num_rejected = lane.num_rejected + (closed & ~accepted).astype(jnp.int32)
+        # A second acceptance that does not come is given up as well.
+        kept = (num_accepted >= self.wanted) | ((num_rejected >= 2 * self.max_tries) & (num_accepted > 0))
+        count = num_rejected.astype(value.dtype)
+        weight = jnp.where(kept, -jnp.log(count + 1.0) - chosen_log_accept, 0.0)
+        base = _where(kept, chosen, lane.base)
+        return _Lane(
+            base=base,
+            tried=_where(closed, base, tried),
+            chosen=chosen,
+            reward=jnp.where(kept, chosen_reward, lane.reward),
+            chosen_reward=chosen_reward,
+            chosen_log_accept=chosen_log_accept,
+            log_weight=lane.log_weight + weight,
+            num_accepted=jnp.where(kept, 0, num_accepted),
+            num_rejected=jnp.where(kept, 0, num_rejected),
+            num_tokens=lane.num_tokens + 1,
+            num_rewards=lane.num_rewards + closed.astype(jnp.int32),
+            gave_up=lane.gave_up | (accepted & forced) | (kept & (num_accepted < self.wanted)),
+        )
+
+
+def _where(condition: Array, yes: PyTree[Any], no: PyTree[Any]) -> PyTree[Any]:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+@eqx.filter_jit
+def _grow(machine: _Machine, keys: KeyArray | Array) -> Any:
+    """All texts, until the last is complete."""
+
+    def body(lanes: _Lane) -> _Lane:
+        moved = jax.vmap(machine.tick)(keys, lanes)
+        over = jax.vmap(machine.over)(lanes)
+        return jax.vmap(_where)(over, lanes, moved)
+
+    size = keys.shape[0]
+    start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *jnp.shape(leaf))), machine.start())
+    return jax.lax.while_loop(lambda lanes: ~jnp.all(jax.vmap(machine.over)(lanes)), body, start)

@@ -1,0 +1,1 @@
+"""Language models as networks: architectures, weights from disk, tokenizers."""

@@ -1,0 +1,1 @@
+"""How a next token is proposed: filters, companions, attributes, forced continuations."""

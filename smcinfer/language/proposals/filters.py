@@ -1,0 +1,183 @@
+r"""Filters of the logits: what sampling heuristics do to a model's next-token law.
+
+A filter is any function ``Float["V"] -> Float["V"]`` of one row of logits; minus infinity removes a token. Those that have
+names are here. As a proposal (`filtered`) a filter is honest: the weight undoes the renormalisation that a
+sampler with the same filter silently makes at every token.
+"""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from smcinfer.ground.arrays import Array, Float
+from smcinfer.ground.errors import ArgumentError
+
+Filter = Callable[[Array], Array]
+"""``Float["V"] -> Float["V"]``: logits to logits, nats, unnormalised on both sides."""
+
+Logits = Float[Array, " vocab"]
+
+
+class NamedFilter(eqx.Module):
+    """A filter with settings of its own, compared by them."""
+
+    @abc.abstractmethod
+    def __call__(self, logits: Logits) -> Logits:
+        """The filtered logits."""
+
+
+class Temperature(NamedFilter):
+    """Logits divided by a temperature; below one it sharpens. Removes nothing."""
+
+    value: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        _require(self.value > 0, "temperature", "above 0", self.value)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The filtered logits."""
+        return logits / self.value
+
+
+class TopK(NamedFilter):
+    """The k likeliest tokens (and what ties with the last of them). Source: Fan, Lewis & Dauphin (2018)."""
+
+    k: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        _require(self.k >= 1, "top_k", "at least 1", self.k)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The filtered logits."""
+        least = jax.lax.top_k(logits, min(self.k, logits.shape[-1]))[0][-1]
+        return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+class Nucleus(NamedFilter):
+    """The smallest set of likeliest tokens that has this mass. Source: Holtzman et al. (2020)."""
+
+    mass: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        _require(0 < self.mass <= 1, "nucleus", "in (0, 1]", self.mass)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The filtered logits."""
+        return _smallest_set(logits, -logits, self.mass)
+
+
+class MinP(NamedFilter):
+    """Tokens at least this share as likely as the likeliest. Source: Nguyen et al. (2024)."""
+
+    share: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        _require(0 <= self.share <= 1, "min_p", "in [0, 1]", self.share)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The filtered logits."""
+        least = jnp.max(logits) + (jnp.log(self.share) if self.share > 0 else -jnp.inf)
+        return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+class Eta(NamedFilter):
+    r"""Tokens with :math:`p(v) > \min(\epsilon, \sqrt\epsilon\, e^{-H})`, H the entropy of p.
+
+    Source: Hewitt, Manning & Liang (2022).
+    """
+
+    epsilon: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        _require(0 < self.epsilon < 1, "eta", "in (0, 1)", self.epsilon)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The filtered logits; the likeliest token is always kept."""
+        log_p = jax.nn.log_softmax(logits)
+        log_epsilon = jnp.log(self.epsilon)
+        least = jnp.minimum(log_epsilon, 0.5 * log_epsilon - _entropy(log_p))
+        return jnp.where((log_p > least) | (log_p == jnp.max(log_p)), logits, -jnp.inf)
+
+
+class Typical(NamedFilter):
+    r"""The smallest set of this mass among the tokens whose surprise :math:`-\log p(v)` is nearest to the entropy.
+
+    Source: Meister, Pimentel, Wiher & Cotterell (2023).
+    """
+
+    mass: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        _require(0 < self.mass <= 1, "typical", "in (0, 1]", self.mass)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The filtered logits."""
+        log_p = jax.nn.log_softmax(logits)
+        return _smallest_set(logits, jnp.abs(log_p + _entropy(log_p)), self.mass)
+
+
+class Chain(NamedFilter):
+    """Filters one after the other."""
+
+    filters: tuple[Filter, ...]
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The filtered logits."""
+        for one in self.filters:
+            logits = one(logits)
+        return logits
+
+
+_BY_NAME: dict[str, tuple[type, type]] = {
+    "temperature": (Temperature, float),
+    "top_k": (TopK, int),
+    "nucleus": (Nucleus, float),
+    "min_p": (MinP, float),
+    "eta": (Eta, float),
+    "typical": (Typical, float),
+}
+
+
+def by_name(text: str) -> NamedFilter:
+    """A filter from words: ``"temperature=0.8,top_k=40"``, applied from left to right.
+
+    Raises:
+        ArgumentError: for an unknown name, or a setting that is no number or out of range.
+    """
+    made = []
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        if name not in _BY_NAME:
+            raise ArgumentError(
+                "unknown filter", expected=" | ".join(f"{known}=NUMBER" for known in _BY_NAME), got=part
+            )
+        kind, number = _BY_NAME[name]
+        try:
+            made.append(kind(number(value)))
+        except ValueError as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(f"the setting of {name} is no number", expected=f"{name}=NUMBER", got=part) from error
+    return made[0] if len(made) == 1 else Chain(tuple(made))
+
+
+def _smallest_set(logits: Logits, order: Logits, mass: float) -> Logits:
+    """Logits of the smallest set of this mass that comes first in an order (the first token and ties are always kept)."""
+    rank = jnp.argsort(order)
+    p = jax.nn.softmax(logits)[rank]
+    before = jnp.cumsum(p) - p
+    last = jnp.max(jnp.where(before < mass, order[rank], -jnp.inf))
+    return jnp.where(order <= last, logits, -jnp.inf)
+
+
+def _entropy(log_p: Logits) -> Array:
+    """Entropy in nats; a token of probability zero adds nothing."""
+    return -jnp.sum(jnp.where(log_p == -jnp.inf, 0.0, jnp.exp(log_p) * log_p))
+
+
+def _require(fine: bool, name: str, expected: str, got: float | int) -> None:
+    if not fine:
+        raise ArgumentError(f"{name} is out of range", expected=expected, got=got)

@@ -1,6 +1,0 @@
-"""Results: what runs leave behind, what follows from it, and how it is shown and kept."""
-
-from smcinfer.result.evidence import Bound, Evidence
-from smcinfer.result.result import Result, load
-
-__all__ = ["Bound", "Evidence", "Result", "load"]

@@ -1,0 +1,110 @@
+"""A result as ArviZ knows results: equally weighted draws by chain, statistics by step, the weighted cloud beside.
+
+ArviZ takes no weighted draws, so each run is resampled before export and becomes a chain; the particles with their
+weights are kept in a group of their own.
+"""
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from smcinfer.core.status import explain
+from smcinfer.ground.arrays import KeyArray
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.io import package_version
+from smcinfer.results.estimates import Estimates
+from smcinfer.results.pooling import resample
+
+# One entry a particle a step: kept in the result, too large for a table of statistics.
+_PER_PARTICLE = ("ancestors", "particles", "log_weights")
+
+# ArviZ gives no effective size for chains shorter than this.
+_FEWEST_DRAWS = 4
+
+
+def to_arviz(result: Estimates, key: KeyArray | int = 0, num_draws: int | None = None) -> xr.DataTree:
+    """A DataTree with groups ``posterior``, ``sample_stats`` and ``weighted_posterior``.
+
+    Args:
+        result: the weighted particles.
+        key: for the resampling, a random key or a seed.
+        num_draws: draws of each run; by default the smallest effective sample size of a run. ArviZ takes draws
+            for independent: with more of them it overstates its effective sizes and its rank tests raise false
+            alarms. Errors that hold whatever the number are those of `Result.summary`, from the spread
+            between runs.
+
+    Returns:
+        ``posterior`` (chain, draw): resampled, equally weighted, runs as chains (runs that found no weight are left
+        out). ``sample_stats`` (chain, step): the history, with ``temperature = 1 / exponent`` and the cumulative
+        ``log_z``. ``weighted_posterior``: the particles of every run as they are, with ``log_weights`` pooled over
+        runs. log Z, its error and the status are attributes of the root.
+
+    Raises:
+        ArgumentError: no run found any weight, so there is nothing to draw from.
+    """
+    # ArviZ takes seconds to import, and only an export needs it.
+    import arviz
+
+    alive = np.flatnonzero(np.isfinite(result.log_z_runs))
+    if alive.size == 0:
+        raise ArgumentError("no run has draws to export", got="log Z = -inf", hint="; ".join(explain(result.status)))
+    count = max(int(result.ess[alive].min() * (1 + 1e-6)), _FEWEST_DRAWS) if num_draws is None else num_draws
+    keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, result.num_runs)
+    chosen = np.stack([resample(keys[run], result.log_weights[run], count) for run in alive])
+    names = {name: variable_name(name) for name in result.particles}
+    drawn = {names[name]: values[alive[:, None], chosen] for name, values in result.particles.items()}
+    cloud = {names[name]: values for name, values in result.particles.items()}
+    with warnings.catch_warnings():
+        # Fewer draws than runs is what a user may ask for; ArviZ takes it for swapped axes.
+        warnings.filterwarnings("ignore", message="More chains .* than draws", category=UserWarning)
+        tree = arviz.from_dict(
+            {"posterior": drawn, "weighted_posterior": cloud | {"log_weights": result.pooled_log_weights}},
+            attrs={"/": attributes(result)},
+        )
+    tree["sample_stats"] = xr.DataTree(sample_stats(result))
+    return tree
+
+
+def sample_stats(result: Estimates) -> xr.Dataset:
+    """The history by (chain, step), without what is recorded for every particle."""
+    kept = {name: values for name, values in result.history.items() if name.split(".")[0] not in _PER_PARTICLE}
+    if "exponent" in kept:
+        with np.errstate(divide="ignore"):
+            kept["temperature"] = 1.0 / kept["exponent"]
+    if "log_z_increment" in kept:
+        kept["log_z"] = np.cumsum(kept["log_z_increment"].astype(np.float64), axis=1)
+    variables = {
+        name: (("chain", "step", *(f"{name}_dim_{axis}" for axis in range(values.ndim - 2))), values)
+        for name, values in kept.items()
+    }
+    num_steps = max((values.shape[1] for values in kept.values()), default=0)
+    return xr.Dataset(variables, coords={"chain": np.arange(result.num_runs), "step": np.arange(num_steps)})
+
+
+def attributes(result: Estimates) -> dict[str, Any]:
+    """What a file of draws should say about the run that made them, as plain numbers and strings."""
+    low, high = result.log_z_interval(0.99)
+    upper = result.upper_bound
+    return {
+        "inference_library": "smcinfer",
+        "inference_library_version": package_version(),
+        "log_z": result.log_z,
+        "log_z_se": result.log_z_se,
+        "log_z_se_source": result.evidence.source,
+        "log_z_interval_99": [low, high],
+        "log_z_lower_bound": list(result.lower_bound),
+        "log_z_upper_bound": "needs an exact draw: see smcinfer.bounds" if upper is None else list(upper),
+        "log_z_runs": result.log_z_runs.astype(np.float64).tolist(),
+        "status": "; ".join(explain(result.status)) or "OK",
+        "draws": "resampled from the weighted particles of each run; runs are chains",
+        "sampling_time": result.seconds,
+    }
+
+
+def variable_name(name: str) -> str:
+    """A name ArviZ can hold: a slash would open a group, and two names are dimensions."""
+    name = name.replace("/", ".")
+    return f"{name}_" if name in ("chain", "draw", "log_weights") else name

@@ -1,0 +1,199 @@
+r"""What smoothing leaves: weighted points of every step, of several runs, and what can be estimated from them.
+
+.. math:: E[f(x_t) \mid y_{0:T}] \approx \sum_r \omega_r \sum_i S_{t,r}^i f(x_{t,r}^i), \qquad \omega_r \propto \hat Z_r
+"""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from smcinfer.core.status import Status, explain
+from smcinfer.ground.arrays import KeyArray
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.results.pooling import combine_runs, jackknife_se, resample
+
+JOINT = ("backward", "genealogy")
+"""Methods whose points are whole paths: point i of every step belongs to path i."""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Smoothed:
+    """Weighted points for the law of x_t given all data, t = 0 .. T, of R runs with M points each.
+
+    Attributes:
+        method: name of the method.
+        values: states by name, each ``(R, T+1, M, ...)``.
+        log_weights: Float["R T+1 M"], normalised within each run and step, nats.
+        chosen: Int["R T+1 M"], which particle of the filter each point is.
+        log_z_runs: Float["R"], log Z_hat of the filters, nats.
+        status: bits of all runs.
+        seconds: wall time.
+    """
+
+    method: str
+    values: dict[str, np.ndarray]
+    log_weights: Float[np.ndarray, "R steps M"]
+    chosen: Int[np.ndarray, "R steps M"]
+    log_z_runs: Float[np.ndarray, " R"]
+    status: int
+    seconds: float
+
+    @property
+    def num_runs(self) -> int:
+        """Independent runs."""
+        return self.log_weights.shape[0]
+
+    @property
+    def num_steps(self) -> int:
+        """T; states are x_0 .. x_T."""
+        return self.log_weights.shape[1] - 1
+
+    @property
+    def joint(self) -> bool:
+        """Whether points are whole paths."""
+        return self.method in JOINT
+
+    def _of(self, name: str) -> np.ndarray:
+        if name not in self.values:
+            raise ArgumentError("unknown state", expected=" | ".join(self.values), got=name)
+        return self.values[name].astype(np.float64)
+
+    def _moments(self, values: np.ndarray) -> np.ndarray:
+        """Weighted means of each run, ``(R, T+1, ...)``; points of weight zero do not count."""
+        weights = np.exp(self.log_weights.astype(np.float64))
+        flat = values.reshape(*weights.shape, -1)
+        flat = np.where(weights[..., None] > 0, flat, 0.0)
+        return np.einsum("rtm,rtmk->rtk", weights, flat).reshape(*weights.shape[:2], *values.shape[3:])
+
+    def mean(self, name: str = "x") -> np.ndarray:
+        """E[x_t | y_0:T], ``(T+1, ...)``."""
+        return np.asarray(combine_runs(self._moments(self._of(name)), self.log_z_runs.astype(np.float64)))
+
+    def mean_se(self, name: str = "x") -> np.ndarray:
+        """Monte Carlo standard error of `mean` by the jackknife over runs; NaN for a single run."""
+        means = self._moments(self._of(name))
+        error = np.asarray(jackknife_se(means, self.log_z_runs.astype(np.float64)))
+        return np.broadcast_to(error, means.shape[1:])
+
+    def sd(self, name: str = "x") -> np.ndarray:
+        """Standard deviation of x_t given all data, ``(T+1, ...)``."""
+        values, log_z = self._of(name), self.log_z_runs.astype(np.float64)
+        centre = np.asarray(combine_runs(self._moments(values), log_z))
+        second = combine_runs(self._moments((values - centre[:, None]) ** 2), log_z)
+        return np.sqrt(np.asarray(second))
+
+    def quantile(self, levels: float | list[float] | tuple[float, ...], name: str = "x") -> np.ndarray:
+        """Quantiles of x_t given all data: ``(len(levels), T+1, ...)``, or ``(T+1, ...)`` for one number."""
+        points = np.atleast_1d(np.asarray(levels, dtype=np.float64))
+        if ((points < 0) | (points > 1)).any():
+            raise ArgumentError("quantiles are levels of probability", expected="numbers in [0, 1]", got=levels)
+        values, weights = self._of(name), np.exp(self._pooled())
+        shape = values.shape[3:]
+        flat = np.moveaxis(values.reshape(*values.shape[:3], -1), 1, 0).reshape(
+            self.num_steps + 1, -1, int(np.prod(shape))
+        )
+        weights = np.moveaxis(weights, 1, 0).reshape(self.num_steps + 1, -1)
+        order = np.argsort(flat, axis=1)
+        ranked = np.take_along_axis(flat, order, axis=1)
+        mass = np.take_along_axis(np.broadcast_to(weights[..., None], flat.shape), order, axis=1)
+        below = np.cumsum(mass, axis=1)
+        picks = [np.argmax(below >= np.minimum(level * below[:, -1:], below[:, -1:]), axis=1) for level in points]
+        found = np.stack([np.take_along_axis(ranked, pick[:, None], axis=1)[:, 0] for pick in picks])
+        found = found.reshape(len(points), self.num_steps + 1, *shape)
+        return found[0] if np.ndim(levels) == 0 else found
+
+    def _pooled(self) -> np.ndarray:
+        """Log weights with each run's share of Z_hat."""
+        log_z = self.log_z_runs.astype(np.float64)
+        return self.log_weights + (log_z - np.logaddexp.reduce(log_z))[:, None, None]
+
+    def distinct(self) -> Int[np.ndarray, "R steps"]:
+        """How many different particles of each step the points with any weight are: what coalescence leaves."""
+        alive = self.log_weights > -np.inf
+        return np.array(
+            [
+                [np.unique(row[keep]).size for row, keep in zip(*run, strict=True)]
+                for run in zip(self.chosen, alive, strict=True)
+            ]
+        )
+
+    def draws(self, key: KeyArray | int, num_draws: int) -> dict[str, np.ndarray]:
+        """Equally weighted draws of whole paths, ``(num_draws, T+1, ...)`` by name.
+
+        Raises:
+            ArgumentError: where the method gives marginals and no paths.
+        """
+        if not self.joint:
+            raise ArgumentError(
+                f"{self.method} smoothing gives the law of each x_t alone, not of paths",
+                expected=" or ".join(f'method="{name}"' for name in JOINT),
+                got=self.method,
+            )
+        chosen = resample(key, self._pooled()[:, -1].reshape(-1), num_draws)
+        return {name: _paths_first(value)[chosen] for name, value in self.values.items()}
+
+    def to_arviz(self, key: KeyArray | int = 0, num_draws: int | None = None) -> xr.DataTree:
+        """An ArviZ DataTree: runs as chains, time as a dimension of every variable.
+
+        Draws are resampled by weight within a run. Where the method gives marginals each step is resampled by itself: then a
+        draw is not a path, and the tree's attributes say so.
+        """
+        import arviz  # imports matplotlib and takes seconds
+
+        num_draws = num_draws or self.log_weights.shape[2]
+        generator = np.random.default_rng(np.asarray(_words(key)))
+        chosen = np.empty((self.num_runs, self.num_steps + 1, num_draws), np.int64)
+        for r in range(self.num_runs):
+            for t in range(self.num_steps + 1):
+                if self.joint and t:
+                    chosen[r, t] = chosen[r, 0]
+                else:
+                    seed = int(generator.integers(2**31))
+                    chosen[r, t] = resample(seed, self.log_weights[r, -1 if self.joint else t], num_draws)
+        rows = np.arange(self.num_runs)[:, None, None], np.arange(self.num_steps + 1)[None, :, None], chosen
+        drawn = {name: np.moveaxis(value[rows], 2, 1) for name, value in self.values.items()}
+        kind = "paths" if self.joint else "marginals: each step drawn by itself, a draw is not a path"
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="More chains .* than draws", category=UserWarning)
+            return arviz.from_dict(
+                {"posterior": drawn},
+                dims={name: ["time", *(f"{name}_dim_{k}" for k in range(v.ndim - 3))] for name, v in drawn.items()},
+                attrs={"/": {"inference_library": "smcinfer", "method": self.method, "draws": kind}},
+            )
+
+    def __str__(self) -> str:
+        runs, _, points = self.log_weights.shape
+        distinct = self.distinct()
+        unit = "paths" if self.joint else "points a step"
+        lines = [
+            f"smcinfer smoothing: {self.method}, {points} {unit} x {runs} run{'s' * (runs > 1)}, t = 0 .. {self.num_steps}",
+            f"  log Z     {np.logaddexp.reduce(self.log_z_runs) - np.log(runs):.4f} nats",
+            f"  distinct  {distinct.min()} to {distinct.max()} different particles a step",
+        ]
+        for name in self.values:
+            spread, error = self.sd(name), self.mean_se(name)
+            relative = np.max(error / np.where(spread > 0, spread, np.nan))
+            lines.append(f"  {name:<8}  mean sd {spread.mean():.3g}; a mean is known to {relative:.2g} sd at worst")
+        lines.append(f"  status    {'; '.join(explain(self.status & ~int(Status.GENEALOGY_COALESCED))) or 'OK'}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _paths_first(value: np.ndarray) -> np.ndarray:
+    """``(R, T+1, M, ...)`` to ``(R M, T+1, ...)``."""
+    moved = np.moveaxis(value, 2, 1)
+    return moved.reshape(-1, *moved.shape[2:])
+
+
+def _words(key: KeyArray | int) -> np.ndarray:
+    """A key or a seed as integers."""
+    import jax
+
+    if isinstance(key, int):
+        return np.asarray([key])
+    typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(key) if typed else key)

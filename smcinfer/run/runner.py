@@ -1,0 +1,232 @@
+"""The host loop around the compiled step: chunks, progress, checkpoints, and the finished run.
+
+Between chunks the host looks at a few scalars; inside a chunk nothing leaves the device. The chunk length depends
+only on the settings, never on the clock, so that a run that was stopped and resumed takes the same steps in the same
+compiled program and ends bit for bit where it would have ended.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from smcinfer.core import lineage, smc
+from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.core.settings import PARTICLES, Settings
+from smcinfer.core.status import Status
+from smcinfer.ground.arrays import Array, PyTree
+from smcinfer.ground.errors import ArgumentError, surfacing
+from smcinfer.ground.progress import bar
+from smcinfer.results.finished import Run
+from smcinfer.run.checkpoint import Checkpoint
+
+CHUNKS_PER_RUN = 20
+ADAPTIVE_CHUNK = 4
+# Families cannot report a relative variance much above one, however large it is: above this they are too few to tell.
+SATURATED = 0.5
+
+
+_init = eqx.filter_jit(smc.init)
+_scan = eqx.filter_jit(smc.scan)
+
+
+@functools.partial(eqx.filter_jit)
+def _finish(state: smc.SMCState, num_ancestors: int) -> tuple[Array, Array, Array]:
+    """Variances and roots of every run."""
+
+    def one(family: lineage.Lineage, log_weights: Array) -> tuple[Array, Array, Array]:
+        return *lineage.variances(family, log_weights, num_ancestors), lineage.num_roots(family)
+
+    return jax.vmap(one)(state.lineage, state.population.log_weights)
+
+
+@contextmanager
+def compile_clock() -> Iterator[list[float]]:
+    """Seconds that JAX reports spending on tracing and compiling while the block runs."""
+    spent = [0.0]
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            spent[0] += duration
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield spent
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def as_typed_key(key: Any) -> Array:
+    """A typed key from a typed or an old-style (uint32) one; a clear error for anything else."""
+    if isinstance(key, int) or not hasattr(key, "dtype"):
+        raise ArgumentError("key is not a random key", expected="jax.random.key(seed)", got=repr(key))
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        typed = key
+    elif key.dtype == jnp.uint32:
+        typed = jax.random.wrap_key_data(key)
+    else:
+        raise ArgumentError("key is not a random key", expected="jax.random.key(seed)", got=f"dtype {key.dtype}")
+    if typed.shape != ():
+        raise ArgumentError("one key is wanted", expected="shape ()", got=f"shape {typed.shape}")
+    return typed
+
+
+def run(
+    key: Any,
+    model: FeynmanKac,
+    num_particles: int,
+    *,
+    num_runs: int = 1,
+    resampling: str = "systematic",
+    resample_below: float = 0.5,
+    history: str = "scalars",
+    lag: int = 0,
+    islands: int = 1,
+    devices: Sequence[Any] | None = None,
+    progress: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    chunk_steps: int | None = None,
+    description: str = "smcinfer",
+) -> Run:
+    """Run a Feynman-Kac model to its end.
+
+    Args:
+        key: one random key; the same key gives the same result bit for bit, resumed or not.
+        model: a `FeynmanKac`.
+        num_particles: particles of each run.
+        num_runs: independent runs, mapped over in one program: the chains in ArviZ, the replicates of log Z. A led model
+            takes one run more, which is not among the results.
+        resampling, resample_below, history, lag, islands: see `Settings`.
+        devices: share the particles of every run among these (`jax.devices()`, of all processes where JAX's distributed
+            runtime was started); resampling is global, or stays on each device with ``islands``.
+        progress: draw a bar on stderr.
+        checkpoint: a file. Where it exists the run resumes from it (and must be the same run); it is written at most
+            every ``checkpoint_seconds`` and at the end, complete or not at all.
+        chunk_steps: steps between two looks of the host; chosen from the horizon where ``None``.
+        description: the label of the progress bar.
+
+    Returns:
+        The finished `Run`.
+
+    Raises:
+        ArgumentError: for settings out of range, before any work.
+        CheckpointError: for a checkpoint that is damaged or belongs to another run.
+    """
+    if num_runs < 1:
+        raise ArgumentError("num_runs is out of range", expected="at least 1", got=num_runs)
+    mesh = None if devices is None else Mesh(np.asarray(devices), (PARTICLES,))
+    settings = Settings(num_particles, resampling, resample_below, history, lag, islands, mesh)
+    model.num_ancestors(num_particles)  # raises if the population cannot be split
+    if model.on_host and not model.fixed_horizon:
+        raise ArgumentError(
+            "a model on the host must have a fixed horizon", expected="fixed_horizon", got=type(model).__name__
+        )
+    if model.on_host and checkpoint is not None:
+        raise ArgumentError(
+            "a model on the host cannot be checkpointed",
+            expected="checkpoint=None",
+            got=checkpoint,
+            hint="what it computes outside JAX is not in the state",
+        )
+    if model.on_host and mesh is not None:
+        raise ArgumentError("a model on the host cannot be shared by devices", expected="devices=None", got=devices)
+    if model.on_host and model.led:
+        raise ArgumentError("a model on the host cannot be led", expected="led is False", got=type(model).__name__)
+    keys = jax.random.split(as_typed_key(key), num_runs + model.led)
+    watched = progress or checkpoint is not None
+    chunk = chunk_steps or _chunk_length(model, watched)
+    started = time.perf_counter()
+    with surfacing(), compile_clock() as compiling, bar(progress, description) as report:
+        store = Checkpoint.open(checkpoint, model, settings, keys, chunk, checkpoint_seconds)
+        t, state, records = store.load_or(lambda: _start(keys, model, settings))
+        while not _over(t, state, model):
+            length = min(chunk, model.num_steps - t) if model.fixed_horizon else chunk
+            advance = smc.scan if model.on_host else _scan
+            state, record = advance(jnp.asarray(t + 1, jnp.int32), state, model, settings, length)
+            records.append(_to_host(record))
+            t += length
+            if watched:
+                report(*_glance(t, state, model))
+                store.save(t, state, records, final=_over(t, state, model))
+        result = _collect(state, records, model, settings)
+    return dataclasses.replace(result, seconds=time.perf_counter() - started, compile_seconds=compiling[0])
+
+
+def _chunk_length(model: FeynmanKac, watched: bool) -> int:
+    """Whole horizon where nobody looks; else about twenty looks, or a few steps of an adaptive model."""
+    if not model.fixed_horizon:
+        return min(ADAPTIVE_CHUNK, model.num_steps) if watched else min(16, model.num_steps)
+    return max(1, -(-model.num_steps // CHUNKS_PER_RUN)) if watched else max(1, model.num_steps)
+
+
+def _start(keys: Array, model: FeynmanKac, settings: Settings) -> tuple[int, smc.SMCState, list[smc.Record]]:
+    state, record = (smc.init if model.on_host else _init)(keys, model, settings)
+    return 0, state, [jax.tree.map(lambda leaf: leaf[:, None], _to_host(record))]
+
+
+def _to_host(record: smc.Record) -> smc.Record:
+    return jax.tree.map(np.asarray, _whole(record))
+
+
+def _whole(tree: PyTree[Any]) -> PyTree[Any]:
+    """Arrays whole on every process: what several processes share is gathered, the rest is left alone."""
+
+    def fetch(leaf: Any) -> Any:
+        here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated
+        return leaf if here else multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(fetch, tree)
+
+
+def _over(t: int, state: smc.SMCState, model: FeynmanKac) -> bool:
+    if t >= model.num_steps:
+        return True
+    return not model.fixed_horizon and bool(jnp.all(state.done))
+
+
+def _glance(t: int, state: smc.SMCState, model: FeynmanKac) -> tuple[float, str]:
+    """Fraction done and a few words, for the progress bar."""
+    step = jnp.asarray(t)
+    fraction = float(jnp.min(jax.vmap(lambda shared, _: model.progress(step, shared))(state.shared, state.num_steps)))
+    size = float(jnp.min(state.ess))
+    return fraction, f"step {t}  ESS {size:.0f}  log Z {float(jnp.mean(state.log_z)):.2f}"
+
+
+def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: Settings) -> Run:
+    """Everything a finished run is asked for, with what only the end can tell about its status."""
+    if model.led:
+        state, records = jax.tree.map(lambda leaf: leaf[1:], (state, records))
+    variance, eve, roots = _finish(state, model.num_ancestors(settings.num_particles))
+    state = _whole(eqx.tree_at(lambda tree: tree.lineage, state, None))
+    steps = int(jnp.max(state.num_steps))
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, : steps + 1], *records)
+    status = np.asarray(state.status).copy()
+    unfinished = jax.vmap(lambda shared, _: model.unfinished(shared))(state.shared, state.num_steps)
+    status[np.asarray(unfinished)] |= int(Status.SCHEDULE_UNFINISHED)
+    spent = np.asarray(roots) <= settings.islands if settings.lag == 0 else np.asarray(variance) > SATURATED
+    status[spent & (settings.num_particles > 1)] |= int(Status.GENEALOGY_COALESCED)
+    return Run(
+        particles=state.population.particles,
+        log_weights=state.population.log_weights,
+        log_z=state.log_z + state.log_z_error,
+        log_z_variance=variance,
+        eve_variance=eve,
+        num_roots=roots,
+        num_steps=state.num_steps,
+        status=jnp.asarray(status),
+        history=joined,
+        shared=state.shared,
+        seconds=0.0,
+        compile_seconds=0.0,
+    )

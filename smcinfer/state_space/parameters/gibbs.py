@@ -1,0 +1,193 @@
+r"""Particle Gibbs: paths by conditional SMC, parameters by a move kernel given the path.
+
+.. math::
+    x_{0:T} \sim P_N(x_{0:T}, \cdot \mid \theta, y), \qquad
+    \theta \sim K_x(\theta, \cdot), \quad K_x \text{ invariant for } p(\theta \mid x_{0:T}, y_{0:T})
+
+:math:`P_N` leaves :math:`p(x_{0:T} \mid \theta, y)` invariant whatever N > 1; more particles only make it mix faster, and with
+ancestor sampling few are enough.
+
+Sources: Andrieu, Doucet & Holenstein (2010), section 4.3; Lindsten, Jordan & Schon (2014).
+"""
+
+from pathlib import Path as FilePath
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.core.compose import Composed
+from smcinfer.core.conditional import Path
+from smcinfer.core.settings import Settings
+from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.names import leaves_by_name
+from smcinfer.kernels.base import Kernel
+from smcinfer.kernels.registry import by_name
+from smcinfer.results.particle_chains import ParticleChains
+from smcinfer.run.chains.drive import Sampler, drive
+from smcinfer.state_space.parameters.parametric import Parametric, check_model, filter_path, next_path
+from smcinfer.state_space.parameters.start import likely_position
+
+
+class GibbsState(eqx.Module):
+    """Where one chain is: unconstrained parameters (none where the model knows its own) and a path."""
+
+    position: Float[Array, " dim"] | None
+    path: Path
+
+
+class ParticleGibbs(Sampler):
+    """One chain of particle Gibbs.
+
+    Attributes:
+        target: a model with unknown parameters, or a composed one that knows its own.
+        kernel: moves the parameters given the path; ``None`` without parameters.
+        settings: of the conditional filter, with full history.
+        ancestor_sampling: whether the kept path draws whom it descends from.
+        num_moves: kernel steps a transition.
+    """
+
+    target: Parametric | Composed
+    kernel: Kernel | None
+    settings: Settings = eqx.field(static=True)
+    ancestor_sampling: bool = eqx.field(static=True, default=True)
+    num_moves: int = eqx.field(static=True, default=3)
+
+    def begin(self, key: KeyArray) -> GibbsState:
+        """A path of a filter, at the likeliest of a few draws of the prior."""
+        if isinstance(self.target, Composed):
+            return GibbsState(None, filter_path(key, self.target, self.settings))
+        position_key, path_key = jax.random.split(key)
+        position, _ = likely_position(position_key, self.target, self.settings)
+        return GibbsState(position, filter_path(path_key, self.target.at(position), self.settings))
+
+    def step(self, key: KeyArray, state: GibbsState, params: PyTree[Any]) -> tuple[GibbsState, Scalar]:
+        """The path given the parameters, then the parameters given the path."""
+        path_key, move_key = jax.random.split(key)
+        known = isinstance(self.target, Composed)
+        model = self.target if isinstance(self.target, Composed) else self.target.at(state.position)
+        path = next_path(path_key, model, state.path, self.settings, ancestor_sampling=self.ancestor_sampling)
+        if known or self.kernel is None:
+            return GibbsState(state.position, path), jnp.ones((), jnp.result_type(float))
+        position, acceptance = self._move(move_key, state.position, path, params)
+        return GibbsState(position, path), acceptance
+
+    def _move(self, key: KeyArray, position: Any, path: Path, params: PyTree[Any]) -> tuple[Array, Scalar]:
+        kernel: Any = self.kernel
+        target: Any = self.target
+        density = target.given_path(path)
+
+        def once(carry: tuple[Any, Array], lane: KeyArray) -> tuple[tuple[Any, Array], None]:
+            kernel_state, total = carry
+            share_key, step_key = jax.random.split(lane)
+            kernel_state, report = kernel.step(step_key, kernel_state, density, kernel.share(share_key, params))
+            return (kernel_state, total + report.acceptance), None
+
+        start = (kernel.init(position, density), jnp.zeros((), jnp.result_type(float)))
+        (kernel_state, total), _ = jax.lax.scan(once, start, jax.random.split(key, self.num_moves))
+        return kernel_state.position, total / self.num_moves
+
+    def record(self, state: GibbsState) -> dict[str, PyTree[Any]]:
+        """Parameters and path."""
+        kept: dict[str, PyTree[Any]] = {"path": state.path}
+        return kept if state.position is None else kept | {"position": state.position}
+
+    def tune(self, params: PyTree[Any], positions: Float[Array, "n dim"], acceptance: Scalar) -> PyTree[Any]:
+        """The kernel's own tuning, on the parameters of all chains."""
+        kernel: Any = self.kernel
+        before = kernel.parameters(positions.shape[1]) if params is None else params
+        return kernel.tune(before, positions, jnp.zeros(positions.shape[0], positions.dtype), acceptance)
+
+
+def particle_gibbs(
+    key: Any,
+    target: Parametric | Composed,
+    *,
+    num_particles: int = 32,
+    num_chains: int = 4,
+    num_draws: int = 1000,
+    num_warmup: int = 500,
+    thin: int = 1,
+    kernel: str | Kernel = "hmc",
+    num_moves: int = 3,
+    ancestor_sampling: bool = True,
+    resampling: str = "systematic",
+    progress: bool = True,
+    checkpoint: str | FilePath | None = None,
+) -> ParticleChains:
+    """Draw paths, or parameters and paths, of a state-space model by particle Gibbs.
+
+    Args:
+        key: ``jax.random.key(seed)``; the same key gives the same chains bit for bit.
+        target: made by `parametric`; or a composed model, for paths alone.
+        num_particles: of the conditional filter, at least two, the kept path among them.
+        num_chains: chains, side by side in one program; tuning learns from all of them.
+        num_draws, num_warmup, thin: draws kept of each chain, transitions before them, transitions a draw.
+        kernel: moves the parameters given the path: a name, or any `Kernel`.
+        num_moves: steps of it a transition.
+        ancestor_sampling: whether the kept path draws at every step whom it descends from: it then needs few particles
+            even for long series.
+        resampling: name of a scheme; ``"stratified"`` and ``"ssp"`` are refused, for their copies depend on the order of
+            the particles, of which the kept path has only one place.
+        progress: draw a bar on stderr.
+        checkpoint: a file to resume from and to save to; kept once the warm-up is over.
+
+    Returns:
+        `ParticleChains`: parameters by name and the path's states, R-hat, effective sample sizes, how often paths change.
+
+    Raises:
+        ArgumentError, TargetError: before any work. CheckpointError: for a checkpoint of another run.
+    """
+    if num_particles < 2:
+        raise ArgumentError("particle Gibbs needs room beside the kept path", expected="at least 2", got=num_particles)
+    if num_moves < 1:
+        raise ArgumentError("num_moves is out of range", expected="at least 1", got=num_moves)
+    if resampling in ("stratified", "ssp"):
+        raise ArgumentError(
+            f"{resampling} resampling does not leave the law of paths exactly invariant",
+            expected="systematic | multinomial | residual | killing",
+            got=resampling,
+        )
+    settings = Settings(num_particles, resampling, history="full")
+    known = not isinstance(target, Parametric)
+    mover = None if known else by_name(kernel)
+    sampler = ParticleGibbs(check_model(target) if known else target, mover, settings, ancestor_sampling, num_moves)
+    driven = drive(
+        key,
+        sampler,
+        num_chains=num_chains,
+        num_draws=num_draws,
+        num_warmup=num_warmup,
+        thin=thin,
+        progress=progress,
+        checkpoint=checkpoint,
+        description="particle Gibbs",
+    )
+    paths = leaves_by_name(driven.records["path"])
+    changed = np.mean([np.mean(_moved(value), axis=(0, 1)) for value in paths.values()], axis=0)
+    return ParticleChains.of(
+        driven,
+        target.prior.constrain if isinstance(target, Parametric) else None,
+        paths,
+        {
+            "method": "particle Gibbs",
+            "kernel": "none" if mover is None else kernel if isinstance(kernel, str) else type(mover).__name__,
+            "num_particles": num_particles,
+            "num_warmup": num_warmup,
+            "thin": thin,
+            "path_changes": [float(changed.min()), float(changed.max())],
+        },
+    )
+
+
+def _moved(value: np.ndarray) -> np.ndarray:
+    """Whether x_t changed between a draw and the next, ``(chains, draws - 1, T+1)``."""
+    different = value[:, 1:] != value[:, :-1]
+    return (
+        different.reshape(*different.shape[:3], -1).any(axis=-1)
+        if different.shape[1]
+        else np.zeros((1, 1, value.shape[2]))
+    )

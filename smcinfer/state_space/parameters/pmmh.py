@@ -1,0 +1,150 @@
+r"""Particle marginal Metropolis-Hastings: parameters moved on an unbiased estimate of their likelihood.
+
+.. math:: \alpha = \min\Bigl\{1, \frac{p(\theta')\, \hat p(y \mid \theta')}{p(\theta)\, \hat p(y \mid \theta)}\Bigr\}
+
+The estimate at the current point is kept, never made again: that is what leaves :math:`p(\theta \mid y)` exactly invariant.
+
+Source: Andrieu, Doucet & Holenstein (2010), section 4.4.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.core.settings import Settings
+from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError
+from smcinfer.kernels import RandomWalk
+from smcinfer.kernels.base import Kernel, KernelState
+from smcinfer.results.particle_chains import ParticleChains
+from smcinfer.run.chains.drive import Sampler, drive
+from smcinfer.run.runner import as_typed_key
+from smcinfer.state_space.parameters.parametric import Parametric
+from smcinfer.state_space.parameters.start import likely_position
+
+TARGET_ACCEPTANCE = 0.15
+"""What the random walk is tuned to: below the 0.234 of an exact likelihood, for its noise alone rejects."""
+
+NOISE_REPLICATES = 32
+
+
+class PMMH(Sampler):
+    """One chain of particle marginal Metropolis-Hastings.
+
+    Attributes:
+        target: a model with unknown parameters.
+        kernel: proposes; it looks at the density only where it proposes to go.
+        settings: of the filter.
+    """
+
+    target: Parametric
+    kernel: RandomWalk
+    settings: Settings = eqx.field(static=True)
+
+    def begin(self, key: KeyArray) -> KernelState:
+        """The likeliest of a few draws of the prior, with the estimate that made it so."""
+        position, log_likelihood = likely_position(key, self.target, self.settings)
+        return KernelState(position, self.target.prior.log_density(position), log_likelihood)
+
+    def step(self, key: KeyArray, state: KernelState, params: PyTree[Any]) -> tuple[KernelState, Scalar]:
+        """One proposal, one filter, one decision."""
+        move_key, filter_key = jax.random.split(key)
+        density = self.target.estimated(filter_key, self.settings)
+        state, report = self.kernel.step(move_key, state, density, params)
+        return state, report.acceptance
+
+    def record(self, state: KernelState) -> dict[str, PyTree[Any]]:
+        """Parameters and the estimate that goes with them."""
+        return {"position": state.position, "log_likelihood": state.log_potential}
+
+    def tune(self, params: PyTree[Any], positions: Float[Array, "n dim"], acceptance: Scalar) -> PyTree[Any]:
+        """The random walk's own tuning, on the parameters of all chains."""
+        before = self.kernel.parameters(positions.shape[1]) if params is None else params
+        return self.kernel.tune(before, positions, jnp.zeros(positions.shape[0], positions.dtype), acceptance)
+
+
+def pmmh(
+    key: Any,
+    target: Parametric,
+    *,
+    num_particles: int = 256,
+    num_chains: int = 4,
+    num_draws: int = 2000,
+    num_warmup: int = 1000,
+    thin: int = 1,
+    kernel: Kernel | None = None,
+    resampling: str = "systematic",
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+) -> ParticleChains:
+    """Draw the parameters of a state-space model by particle marginal Metropolis-Hastings.
+
+    Args:
+        key: ``jax.random.key(seed)``; the same key gives the same chains bit for bit.
+        target: made by `parametric`.
+        num_particles: of each filter. As many as bring the standard deviation of the log likelihood estimate to about one:
+            the print says what it is.
+        num_chains: chains, side by side in one program; tuning learns from all of them.
+        num_draws, num_warmup, thin: draws kept of each chain, transitions before them, transitions a draw.
+        kernel: a `RandomWalk` with settings of one's own.
+        resampling: name of a scheme.
+        progress: draw a bar on stderr.
+        checkpoint: a file to resume from and to save to; kept once the warm-up is over.
+
+    Returns:
+        `ParticleChains`, with the noise of the likelihood estimate.
+
+    Raises:
+        ArgumentError, TargetError: before any work. CheckpointError: for a checkpoint of another run.
+    """
+    if not isinstance(target, Parametric):
+        raise ArgumentError(
+            "pmmh needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
+        )
+    if not isinstance(kernel, RandomWalk | None):
+        raise ArgumentError(
+            "pmmh moves by a random walk: the likelihood is an estimate and has no gradient",
+            expected="smcinfer.kernels.RandomWalk(...)",
+            got=repr(kernel),
+        )
+    settings = Settings(num_particles, resampling, history="none")
+    sampler = PMMH(target, kernel or RandomWalk(target_acceptance=TARGET_ACCEPTANCE), settings)
+    chain_key, noise_key = jax.random.split(as_typed_key(key))
+    driven = drive(
+        chain_key,
+        sampler,
+        num_chains=num_chains,
+        num_draws=num_draws,
+        num_warmup=num_warmup,
+        thin=thin,
+        progress=progress,
+        checkpoint=checkpoint,
+        description="PMMH",
+    )
+    values = np.asarray(_noise(noise_key, sampler, driven.progress.states.position[0]), np.float64)
+    dead = not np.isfinite(np.asarray(driven.records["log_likelihood"])[:, -1]).all()
+    return ParticleChains.of(
+        driven,
+        target.prior.constrain,
+        {},
+        {
+            "method": "PMMH",
+            "kernel": "random_walk",
+            "num_particles": num_particles,
+            "num_warmup": num_warmup,
+            "thin": thin,
+            "log_likelihood_sd": float(values.std(ddof=1)) if np.isfinite(values).all() else float("nan"),
+        },
+        dead,
+    )
+
+
+@eqx.filter_jit
+def _noise(key: KeyArray, sampler: PMMH, position: Float[Array, " dim"]) -> Float[Array, " replicates"]:
+    """Independent estimates of the log likelihood at one point."""
+    keys = jax.random.split(key, NOISE_REPLICATES)
+    return jax.vmap(lambda key: sampler.target.log_likelihood(key, position, sampler.settings))(keys)

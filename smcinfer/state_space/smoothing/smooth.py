@@ -1,0 +1,156 @@
+"""The front door of smoothing: filter, keep everything, and look back by the method asked for."""
+
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from smcinfer.core.compose import Composed
+from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.ground.arrays import Array, Float, Int
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.names import leaves_by_name
+from smcinfer.results.smoothed import Smoothed
+from smcinfer.run.runner import Run, as_typed_key, run
+from smcinfer.state_space.smoothing.backward import backward_sample, marginals
+from smcinfer.state_space.smoothing.genealogy import fixed_lag, gather, trace
+
+METHODS: dict[str, str] = {
+    "backward": "paths drawn backwards, O(M N) a step",
+    "ffbs": "marginals of all particles reweighted, O(N^2) a step",
+    "genealogy": "paths that the last particles descend from",
+    "fixed_lag": "ancestors of the particles some steps later",
+}
+"""Names of the methods, and what each does."""
+
+DEFAULT_LAG = 10
+
+
+def smooth(
+    key: Any,
+    model: FeynmanKac,
+    *,
+    method: str = "backward",
+    num_particles: int = 1024,
+    num_runs: int = 4,
+    num_draws: int | None = None,
+    lag: int | None = None,
+    resampling: str = "systematic",
+    resample_below: float = 0.5,
+    progress: bool = False,
+) -> Smoothed:
+    """What all data say of every state: p(x_t | y_0:T), and for two of the methods of whole paths.
+
+    Args:
+        key: one random key.
+        model: made by `state_space`, `compose` or `twisted`.
+        method: ``"backward"`` draws paths (any functional of them can be estimated); ``"ffbs"`` reweights every step's
+            particles, the least noise for marginals; ``"genealogy"`` costs nothing, needs no transition density, and has few
+            distinct ancestors left far back; ``"fixed_lag"`` neither coalesces nor needs a density, but is biased: it sees
+            only the data up to t + ``lag``.
+        num_particles, num_runs, resampling, resample_below, progress: as in `smcinfer.sample`.
+        num_draws: paths a run, of ``"backward"``; as many as particles where ``None``.
+        lag: steps, of ``"fixed_lag"``; 10 where ``None``.
+
+    Returns:
+        `Smoothed`: means, standard deviations, quantiles and draws; prints itself and exports to ArviZ.
+
+    Raises:
+        ArgumentError: for an unknown method, or a setting of another one.
+        TargetError: where the method needs a transition density from a state that is x itself, and the model has none.
+    """
+    _check(model, method, num_draws, lag)
+    key = as_typed_key(key)
+    filter_key, draw_key = jax.random.split(key)
+    started = time.perf_counter()
+    done = run(
+        filter_key,
+        model,
+        num_particles,
+        num_runs=num_runs,
+        resampling=resampling,
+        resample_below=resample_below,
+        history="full",
+        progress=progress,
+        description="filter",
+    )
+    keys = jax.random.split(draw_key, num_runs)
+    draws = num_draws or num_particles
+    parts = [_look_back(keys[r], model, _of_run(done, r), method, draws, lag or DEFAULT_LAG) for r in range(num_runs)]
+    chosen, log_weights = (np.stack([np.asarray(part[i]) for part in parts]) for i in (0, 1))
+    particles = done.history["particles"]
+    rows = np.arange(num_runs)[:, None, None], np.arange(chosen.shape[1])[None, :, None], chosen
+    return Smoothed(
+        method=method,
+        values={name: leaf[rows] for name, leaf in leaves_by_name(getattr(particles, "state", particles)).items()},
+        log_weights=log_weights,
+        chosen=chosen,
+        log_z_runs=np.asarray(done.log_z),
+        status=int(np.bitwise_or.reduce(np.asarray(done.status))),
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _History(eqx.Module):
+    """What one run recorded, leading axis T + 1."""
+
+    particles: Any
+    log_weights: Float[Array, "steps n"]
+    ancestors: Int[Array, "steps n"]
+
+
+def _of_run(done: Run, index: int) -> _History:
+    history = done.history
+    particles, log_weights, ancestors = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf[index]), (history["particles"], history["log_weights"], history["ancestors"])
+    )
+    return _History(particles, log_weights, ancestors)
+
+
+@eqx.filter_jit
+def _look_back(
+    key: Array, model: Any, history: _History, method: str, num_draws: int, lag: int
+) -> tuple[Int[Array, "steps k"], Float[Array, "steps k"]]:
+    """Indices into every step's particles, and their log weights, by one method."""
+    steps, size = history.log_weights.shape
+    if method == "backward":
+        chosen = backward_sample(key, model, history.particles, history.log_weights, num_draws)
+        return chosen, jnp.full(chosen.shape, -jnp.log(num_draws), history.log_weights.dtype)
+    if method == "ffbs":
+        everyone = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), (steps, size))
+        return everyone, marginals(model, history.particles, history.log_weights)
+    if method == "genealogy":
+        everyone = jnp.arange(size, dtype=jnp.int32)
+        return trace(history.ancestors, everyone), jnp.broadcast_to(history.log_weights[-1], (steps, size))
+    return fixed_lag(history.ancestors, history.log_weights, lag)
+
+
+def draw_path(
+    key: Array, particles: Any, log_weights: Float[Array, "steps n"], ancestors: Int[Array, "steps n"]
+) -> Any:
+    """The states of one path drawn by its final weight and traced by genealogy, every leaf ``(T+1, ...)``."""
+    last = jax.random.categorical(key, log_weights[-1]).astype(ancestors.dtype)
+    path = gather(particles.state, trace(ancestors, last[None]))
+    return jax.tree.map(lambda leaf: leaf[:, 0], path)
+
+
+def _check(model: Any, method: str, num_draws: int | None, lag: int | None) -> None:
+    if method not in METHODS:
+        raise ArgumentError("unknown smoothing method", expected=" | ".join(METHODS), got=repr(method))
+    if num_draws is not None and (method != "backward" or num_draws < 1):
+        raise ArgumentError(
+            "num_draws is for backward sampling", expected='method="backward", num_draws >= 1', got=(method, num_draws)
+        )
+    if lag is not None and (method != "fixed_lag" or lag < 1):
+        raise ArgumentError("lag is for the fixed lag", expected='method="fixed_lag", lag >= 1', got=(method, lag))
+    dense = method in ("backward", "ffbs")
+    if dense and not (isinstance(model, Composed) and model.process.state_is_x):
+        raise TargetError(
+            f"{method} smoothing needs the transition density of a state that is x itself",
+            expected="a model made by state_space or compose, of a process without an advance of its own",
+            got=type(model).__name__,
+            hint='method="genealogy" and "fixed_lag" work on any model',
+        )
