@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from smcinfer.cli import main
-from smcinfer.errors import TargetError
+from smcinfer.ground.errors import TargetError
 from smcinfer.language.constraints import allowed_texts, constrained, grammars, json_schema, lark, regex
 from smcinfer.language.constraints.vocabulary import read_vocabulary
 from smcinfer.models import stories
-from smcinfer.runner import run
+from smcinfer.run.runner import run
 from tests.exact_language import EOS, LENGTH, PROMPT, Strings, small_lm, strings
 from tests.statistics import assert_mean
 
