@@ -21,7 +21,7 @@ from numpyro.distributions import Distribution
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation
 from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Time, Twist, TwistInduced, process
 from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar
-from smcinfer.ground.errors import SmcinferError, TargetError
+from smcinfer.ground.errors import TargetError, calling
 
 __all__ = [
     "Bootstrap",
@@ -271,16 +271,8 @@ def _check(model: Composed) -> None:
 
 
 def _call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
+    with calling(name, hint="functions get one particle and must be JAX functions of static shape"):
         return eqx.filter_eval_shape(function, *arguments)
-    except SmcinferError:
-        raise
-    except Exception as error:
-        raise TargetError(
-            f"{name} raised {type(error).__name__} when traced on one particle",
-            got=str(error).strip().splitlines()[0] if str(error).strip() else "no message",
-            hint="functions get one particle and must be JAX functions of static shape",
-        ) from error
 
 
 def _same_structure(before: PyTree[Any], after: PyTree[Any]) -> None:

@@ -42,38 +42,34 @@ class CheckpointError(SmcinferError):
 
 
 @contextlib.contextmanager
-def calling(
-    what: str, *, expected: object = None, got: object = None, hint: str = "", of: type[SmcinferError] = TargetError
-) -> Iterator[None]:
-    """While the block calls a user's code, what that raises becomes one error that names it and says where it was raised.
+def calling(what: str, *, expected: object = None, got: object = None, hint: str = "") -> Iterator[None]:
+    """While the block calls a user's function, whatever that raises comes out as one `TargetError` that names the function.
 
     Args:
         what: the function's name.
-        expected, got, hint: of the error; where ``got`` is ``None``, the line of the user's code that raised.
-        of: the error's class.
+        expected, got, hint: of the error; where ``got`` is ``None``, the user's line that raised.
     """
     try:
         yield
     except SmcinferError:
         raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or ["no message"])[0]
-        raise of(
-            f"{what} raised {type(error).__name__}: {reason}",
+    # A function that ends the program by sys.exit must not end it as if all were well.
+    except (Exception, SystemExit) as error:
+        said = (str(error).strip().splitlines() or ["no message"])[0]
+        raise TargetError(
+            f"{what} raised {type(error).__name__}: {said}",
             expected=expected,
-            got=_line(error) if got is None else got,
+            got=_place(error) if got is None else got,
             hint=hint,
         ) from error
 
 
-def _line(error: Exception) -> str | None:
-    """The innermost line of the error's traceback that is in neither this package nor an installed one."""
-    own = Path(__file__).resolve().parents[1]
+def _place(error: BaseException) -> str | None:
+    """The innermost line that an error went through outside of this package, the installed ones and Python's own."""
+    others = (str(Path(__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), "<")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        inside = own in path.resolve().parents or "site-packages" in path.parts or not path.exists()
-        if not inside and sysconfig.get_path("stdlib") not in map(str, path.parents):
-            return f"line {frame.lineno} of {path.name}: {frame.line}"
+        if not frame.filename.startswith(others):
+            return f"{frame.filename}, line {frame.lineno}: {frame.line}"
     return None
 
 

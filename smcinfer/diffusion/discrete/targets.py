@@ -200,14 +200,8 @@ def _start(model: MaskedModel, start: Any) -> np.ndarray:
 
 def _check_reward(model: MaskedModel, reward: Reward) -> None:
     """The reward is tried on one sequence before any work; minus infinity forbids, and is allowed."""
-    try:
+    with calling("the reward", hint=f"it gets Int[{model.length}], tokens without masks, and must be a JAX function"):
         value = np.asarray(reward(jnp.zeros(model.length, jnp.int32)))
-    except Exception as error:
-        raise TargetError(
-            f"the reward raised {type(error).__name__} on one sequence",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint=f"it gets Int[{model.length}], tokens without masks, and must be a JAX function",
-        ) from error
     if value.shape != ():
         raise TargetError("the reward did not return a scalar", expected="Float['']", got=value.shape)
     if np.isnan(value) or np.isposinf(value):
