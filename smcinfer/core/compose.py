@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation
-from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Time, Twist, TwistInduced, process
-from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Twist, TwistInduced, process
+from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError, calling
 
 __all__ = [

@@ -24,11 +24,8 @@ from smcinfer.diffusion.proposals import GradientGuided, Prior
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Measurement, Reward, as_reward, signal
 from smcinfer.diffusion.schedule import check_schedule
-from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Scalar
+from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Point, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
-
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
 
 
 class Frame(eqx.Module):

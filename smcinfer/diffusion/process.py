@@ -13,10 +13,7 @@ from smcinfer.diffusion.looks import Look, Reward
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.potentials import PathPotential
 from smcinfer.diffusion.reverse import ReverseKernel
-from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
-
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
+from smcinfer.ground.arrays import Array, Float, Point, PyTree, Scalar, Time
 
 
 class Denoising(eqx.Module):

@@ -9,11 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.diffusion.model import Model
-from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.arrays import Array, Float, Point, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.ground.host import host_values
-
-Point = Float[Array, "*shape"]
 
 
 def signal(noise_ratio: Scalar) -> Scalar:

@@ -24,11 +24,10 @@ from smcinfer.core.nouns import Bootstrap
 from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.schedule import Schedule
-from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Point, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.run.fit import Fitted, fit
 
-Point = Float[Array, "*shape"]
 Network = Callable[[Array, Array], Array]
 """``(x, time) -> Float[""]``."""
 

@@ -19,9 +19,8 @@ from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population, follow_l
 from smcinfer.core.weights import conditional_ess
 from smcinfer.diffusion.process import Denoising, Reverse
 from smcinfer.diffusion.proposals import GradientGuided, Prior
-from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, Scalar
+from smcinfer.ground.arrays import Array, Flag, Float, KeyArray, LogWeights, Particles, Scalar, Time
 
-Time = Int[Array, ""]
 BISECTIONS = 30
 
 

@@ -21,14 +21,12 @@ from smcinfer.core.compose import Composed, compose
 from smcinfer.core.feynman_kac import Population
 from smcinfer.core.nouns import Bootstrap, Guided, Process, Proposal
 from smcinfer.core.weights import normalise
-from smcinfer.ground.arrays import Array, Flag, Int, PyTree, Scalar
+from smcinfer.ground.arrays import Flag, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
 from smcinfer.state_space.guides import AheadWhereComplete, GuideWhereComplete, WhereComplete
 from smcinfer.state_space.joint import as_law
 from smcinfer.state_space.observed import Observations, Observed, check_observation, observations
 from smcinfer.state_space.summaries import moments, quantiles
-
-Time = Int[Array, ""]
 
 
 class Dynamics(Process):
