@@ -10,7 +10,7 @@ import numpy as np
 
 from smcinfer.diffusion.model import Model
 from smcinfer.ground.arrays import Array, Float, Point, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
 
 

@@ -34,7 +34,7 @@ from smcinfer.diffusion.discrete.process import (
     unmasking_log_odds,
 )
 from smcinfer.ground.arrays import Array, Int, Particles, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
 Reward = Callable[[Int[Array, " length"]], Scalar]
 
