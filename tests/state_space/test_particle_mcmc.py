@@ -296,7 +296,6 @@ def test_bad_arguments_are_refused() -> None:
     known = walk(0.8, jnp.asarray(DATA))
     for bad, message in [
         ({"num_particles": 1}, "room"),
-        ({"resampling": "ssp"}, "ssp"),
         ({"num_moves": 0}, "num_moves"),
     ]:
         with pytest.raises(ArgumentError, match=message):

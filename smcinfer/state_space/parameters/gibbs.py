@@ -130,8 +130,7 @@ def particle_gibbs(
         num_moves: steps of it a transition.
         ancestor_sampling: whether the kept path draws at every step whom it descends from: it then needs few particles
             even for long series.
-        resampling: name of a scheme; ``"stratified"`` and ``"ssp"`` are refused, for their copies depend on the order of
-            the particles, of which the kept path has only one place.
+        resampling: name of a scheme; every one leaves the law of paths exactly invariant.
         progress: draw a bar on stderr.
         checkpoint: a file to resume from and to save to; kept once the warm-up is over.
 
@@ -145,12 +144,6 @@ def particle_gibbs(
         raise ArgumentError("particle Gibbs needs room beside the kept path", expected="at least 2", got=num_particles)
     if num_moves < 1:
         raise ArgumentError("num_moves is out of range", expected="at least 1", got=num_moves)
-    if resampling in ("stratified", "ssp"):
-        raise ArgumentError(
-            f"{resampling} resampling does not leave the law of paths exactly invariant",
-            expected="systematic | multinomial | residual | killing",
-            got=resampling,
-        )
     settings = Settings(num_particles, resampling, history="full")
     known = not isinstance(target, Parametric)
     mover = None if known else by_name(kernel)
