@@ -16,13 +16,14 @@ import numpy as np
 
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation
 from smcinfer.core.nouns import Process, Proposal, Time
+from smcinfer.core.plan import Plan
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.lm import Output
 from smcinfer.language.networks.symbols import TokenLaw
 from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.language.process import Rules
-from smcinfer.language.texts import WeightedText, weighted_texts
+from smcinfer.language.texts import TEXTS, WeightedText, weighted_texts
 
 
 class HostLM(abc.ABC):
@@ -80,6 +81,11 @@ class HostGeneration(FeynmanKac):
     rules: Rules
     tokenizer: Tokenizer | None = eqx.field(static=True)
     memories: dict[int, Any] = eqx.field(static=True, default_factory=dict)  # what each run's model keeps, by number
+
+    @property
+    def plan(self) -> Plan:
+        """As of `Generation`."""
+        return Plan(TEXTS, label="generating")
 
     @property
     def on_host(self) -> bool:

@@ -20,6 +20,7 @@ from numpyro.distributions import Distribution
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.feynman_kac import Population
 from smcinfer.core.nouns import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced
+from smcinfer.core.plan import Plan
 from smcinfer.core.weights import normalise
 from smcinfer.ground.arrays import Array, Flag, Int, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
@@ -54,6 +55,16 @@ class StateSpace(Composed):
     """
 
     quantiles: tuple[float, ...] | None = eqx.field(static=True, default=None)
+
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for the filter."""
+        return Plan(
+            "the filter at the end, p(x_T | y_0:T); log Z is the log likelihood of the data",
+            label="filtering",
+            name="filter",
+            details={"quantiles": self.quantiles},
+        )
 
     @property
     def observations(self) -> Observations:

@@ -21,6 +21,7 @@ import numpy as np
 
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.nouns import Guided, Time
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion.discrete.model import MaskedModel, product
 from smcinfer.diffusion.discrete.orders import Order, order_by_name
 from smcinfer.diffusion.discrete.process import (
@@ -69,6 +70,12 @@ class MaskedTarget(Composed):
         """The conditionals."""
         process: Any = self.process
         return process.model
+
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for the tokens that the target asks for."""
+        words = "tokens of the masked diffusions, times exp(reward / temperature); log Z is of the total mass"
+        return Plan(words, label="unmasking")
 
     def exported(self, particles: Particles) -> dict[str, Array]:
         """The tokens."""
