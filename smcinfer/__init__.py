@@ -9,7 +9,7 @@
 from smcinfer import bounds, checks, diffusion, graphs, kernels, language, models, plots, proposals, twists
 from smcinfer.api import sample
 from smcinfer.core import resampling
-from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process, twisted
+from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
 from smcinfer.core.conditional import condition
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
 from smcinfer.core.plan import Plan
@@ -97,6 +97,5 @@ __all__ = [
     "smc2",
     "smooth",
     "state_space",
-    "twisted",
     "twists",
 ]

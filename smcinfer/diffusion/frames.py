@@ -242,7 +242,7 @@ def sequence(
     )
     mover = GradientGuided(process) if proposal == "gradient" else Prior(process)
     made = compose(process, process.log_potential, process.log_twist, mover, num_steps=process.num_steps)
-    return SequenceTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return SequenceTarget.extending(made)
 
 
 class _First(Reward):

@@ -154,7 +154,7 @@ def corrected(
     proposal = Prior(process) if control is None else Controlled(process, control)
     ahead = None if twist is None else (lambda t, state: twist(state.x, process.times[t]))
     made = compose(process, process.log_potential, ahead, proposal, num_steps=process.num_steps)
-    return CorrectedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return CorrectedTarget.extending(made)
 
 
 def annealed(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:
