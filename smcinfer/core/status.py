@@ -22,6 +22,7 @@ class Status(enum.IntFlag):
     ERROR_BARS_DISAGREE = 16
     LOOP_CAP_REACHED = 32
     GENEALOGY_COALESCED = 64
+    CUT_OFF = 1024
 
 
 EXPLANATIONS: dict[Status, str] = {
@@ -34,6 +35,7 @@ EXPLANATIONS: dict[Status, str] = {
     Status.LOOP_CAP_REACHED: "a bounded loop inside a kernel reached its cap (the kernel stays exact but moves less)",
     Status.GENEALOGY_COALESCED: "too few families of particles are left to tell the error of a single run: "
     "rely on the spread between runs, or add particles",
+    Status.CUT_OFF: "every sequence was still going on at max_tokens, and none that is cut off there counts: raise max_tokens",
 }
 
 # What makes a result wrong or partial, as against what only widens an error bar.

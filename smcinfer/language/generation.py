@@ -19,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.compose import Composed, compose
+from smcinfer.core.feynman_kac import Mutation
 from smcinfer.core.nouns import Bootstrap, Process, Proposal, Time, Twist, TwistInduced
-from smcinfer.ground.arrays import Array, Int, Particles, PyTree, Scalar
+from smcinfer.core.status import Status, raise_bit
+from smcinfer.ground.arrays import Array, Int, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.host import HostGeneration, HostLM, HostProcess
 from smcinfer.language.networks.lm import CausalLM
@@ -90,6 +92,13 @@ class Generation(Composed):
             return None
         given: Given = self.potential.given  # pyright: ignore[reportFunctionMemberAccess]
         return jnp.where(state.finished | given.any_at(t, self.num_steps), 0.0, known)
+
+    def advance(self, t: Time, particles: Particles, x: Particles, log_w: LogWeights) -> Mutation:
+        """As every composed model; a limit that no sequence has reached its end by is named."""
+        moved = super().advance(t, particles, x, log_w)
+        going: Any = particles.state  # pyright: ignore[reportAttributeAccessIssue]
+        short = (t == self.num_steps) & jnp.all((moved.log_weights == -jnp.inf) & ~going.finished)
+        return eqx.tree_at(lambda tree: tree.status, moved, raise_bit(moved.status, Status.CUT_OFF, short))
 
     def exported(self, particles: Particles) -> PyTree[Any]:
         """The sequences: tokens, length, and whether they ended by EOS; not the model's cache."""

@@ -70,16 +70,22 @@ class Allowed(Twist):
     Attributes:
         constraint: of the `ConstrainedLM`.
         inner: another twist on top, which has ``next`` too; ``None`` for none. It is what learning changes.
+        cut_off: as in `Completed`.
     """
 
     constraint: Constraint
     inner: Twist | None = None
+    cut_off: bool = eqx.field(static=True, default=False)
 
     def mask(self, state: TokenState) -> Bool[Array, " vocab"]:
-        """Tokens that may come next; EOS alone once it was drawn."""
+        """Tokens that may come next; EOS alone once it was drawn, and where only a sequence that ends now will count."""
         kept: Any = state.cache
         after = only(self.constraint.eos_id, self.constraint.vocab_size, jnp.asarray(True))
-        return jnp.where(state.finished, after, self.constraint.allowed(kept.carried))
+        allowed = self.constraint.allowed(kept.carried)
+        if not self.cut_off:
+            last = state.length + 1 >= state.tokens.shape[0]
+            allowed = jnp.where(last, allowed & after, allowed)
+        return jnp.where(state.finished, after, allowed)
 
     def __call__(self, t: Time, state: PyTree[Any]) -> Scalar:
         """The inner twist's: tokens that are not allowed are never drawn."""
@@ -136,7 +142,8 @@ def constrained(
         twist: a look-ahead on top of the mask, one that has ``next``.
         proposal: how tokens are drawn instead of through the mask; what it draws outside the set weighs zero.
         cut_off: whether sequences that ``max_tokens`` cuts off count as long as they could still be completed; else only
-            complete ones have weight, and an unsatisfiable constraint ends with log Z = -inf and its status.
+            complete ones that have ended have weight, and the last token is EOS. Where none is complete by then, log Z is -inf
+            and the status says that ``max_tokens`` is short; a constraint that nothing satisfies has its own.
         **options: others of `language.generation`.
 
     Returns:
@@ -164,7 +171,7 @@ def constrained(
         prompt,
         Completed(constraint, potential, cut_off),
         max_tokens=max_tokens,
-        twist=Allowed(constraint, twist) if proposal is None else twist,
+        twist=Allowed(constraint, twist, cut_off) if proposal is None else twist,
         proposal=proposal,
         **options,
     )
