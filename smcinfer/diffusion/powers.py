@@ -19,7 +19,7 @@ from smcinfer.diffusion.correctors import Corrector, LogDensity
 from smcinfer.diffusion.model import Model, same_space
 from smcinfer.diffusion.proposals import Controlled, Prior
 from smcinfer.diffusion.rewards import as_reward
-from smcinfer.diffusion.schedule import Schedule, check_schedule
+from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.ground.arrays import Array, Float, Int, Particles
 from smcinfer.ground.errors import ArgumentError
 
@@ -192,7 +192,7 @@ def guided(conditional: Model, unconditional: Model, scale: float, **options: An
     return corrected([conditional, unconditional], [scale, 1.0 - scale], **options)
 
 
-def _path_of(strength: Any, schedule: Schedule, grid: Array) -> Float[Array, " num_times"]:
+def _path_of(strength: Any, schedule: NoiseSchedule, grid: Array) -> Float[Array, " num_times"]:
     if strength is None:
         logs = jnp.log(jnp.maximum(jax.vmap(schedule.noise_ratio)(grid), 1e-12))
         share = (logs[0] - logs[:-1]) / (logs[0] - logs[-2])
