@@ -17,7 +17,7 @@ from smcinfer.core.status import Status
 from smcinfer.graphs.inference.annealed import annealed
 from smcinfer.graphs.inference.chains import block_gibbs
 from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
-from smcinfer.ground.errors import ArgumentError, CheckpointError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError, SmcinferError, TargetError
 from smcinfer.ground.io import package_version
 from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, Path, Schedule
 from smcinfer.results import Result, load
@@ -47,6 +47,7 @@ __all__ = [
     "DataAnnealing",
     "Exponents",
     "FeynmanKac",
+    "FileError",
     "Guided",
     "Moves",
     "Mutation",

@@ -41,6 +41,14 @@ class CheckpointError(SmcinferError):
     """A checkpoint or a saved result is damaged, or belongs to another run."""
 
 
+class FileError(SmcinferError):
+    """A file could not be written: the disk is full, say."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written; the run goes on."""
+
+
 @contextlib.contextmanager
 def calling(what: str, *, expected: object = None, got: object = None, hint: str = "") -> Iterator[None]:
     """While the block calls a user's function, whatever that raises comes out as one `TargetError` that names the function.
