@@ -16,7 +16,7 @@ from smcinfer.core.status import Status
 from smcinfer.graphs.inference.annealed import annealed
 from smcinfer.graphs.inference.chains import block_gibbs
 from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
-from smcinfer.ground.errors import ArgumentError, CheckpointError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError, SmcinferError, TargetError
 from smcinfer.ground.io import package_version
 from smcinfer.paths import ESS, ConditionalESS, Exponents
 from smcinfer.results import Result, load
@@ -44,6 +44,7 @@ __all__ = [
     "ConditionalESS",
     "Exponents",
     "FeynmanKac",
+    "FileError",
     "Guided",
     "Mutation",
     "Population",

@@ -38,6 +38,14 @@ class CheckpointError(SmcinferError):
     """A checkpoint or a saved result is damaged, or belongs to another run."""
 
 
+class FileError(SmcinferError):
+    """A file could not be written: the disk is full, say."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written; the run goes on."""
+
+
 _raised_on_host: list[SmcinferError] = []
 
 
