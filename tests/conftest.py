@@ -6,6 +6,7 @@ annotated shape and dtype of the package at run time.
 
 import os
 import subprocess
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ NUM_SHARES = 4
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--slow-share K`` keeps the slow tests of share K, and every test that is not slow."""
     parser.addoption("--slow-share", type=int, choices=range(NUM_SHARES), help="which share of the slow tests to run")
+    parser.addoption("--slow-minutes", type=float, help="start no slow test later than this, minutes; those left are skipped")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -45,6 +47,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in set(others)]
+
+
+STARTED = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A slow test that would start too late is skipped, and says so."""
+    minutes = item.config.getoption("--slow-minutes")
+    if minutes is not None and item.get_closest_marker("slow") and time.monotonic() - STARTED > 60 * minutes:
+        pytest.skip(f"the {minutes:g} minutes for slow tests are spent")
 
 
 @pytest.fixture(autouse=True, scope="module")
