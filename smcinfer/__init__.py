@@ -9,7 +9,7 @@
 from smcinfer import bounds, checks, diffusion, graphs, kernels, language, models, plots, proposals, twists
 from smcinfer.api import sample
 from smcinfer.core import resampling
-from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process, twisted
+from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
 from smcinfer.core.conditional import condition
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
 from smcinfer.core.plan import Plan
@@ -17,7 +17,7 @@ from smcinfer.core.status import Status
 from smcinfer.graphs.inference.annealed import annealed
 from smcinfer.graphs.inference.chains import block_gibbs
 from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
-from smcinfer.ground.errors import ArgumentError, CheckpointError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError, SmcinferError, TargetError
 from smcinfer.ground.io import package_version
 from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, Path, Schedule
 from smcinfer.results import Result, load
@@ -47,6 +47,7 @@ __all__ = [
     "DataAnnealing",
     "Exponents",
     "FeynmanKac",
+    "FileError",
     "Guided",
     "Moves",
     "Mutation",
@@ -97,6 +98,5 @@ __all__ = [
     "smc2",
     "smooth",
     "state_space",
-    "twisted",
     "twists",
 ]

@@ -179,7 +179,7 @@ def alignment(
     mover = _proposal(process, proposal, num_children, initial)
     twist = None if watcher is None else process.log_twist
     made = compose(process, process.log_potential, twist, mover, num_steps=process.num_steps)
-    return Alignment(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return Alignment.extending(made)
 
 
 def _look(look: str | Look, reward: Reward, model: Model) -> Look | None:

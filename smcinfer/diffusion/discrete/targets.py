@@ -154,7 +154,7 @@ def alignment(
         proposal = Guided(process, guide)
     potential = Correction(reward, jnp.asarray(temperature, jnp.result_type(float)), num_steps)
     made = compose(process, potential, twist, proposal, num_steps=num_steps)
-    return MaskedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps)
+    return MaskedTarget.extending(made)
 
 
 def annealed(model: MaskedModel, power: float, reward: Reward | None = None, **settings: Any) -> MaskedTarget:
@@ -207,14 +207,8 @@ def _start(model: MaskedModel, start: Any) -> np.ndarray:
 
 def _check_reward(model: MaskedModel, reward: Reward) -> None:
     """The reward is tried on one sequence before any work; minus infinity forbids, and is allowed."""
-    try:
+    with calling("the reward", hint=f"it gets Int[{model.length}], tokens without masks, and must be a JAX function"):
         value = np.asarray(reward(jnp.zeros(model.length, jnp.int32)))
-    except Exception as error:
-        raise TargetError(
-            f"the reward raised {type(error).__name__} on one sequence",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint=f"it gets Int[{model.length}], tokens without masks, and must be a JAX function",
-        ) from error
     if value.shape != ():
         raise TargetError("the reward did not return a scalar", expected="Float['']", got=value.shape)
     if np.isnan(value) or np.isposinf(value):
