@@ -1,8 +1,8 @@
 """Diffusion models under a reward, an annealing, a product or a guidance, sampled with exact weights and a log Z."""
 
-from smcinfer.diffusion.alignment import Alignment, alignment, reverse_process
+from smcinfer.diffusion.alignment import Alignment, alignment
 from smcinfer.diffusion.frames import sequence
-from smcinfer.diffusion.looks import Look, RollOut, SoftValue, Tweedie
+from smcinfer.diffusion.looks import Look, RollOut, Tweedie
 from smcinfer.diffusion.model import (
     PARAMETERISATIONS,
     Model,
@@ -12,13 +12,14 @@ from smcinfer.diffusion.model import (
     diffusion_model,
 )
 from smcinfer.diffusion.powers import annealed, corrected, guided, product
-from smcinfer.diffusion.process import Denoising, Reverse
+from smcinfer.diffusion.process import Denoising, Reverse, reverse_process
 from smcinfer.diffusion.reverse import DDIM, DDPM, EulerMaruyama, Exponential, ReverseKernel
 from smcinfer.diffusion.rewards import Reward, inpainting, low_density, measurement, on_host
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.diffusion.schedules import EDM, Cosine, LinearFlow, VarianceExploding, VariancePreserving, tabulated
-from smcinfer.diffusion.soft_value import GradientOf, learn_soft_value, value_network
+from smcinfer.diffusion.soft_value import GradientOf, SoftValue, soft_value, value_network
 from smcinfer.diffusion.tempered import TemperedAlignment
+from smcinfer.diffusion.watched import Watched, Watching
 
 __all__ = [
     "DDIM",
@@ -46,6 +47,8 @@ __all__ = [
     "Tweedie",
     "VarianceExploding",
     "VariancePreserving",
+    "Watched",
+    "Watching",
     "alignment",
     "annealed",
     "check_schedule",
@@ -54,13 +57,13 @@ __all__ = [
     "diffusion_model",
     "guided",
     "inpainting",
-    "learn_soft_value",
     "low_density",
     "measurement",
     "on_host",
     "product",
     "reverse_process",
     "sequence",
+    "soft_value",
     "tabulated",
     "value_network",
 ]

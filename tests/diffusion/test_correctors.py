@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -215,20 +214,3 @@ def test_forty_modes_annealed(shared_data: Path) -> None:
     modes = np.asarray(law.nearest(done.particles.state.x))
     masses = np.bincount(modes.reshape(-1), shares.reshape(-1), minlength=40)
     assert 0.5 * np.abs(masses - exact.masses).sum() < 0.1
-
-
-@pytest.mark.slow
-def test_a_learned_control_of_a_corrector() -> None:
-    """A drift along a learned value keeps log Z and steadies it."""
-    model = diffusion.annealed(normal_model(VP, *A), 2.0, num_steps=STEPS, data_std=0.8)
-    network = diffusion.value_network(jax.random.key(0), VP, (1,), width=32)
-    fitted = diffusion.learn_soft_value(jax.random.key(1), model, network, num_paths=2048, num_steps=1000).module
-    helped = diffusion.annealed(
-        normal_model(VP, *A), 2.0, num_steps=STEPS, data_std=0.8, twist=fitted, control=diffusion.GradientOf(fitted)
-    )
-    plain, better = (log_z_of(target, 64, RUNS) for target in (model, helped))
-    # Weights at noise z = 1 have heavy tails: the mean asks for many particles, the spread is that of few.
-    ratios = np.exp(log_z_of(helped, 4000) - exact_log_z([A], [2.0]))
-    assert abs(np.log(ratios.mean())) < BIAS + 4 * ratios.std(ddof=1) / ratios.mean() / len(ratios) ** 0.5
-    assert better.std() < 0.7 * plain.std()
-    assert eqx.is_array(fitted.baseline)
