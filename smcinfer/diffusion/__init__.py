@@ -1,4 +1,4 @@
-"""Diffusion models under a reward, an annealing, a product or a guidance, sampled with exact weights and a log Z."""
+"""Diffusion models under a reward, their powers, products and guidance, sampled with exact weights and a log Z."""
 
 from smcinfer.diffusion.alignment import Alignment, alignment
 from smcinfer.diffusion.frames import sequence
@@ -11,7 +11,7 @@ from smcinfer.diffusion.model import (
     classifier_free,
     diffusion_model,
 )
-from smcinfer.diffusion.powers import annealed, corrected, guided, product
+from smcinfer.diffusion.powers import corrected, guided, power, product
 from smcinfer.diffusion.process import Denoising, Reverse, reverse_process
 from smcinfer.diffusion.reverse import DDIM, DDPM, EulerMaruyama, Exponential, ReverseKernel
 from smcinfer.diffusion.rewards import Reward, inpainting, low_density, measurement, on_host
@@ -50,7 +50,6 @@ __all__ = [
     "Watched",
     "Watching",
     "alignment",
-    "annealed",
     "check_schedule",
     "classifier_free",
     "corrected",
@@ -60,6 +59,7 @@ __all__ = [
     "low_density",
     "measurement",
     "on_host",
+    "power",
     "product",
     "reverse_process",
     "sequence",

@@ -1,4 +1,4 @@
-r"""Feynman-Kac correctors: annealed, multiplied and guided diffusion models, with the weights that make them exact.
+r"""Feynman-Kac correctors: powers, products and guidance of diffusion models, with the weights that make them exact.
 
 .. math::
     \pi(x) \propto \prod_i q_i(x)^{b_i}\, e^{\beta r(x)}, \qquad Z = \int \prod_i q_i(x)^{b_i}\, e^{\beta r(x)}\, dx

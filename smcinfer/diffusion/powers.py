@@ -148,7 +148,7 @@ def corrected(
     return CorrectedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
 
 
-def annealed(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:
+def power(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:
     r"""A power of a model's density, :math:`q(x)^b` (see `corrected`).
 
     Args:

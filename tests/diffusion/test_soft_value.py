@@ -94,9 +94,9 @@ def test_a_learned_soft_value_lowers_the_variance() -> None:
 def test_a_learned_control_of_a_corrector() -> None:
     """A drift along a learned value keeps log Z and steadies it."""
     options: dict[str, Any] = {"num_steps": 100, "data_std": STD}
-    model = diffusion.annealed(MODEL, 2.0, **options)
+    model = diffusion.power(MODEL, 2.0, **options)
     found = learn(model, 1000, validate=False).twist
-    helped = diffusion.annealed(MODEL, 2.0, twist=found, control=diffusion.GradientOf(found), **options)
+    helped = diffusion.power(MODEL, 2.0, twist=found, control=diffusion.GradientOf(found), **options)
     plain, better = (log_z_of(target, 64, 200) for target in (model, helped))
     # Weights at noise z = 1 have heavy tails: the mean asks for many particles, the spread is that of few.
     ratios = np.exp(log_z_of(helped, 4000, 8) - log_power(2.0, STD**2))
