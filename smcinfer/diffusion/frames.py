@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.compose import Composed, compose
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion import reverse as reverse_kernels
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.proposals import GradientGuided, Prior
@@ -166,6 +167,12 @@ class FrameReward(eqx.Module):
 class SequenceTarget(Composed):
     """A sequence of frames as a target (made by `sequence`)."""
 
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for sequences of frames."""
+        words = "sequences of frames, the model's law times exp(reward); log Z is the log of the mean of that factor"
+        return Plan(words, label="denoising")
+
     def exported(self, particles: Particles) -> dict[str, Any]:
         """The frames."""
         state: Any = super().exported(particles)
@@ -240,7 +247,7 @@ def sequence(
     )
     mover = GradientGuided(process) if proposal == "gradient" else Prior(process)
     made = compose(process, process.log_potential, process.log_twist, mover, num_steps=process.num_steps)
-    return SequenceTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return SequenceTarget.extending(made)
 
 
 class _First(Reward):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.ground.arrays import Array, Float, PyTree, Scalar
-from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
 PARAMETERISATIONS: dict[str, str] = {
     "eps": "the noise in x (Ho et al. 2020)",
@@ -147,21 +147,16 @@ def diffusion_model(
     check_schedule(schedule)
     shape = tuple(int(size) for size in shape)
     model = Model(function, schedule, condition, parameterisation, shape)
-    try:
+    with calling(
+        "the model's function",
+        expected="function(x, time)" if condition is None else "function(x, time, condition)",
+        hint=f"it gets one point of shape {shape} and a scalar time, and must be a JAX function",
+    ):
         value = eqx.filter_eval_shape(
             model._call,
             jax.ShapeDtypeStruct(shape, jnp.result_type(float)),
             jax.ShapeDtypeStruct((), jnp.result_type(float)),
         )
-    except SmcinferError:
-        raise
-    except Exception as error:
-        raise TargetError(
-            f"the model's function raised {type(error).__name__} when traced on one point",
-            expected="function(x, time)" if condition is None else "function(x, time, condition)",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint=f"it gets one point of shape {shape} and a scalar time, and must be a JAX function",
-        ) from error
     if getattr(value, "shape", None) != shape:
         raise TargetError(
             "the model's output has the wrong shape",

@@ -14,6 +14,7 @@ import numpy as np
 
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.feynman_kac import Population
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion.correctors import Corrector, LogDensity
 from smcinfer.diffusion.model import Model, same_space
 from smcinfer.diffusion.proposals import Controlled, Prior
@@ -25,6 +26,14 @@ from smcinfer.ground.errors import ArgumentError
 
 class CorrectedTarget(Composed):
     """A corrector as a target (made by `corrected`): its particles at the end are the samples."""
+
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for the product of powers."""
+        words = "the product of the densities' powers times exp(reward / temperature), log Z of its integral; " + (
+            "both up to a bias of the order of a step where the log densities were not given"
+        )
+        return Plan(words, label="denoising")
 
     def exported(self, particles: Particles) -> dict[str, Any]:
         """The samples."""
@@ -145,7 +154,7 @@ def corrected(
     proposal = Prior(process) if control is None else Controlled(process, control)
     ahead = None if twist is None else (lambda t, state: twist(state.x, process.times[t]))
     made = compose(process, process.log_potential, ahead, proposal, num_steps=process.num_steps)
-    return CorrectedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return CorrectedTarget.extending(made)
 
 
 def power(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:

@@ -11,7 +11,7 @@ import numpy as np
 from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.schedule import remaining_variance
 from smcinfer.ground.arrays import Array, Float, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
 
 Point = Float[Array, "*shape"]
@@ -252,14 +252,10 @@ def as_reward(reward: Any, temperature: float, shape: tuple[int, ...]) -> Reward
     else:
         made = Tempered(reward, jnp.asarray(temperature, float), not isinstance(reward, OnHost))
     x = np.random.default_rng(0).standard_normal(shape)
-    try:
+    with calling(
+        "the reward", hint=f"it gets one sample of shape {shape}; wrap what is no JAX function in diffusion.on_host"
+    ):
         value = np.asarray(made(jnp.asarray(x, float)))
-    except Exception as error:
-        raise TargetError(
-            f"the reward raised {type(error).__name__} on one point",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint=f"it gets one sample of shape {shape}; wrap what is no JAX function in diffusion.on_host",
-        ) from error
     if value.shape != ():
         raise TargetError(
             "the reward did not return a scalar",
