@@ -67,7 +67,7 @@ def diffusion_modes() -> Figure:
     targets = {
         "importance sampling": diffusion.alignment(model, seen, look="none", **how),
         "twisted": diffusion.alignment(model, seen, proposal="gradient", **how),
-        "power two": diffusion.annealed(model, 2.0, num_steps=100, data_std=3.3, log_density=density),
+        "power two": diffusion.power(model, 2.0, num_steps=100, data_std=3.3, log_density=density),
     }
     figure = style.new_figure(height=3.2)
     with style.styled():
