@@ -17,7 +17,7 @@ from smcinfer.graphs.inference.annealed import annealed
 from smcinfer.graphs.inference.chains import block_gibbs
 from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
 from smcinfer.ground.errors import ArgumentError, CheckpointError, SmcinferError, TargetError
-from smcinfer.ground.io import package_version
+from smcinfer.ground.version import package_version
 from smcinfer.paths import ESS, ConditionalESS, Exponents
 from smcinfer.results import Result, load
 from smcinfer.results.chains import Chains, load_chains

@@ -76,15 +76,34 @@ def _call(function: Callable[[], Any], what: str, path: Path, hint: str = "") ->
         return function()
     except SmcinferError:
         raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-        frame = (own or frames)[-1]
+    # A script that ends itself by sys.exit must not end the command as if all were well.
+    except (Exception, SystemExit) as error:
         raise TargetError(
-            f"{what} raised {type(error).__name__}: {error}".rstrip(": "),
-            got=f"{frame.filename}, line {frame.lineno}: {frame.line or ''}",
+            f"{what} raised {type(error).__name__}: {_said(error)}".rstrip(": "),
+            got=_where(error, path),
             hint=hint or f"python {path} shows the whole traceback",
         ) from error
+
+
+def _said(error: BaseException) -> str:
+    return str(error.msg if isinstance(error, SyntaxError) else error)
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """The line an error came from: of the user's file if any of it is, of importlib's never."""
+    if isinstance(error, SyntaxError) and error.filename:
+        line = f", line {error.lineno}: {(error.text or '').strip()}" if error.lineno else ""
+        return f"{error.filename}{line}".rstrip(": ")
+    frames = [
+        one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith("<frozen importlib")
+    ]
+    own = [one for one in frames if Path(one.filename).resolve() == path.resolve()]
+    # Python itself may refuse a file before any line of it runs.
+    called = [one for one in frames if Path(one.filename) != Path(__file__)]
+    if not (own or called):
+        return str(path)
+    frame = (own or called)[-1]
+    return f"{frame.filename}, line {frame.lineno}: {frame.line or ''}".rstrip(": ")
 
 
 def _candidates(module: ModuleType, kinds: tuple[type, ...]) -> list[str]:
