@@ -92,18 +92,23 @@ def _said(error: BaseException) -> str:
 def _where(error: BaseException, path: Path) -> str:
     """The line an error came from: of the user's file if any of it is, of importlib's never."""
     if isinstance(error, SyntaxError) and error.filename:
-        line = f", line {error.lineno}: {(error.text or '').strip()}" if error.lineno else ""
-        return f"{error.filename}{line}".rstrip(": ")
+        return _line(error.filename, error.lineno, error.text)
     frames = [
-        one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith("<frozen importlib")
+        one
+        for one in traceback.extract_tb(error.__traceback__)
+        if not one.filename.startswith("<frozen importlib") and one.filename != __file__
     ]
     own = [one for one in frames if Path(one.filename).resolve() == path.resolve()]
-    # Python itself may refuse a file before any line of it runs.
-    called = [one for one in frames if Path(one.filename) != Path(__file__)]
-    if not (own or called):
+    if not frames:
+        # Python refused the file before any line of it ran.
         return str(path)
-    frame = (own or called)[-1]
-    return f"{frame.filename}, line {frame.lineno}: {frame.line or ''}".rstrip(": ")
+    frame = (own or frames)[-1]
+    return _line(frame.filename, frame.lineno, frame.line)
+
+
+def _line(file: str, number: int | None, text: str | None) -> str:
+    where = file if number is None else f"{file}, line {number}"
+    return f"{where}: {text.strip()}" if text and text.strip() else where
 
 
 def _candidates(module: ModuleType, kinds: tuple[type, ...]) -> list[str]:
