@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cyclopts import App, CycloptsError
 
 from smcinfer.cli.output import complain, console
-from smcinfer.ground.errors import SmcinferError
+from smcinfer.ground.errors import FileError, SmcinferError
 from smcinfer.ground.version import package_version
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -18,7 +18,7 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = """\
 exit codes:
   0    all well
-  1    the run is partial or wrong (its status says so), or a check failed
+  1    the run is partial or wrong (its status says so), a check failed, or a file could not be written
   2    the command was wrong
   130  stopped by Ctrl-C"""
 
@@ -123,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         complain(name, f"{error}\n  to fix:   {f'smcinfer {name}'.strip()} --help says what there is")
         return USAGE
+    except FileError as error:
+        complain(name, str(error))
+        return FAILED
     except SmcinferError as error:
         complain(name, str(error))
         return USAGE

@@ -1,6 +1,5 @@
 """Objects named on the command line as ``FILE.py:NAME``."""
 
-import functools
 import importlib.util
 import inspect
 import sys
@@ -66,8 +65,13 @@ def _load_module(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     # Dataclasses and equinox look their own module up by name.
     sys.modules[name] = module
-    _call(functools.partial(spec.loader.exec_module, module), str(path), path)
+    _call(lambda: _execute(path, module), str(path), path)
     return module
+
+
+def _execute(path: Path, module: ModuleType) -> None:
+    """Run the file as Python runs a script: no bytecode of an earlier version stands in for it."""
+    exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
 
 
 def _call(function: Callable[[], Any], what: str, path: Path, hint: str = "") -> Any:

@@ -51,6 +51,7 @@ class Door:
         objects: for a parameter that takes an object, the classes it may be of. The first word of the option names one, as
             the function's own shorthand does, and the parameters of the classes are options too.
         flat: parameters among ``objects`` whose options carry no prefix.
+        types: of a parameter whose annotation does not say what a word gives.
         help: what an option says where the docstring speaks of what only Python can give.
     """
 
@@ -61,6 +62,7 @@ class Door:
     defaults: dict[str, Any] = field(default_factory=dict)
     objects: dict[str, tuple[type, ...]] = field(default_factory=dict)
     flat: tuple[str, ...] = ()
+    types: dict[str, Any] = field(default_factory=dict)
     help: dict[str, str] = field(default_factory=dict)
 
     @functools.cached_property
@@ -121,7 +123,7 @@ class Door:
             name = prefix + parameter.name
             classes = self.objects.get(parameter.name, ())
             if len(classes) != 1:
-                kind = spelled(parameter.annotation)
+                kind = self.types.get(name) or spelled(parameter.annotation)
                 if kind is None:
                     raise TypeError(f"{function.__name__}: no word can give {parameter.name}: {parameter.annotation}")
                 default = self.defaults.get(name, parameter.default)

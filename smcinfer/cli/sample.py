@@ -11,7 +11,9 @@ from smcinfer.cli.options import Door, command
 from smcinfer.cli.output import check_new, checkpoint_file, console, new_folder, precision
 from smcinfer.cli.saved import draw, show
 from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.paths.moves import Moves
 from smcinfer.paths.schedules import ESS, ConditionalESS
+from smcinfer.static.methods import METHODS
 from smcinfer.static.target import StaticTarget
 
 TARGETS = (StaticTarget, FeynmanKac)
@@ -20,10 +22,13 @@ SAMPLING = Door(
     api.sample,
     "Sampling",
     without=("key", "target", "devices"),
-    objects={"schedule": (ESS, ConditionalESS)},
+    objects={"method": tuple(METHODS.values()), "schedule": (ESS, ConditionalESS), "moves": (Moves,)},
+    flat=("method",),
+    types={"schedule": str | list[float]},
     help={
-        "kernel": "name of a move kernel.",
-        "schedule": "ess, conditional_ess, or exponents between commas that end at 1: .01,.1,1 (ess).",
+        "method": "of a static target: tempering (default), or data_annealing for targets given with data.",
+        "kernel": "of a static target: name of a move kernel; hmc if not given.",
+        "schedule": "ess, conditional_ess, or exponents between commas that end at 1: .01,.1,1.",
         "checkpoint": "file or folder to save progress to and resume from.",
     },
 )

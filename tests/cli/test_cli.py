@@ -15,8 +15,11 @@ import smcinfer.cli.demo as demonstration
 from smcinfer import api, plots
 from smcinfer.cli import main
 from smcinfer.cli.app import COMMANDS, build
+from smcinfer.ground.errors import FileError
+from smcinfer.paths.moves import Moves
 from smcinfer.paths.schedules import ConditionalESS
-from smcinfer.results import load
+from smcinfer.results import Result, load
+from smcinfer.static.methods import DataAnnealing
 from tests.synthetic import make_result
 
 SOURCE = """
@@ -62,6 +65,9 @@ EXACT = -0.5 * np.log(4 * np.pi) - 0.25
 """log of the density of an observation of 1 under N(0, 2)."""
 
 Files = dict[str, Path]
+
+# A command reads the sampler's signature when it is imported: before a test puts another function in its place.
+build().resolved_commands()
 
 
 @pytest.fixture(scope="module")
@@ -174,31 +180,34 @@ def test_options_reach_the_sampler(source: Path, monkeypatch: pytest.MonkeyPatch
         return make_result()
 
     monkeypatch.setattr(api, "sample", record)
-    words = (
-        "--kernel nuts --path tempering --schedule .1,.5,1 --max-steps 9 --x64 --no-progress --checkpoint c --no-led"
-    )
+    words = "--kernel nuts --schedule .1,.5,1 --x64 --no-progress --checkpoint c --no-led --moves-max-steps 9"
     assert main(["sample", f"{source}:target", *words.split()]) == 0
+    method = seen.pop("method")
+    assert (method.schedule, method.led, method.moves) == ([0.1, 0.5, 1.0], False, Moves(max_steps=9))
     # What was not given is not handed on: defaults are the sampler's own.
     assert seen == {
         "kernel": "nuts",
-        "path": "tempering",
-        "schedule": [0.1, 0.5, 1.0],
-        "max_steps": 9,
-        "led": False,
         "progress": False,
         "checkpoint": Path("c"),
         "precision": "float64",
         "target": "StaticTarget",
     }
     assert str(jax.numpy.result_type(float)) == "float32"
-    seen.clear()
-    assert main(["sample", f"{source}:target", "--schedule=conditional_ess", "--schedule-fraction", ".7"]) == 0
-    assert seen["schedule"] == ConditionalESS(fraction=0.7)
+    words = "--method data_annealing --batch-size 2"
+    assert main(["sample", f"{source}:target", *words.split()]) == 0 and seen["method"] == DataAnnealing(batch_size=2)
+    words = "--schedule=conditional_ess --schedule-fraction .7"
+    assert main(["sample", f"{source}:target", *words.split()]) == 0
+    assert seen["method"].schedule == ConditionalESS(fraction=0.7)
 
 
 def test_an_option_of_another_choice_is_refused(source: Path, refuse: Callable[..., str]) -> None:
     message = refuse("sample", f"{source}:target", "--schedule", ".5,1", "--schedule-fraction", ".7")
     assert "--schedule-fraction does nothing here" in message and "--schedule conditional_ess" in message
+    message = refuse("sample", f"{source}:target", "--method", "data_annealing", "--max-steps", "9")
+    assert "--max-steps does nothing here" in message and "it beside --method tempering" in message
+    assert "max_steps" in refuse("sample", f"{source}:target", "--schedule", ".5,1", "--max-steps", "9")
+    assert "method" in refuse("sample", f"{source}:target", "--method", "flying")
+    assert "conditional_ess" in refuse("sample", f"{source}:target", "--schedule", "linear")
 
 
 @pytest.mark.parametrize(
@@ -295,6 +304,18 @@ def test_interruption_says_how_to_resume(
     monkeypatch.setattr(api, "sample", interrupt)
     assert main(["sample", f"{source}:target", *options]) == 130
     assert advice in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_failure_and_no_wrong_command(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise FileError("the disk is full")
+
+    monkeypatch.setattr(api, "sample", lambda *_, **__: make_result())
+    monkeypatch.setattr(Result, "save", full)
+    assert main(["sample", f"{source}:target", "--out", str(tmp_path / "run.nc")]) == 1
+    assert "the disk is full" in capsys.readouterr().err
 
 
 def test_demo_gets_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
