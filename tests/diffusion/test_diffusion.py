@@ -16,6 +16,7 @@ from smcinfer.core.status import Status
 from smcinfer.diffusion.model import PARAMETERISATIONS, Prediction
 from smcinfer.diffusion.potentials import by_name
 from smcinfer.diffusion.proposals import Controlled, SoftSelection
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models import gaussian_mixtures
 from smcinfer.run.runner import run
 from tests.exact_diffusion import MEAN, STD, affine_steps, end_of, log_tilt, normal_model
@@ -368,3 +369,13 @@ def test_a_sequence_of_frames_is_filtered(proposal: str) -> None:
     assert_mean_one_log(found, exact)
     with pytest.raises(AssertionError):
         assert_mean_one_log(found, exact + 0.3)
+
+
+def test_what_lies_under_a_mask_is_no_measurement() -> None:
+    y = np.ma.array([1.1, -999.0], mask=[0, 1])
+    for missing in (y, np.array([1.1, np.nan])):
+        with pytest.raises(ArgumentError, match=r"missing in y(.|\n)*index \(1,\)"):
+            diffusion.measurement(lambda x: x, missing, 0.3)
+        with pytest.raises(ArgumentError, match="known & seen"):
+            diffusion.inpainting([True, True], missing, 0.3)
+        np.testing.assert_allclose(diffusion.inpainting([True, False], missing, 0.3).y, [1.1], rtol=1e-6)
