@@ -316,7 +316,8 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
             log_z,
             log_z_error,
             increment,
-            weighed.status | mutation.status,
+            # What a model says of particles that are all dead already is nothing to report.
+            weighed.status | jnp.where(run.log_z == -jnp.inf, 0, mutation.status),
         )
 
     population, sizes, shared, info, log_z, log_z_error, increment, status = _over_runs(model, move)(

@@ -8,7 +8,7 @@ it would have ended.
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from smcinfer.core import lineage, smc
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.settings import PARTICLES, Settings
 from smcinfer.core.status import Status
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
 from smcinfer.results.finished import Run
@@ -70,7 +71,7 @@ def run(
     *,
     num_runs: int = 1,
     resampling: str = "systematic",
-    resample_below: float = 0.5,
+    resample_below: float | None = None,
     history: str = "scalars",
     lag: int = 0,
     islands: int = 1,
@@ -79,7 +80,7 @@ def run(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
     chunk_steps: int | None = None,
-    description: str = "smcinfer",
+    description: str | None = None,
 ) -> Run:
     """Run a Feynman-Kac model to its end.
 
@@ -89,15 +90,16 @@ def run(
         num_particles: particles of each run.
         num_runs: independent runs, mapped over in one program: the chains in ArviZ, the replicates of log Z. A led model
             takes one run more, which is not among the results.
-        resampling, resample_below, history, lag, islands: see `Settings`.
+        resampling, history, lag, islands: see `Settings`; a lag of 0 counts families from t = 0, which is cheap and noisy on
+            long runs (`smcinfer.sample` takes the lag of the model's plan).
+        resample_below: as in `Settings`; what the model's plan says where ``None``.
         devices: share the particles of every run among these (`jax.devices()`, of all processes where JAX's distributed
             runtime was started); resampling is global, or stays on each device with ``islands``.
         progress: draw a bar on stderr.
         checkpoint: a file. Where it exists the run resumes from it (and must be the same run); it is written at most
-            every ``checkpoint_seconds``, at the end, and after Ctrl-C, complete or not at all.
-        checkpoint_seconds: least time between two writes, seconds.
+            every ``checkpoint_seconds`` seconds, at the end, and after Ctrl-C, complete or not at all.
         chunk_steps: most steps between two looks of the host; chosen from the horizon where ``None``.
-        description: the label of the progress bar.
+        description: the label of the progress bar; what the model's plan says where ``None``.
 
     Returns:
         The finished `Run`.
@@ -107,10 +109,11 @@ def run(
         CheckpointError: for a checkpoint that is damaged or belongs to another run.
         Interrupted: after Ctrl-C where there is a bar or a checkpoint, at the end of the step under way.
     """
-    if num_runs < 1:
-        raise ArgumentError("num_runs is out of range", expected="at least 1", got=num_runs)
-    mesh = None if devices is None else Mesh(np.asarray(devices), (PARTICLES,))
-    settings = Settings(num_particles, resampling, resample_below, history, lag, islands, mesh)
+    num_runs = validate.count("num_runs", num_runs)
+    progress = validate.flag("progress", progress)
+    pause = validate.seconds("checkpoint_seconds", checkpoint_seconds)
+    mesh, below = _mesh(devices), model.plan.threshold(resample_below)
+    settings = Settings(num_particles, resampling, below, history, lag, islands, mesh)
     model.num_ancestors(num_particles)  # raises if the population cannot be split
     if model.on_host and not model.fixed_horizon:
         raise ArgumentError(
@@ -131,8 +134,8 @@ def run(
     capacity = chunk_steps or _capacity(model, progress or checkpoint is not None)
     started = time.perf_counter()
     with surfacing(), compile_clock() as compiling:
-        store = Checkpoint.open(checkpoint, checkpoint_seconds, lambda: _shape(model, settings, keys))
-        with watching(progress, description, store, compiling) as watch:
+        store = Checkpoint.open(checkpoint, pause, lambda: _shape(model, settings, keys))
+        with watching(progress, description or model.plan.label, store, compiling) as watch:
             t, state, records = store.load_or(lambda: _start(keys, model, settings))
             over = _over(t, state, model)
             while not over:
@@ -145,6 +148,18 @@ def run(
                     watch.look(*_glance(t, state, model), count, Saved(t, state, records), over=over)
         result = _collect(state, records, model, settings)
     return dataclasses.replace(result, seconds=time.perf_counter() - started, compile_seconds=compiling[0])
+
+
+def _mesh(devices: Any) -> Mesh | None:
+    """The devices in a row, as a mesh that particles are laid over."""
+    if devices is None:
+        return None
+    listed = [] if isinstance(devices, str) or not isinstance(devices, Iterable) else list(devices)
+    if not listed or not all(isinstance(one, jax.Device) for one in listed) or len(set(listed)) < len(listed):
+        raise ArgumentError(
+            "devices are no list of devices", expected="distinct devices, jax.devices() say, or None", got=repr(devices)
+        )
+    return Mesh(np.asarray(listed), (PARTICLES,))
 
 
 def _capacity(model: FeynmanKac, watched: bool) -> int:

@@ -27,7 +27,8 @@ import numpy as np
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Int, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
-from smcinfer.language.networks.lm import CausalLM
+from smcinfer.language.networks.hosts import only_in_jax
+from smcinfer.language.networks.lm import CausalLM, as_model
 from smcinfer.language.networks.symbols import draw_symbols
 from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.results.chains import Chains
@@ -116,7 +117,8 @@ def segment_gibbs(
 
     Invariant law: ``p0(s) phi(s)`` given the given parts; chains, not weighted draws, so no log Z.
     """
-    model: CausalLM = lm if isinstance(lm, CausalLM) else lm.lm
+    model = as_model(lm)
+    only_in_jax(model, "segment_gibbs")
     tokenizer = getattr(lm, "tokenizer", None)
     template, spans = _layout(parts, model, tokenizer)
     num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)

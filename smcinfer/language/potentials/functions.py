@@ -46,16 +46,13 @@ class _HostText(eqx.Module):
         return self.tokenizer.decode_after(list(self.before), shown)
 
     def _values(self, texts: list[str]) -> list[float]:
-        try:
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        shown = repr(texts[0][:60]) + (f" and {len(texts) - 1} more" if self.batched else "")
+        with calling(
+            f"the potential {name}", expected="log phi in nats, one number a text", got=f"a call with {shown}"
+        ):
             raw = self.function(texts) if self.batched else [self.function(text) for text in texts]
             values = np.asarray(raw, np.float64)
-        except Exception as error:
-            name = getattr(self.function, "__name__", type(self.function).__name__)
-            raise TargetError(
-                f"the potential {name} raised {type(error).__name__}: {error}",
-                expected="log phi in nats, one number a text",
-                got=f"a call with {texts[0][:60]!r}" + (f" and {len(texts) - 1} more" if self.batched else ""),
-            ) from error
         if values.shape != (len(texts),):
             raise TargetError("a potential on text returned the wrong shape", expected=(len(texts),), got=values.shape)
         return values.tolist()
