@@ -20,6 +20,7 @@ from numpyro.distributions import Distribution
 
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation
 from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Twist, TwistInduced, process
+from smcinfer.core.plan import Plan
 from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError, calling
 
@@ -59,6 +60,11 @@ class Composed(FeynmanKac):
     proposal: Proposal
     num_steps: int = eqx.field(static=True)
     ahead: Callable[[Time, PyTree[Any]], Scalar] | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """Particles stand for the process times its potentials, whatever the twist and the proposal."""
+        return Plan("the process times its potentials, p0(x_0:T) prod_t phi_t; log Z is of its total mass")
 
     @classmethod
     def extending[Kind: "Composed"](cls: type[Kind], model: "Composed", **own: Any) -> Kind:

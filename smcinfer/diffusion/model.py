@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.diffusion.schedule import Schedule, check_schedule
+from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.ground.arrays import Array, Point, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
@@ -52,7 +52,7 @@ class Model(eqx.Module):
     """
 
     function: Callable[..., Array]
-    schedule: Schedule
+    schedule: NoiseSchedule
     condition: PyTree[Any]
     parameterisation: str = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -116,7 +116,7 @@ class ClassifierFree(eqx.Module):
 
 def diffusion_model(
     function: Callable[..., Array],
-    schedule: Schedule,
+    schedule: NoiseSchedule,
     shape: tuple[int, ...],
     *,
     parameterisation: str = "eps",

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.diffusion.model import Model
+from smcinfer.diffusion.schedule import remaining_variance
 from smcinfer.ground.arrays import Array, Float, Point, Scalar
+from smcinfer.ground.data import complete
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
 
@@ -118,8 +120,7 @@ class Measurement(Reward):
 
     def foreseen(self, denoised: Point, noise_ratio: Scalar) -> Scalar:
         """The same with the spread of the sample around its mean."""
-        spread = noise_ratio**2 * self.data_std**2 / (noise_ratio**2 + self.data_std**2)
-        return self._log_density(denoised, self.noise_std**2 + spread)
+        return self._log_density(denoised, self.noise_std**2 + remaining_variance(noise_ratio, self.data_std))
 
     def strength(self, noise_ratio: Scalar) -> Scalar:
         """One: the spread of the sample is in what is foreseen."""
@@ -149,6 +150,7 @@ def measurement(
             hint="for an exact constraint take a standard deviation that is small for you",
         )
     apply = operator if callable(operator) else _Matrix(jnp.asarray(operator, float))
+    y = complete("y", y, hint="inpainting(known, y) measures what is there; a row of the matrix may be left out")
     return Measurement(apply, jnp.asarray(y, float), jnp.asarray(noise_std, float), jnp.asarray(data_std, float))
 
 
@@ -166,6 +168,7 @@ def inpainting(known: Any, y: Any, noise_std: float, *, data_std: float = 1.0) -
         raise ArgumentError(
             "known and y do not fit", expected=f"both of shape {values.shape}, some known", got=mask.shape
         )
+    values = complete("y", y, where=mask, hint="known is where y holds numbers: known & seen")
     return measurement(_Select(np.flatnonzero(mask)), values[mask], noise_std, data_std=data_std)
 
 
@@ -215,9 +218,10 @@ def low_density(model: Model, time: float) -> LowDensity:
         model: the denoising model.
         time: the diffusion time whose density is meant, strictly inside the schedule.
     """
-    if not model.schedule.start < time <= model.schedule.end:
+    schedule = model.schedule
+    if not (schedule.start < time and schedule.cleanest <= time <= schedule.end):
         raise ArgumentError(
-            "time is outside the schedule", expected=f"in ({model.schedule.start}, {model.schedule.end}]", got=time
+            "time is outside the schedule", expected=f"in ({schedule.cleanest}, {schedule.end}]", got=time
         )
     return LowDensity(model, jnp.asarray(time, float))
 

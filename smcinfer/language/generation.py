@@ -20,6 +20,7 @@ import numpy as np
 from smcinfer.core.compose import Composed, compose, induced
 from smcinfer.core.feynman_kac import Mutation
 from smcinfer.core.nouns import Process, Proposal
+from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
 from smcinfer.ground.arrays import Array, Int, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
@@ -29,7 +30,7 @@ from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.language.process import Rules, TokenState, language_process
 from smcinfer.language.proposals.forced import FREE, Given
 from smcinfer.language.reader import Reader
-from smcinfer.language.texts import WeightedText, weighted_texts
+from smcinfer.language.texts import TEXTS, WeightedText, weighted_texts
 
 TokenPotential = Callable[[Time, TokenState], Scalar]
 """``(t, state) -> Float[""]``, log phi_t in nats, of one sequence after step t."""
@@ -58,6 +59,11 @@ class Generation(Composed):
     """
 
     tokenizer: Tokenizer | None = eqx.field(static=True, default=None)
+
+    @property
+    def plan(self) -> Plan:
+        """Particles stand for the texts that the potential asks for."""
+        return Plan(TEXTS, label="generating")
 
     def _log_twist(self, t: Time, state: PyTree[Any]) -> Scalar:
         """The twist, one after the sequence's end: nothing is asked of it any more."""

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
-from smcinfer.ground.errors import TargetError
+from smcinfer.ground.data import complete
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.static.contract import abstract_output, check_scalar
 from smcinfer.static.prior import Prior
@@ -72,14 +73,14 @@ class _Whole(eqx.Module):
 
 
 class _OverReference(eqx.Module):
-    """Log target minus log reference; the Jacobians of the two cancel."""
+    """Log target minus log reference, both on the vectors: there the reference is finite wherever it was drawn."""
 
     reference: Prior
     function: Callable[..., Any]
 
     def __call__(self, x: Float[Array, " dim"]) -> Scalar:
-        values = self.reference.values(x)
-        return jnp.asarray(self.function(values) - self.reference.log_prob(values), x.dtype)
+        there = self.function(self.reference.values(x)) + self.reference.log_jacobian(x)
+        return jnp.asarray(there - self.reference.log_density(x), x.dtype)
 
 
 class _Terms(eqx.Module):
@@ -122,26 +123,18 @@ def _with_base(prior: Prior, log_potential: Callable[[Array], Array], **extra: A
 
 
 def _check_data(data: PyTree[Any]) -> tuple[PyTree[Any], int]:
-    leaves = jax.tree.leaves(data)
-    try:
-        data = jax.tree.map(jnp.asarray, data)
-    except TypeError as error:
-        raise TargetError(
-            "data cannot be read as arrays",
-            expected="arrays whose leading axis is the datum",
-            got=", ".join(type(leaf).__name__ for leaf in leaves),
-            hint="keep text and metadata out of data; put them in the likelihood's closure",
-        ) from error
+    """Data as arrays, one leading axis to all, and how many there are."""
+    data = jax.tree.map(jnp.asarray, complete("data", data))
     shapes = [leaf.shape for leaf in jax.tree.leaves(data)]
     if len({shape[:1] for shape in shapes}) != 1 or shapes[0] == ():
-        raise TargetError(
+        raise ArgumentError(
             "the leaves of data do not share a leading axis",
             expected="arrays with the same leading length, one entry a datum",
             got=shapes,
             hint="put what is not per datum in the likelihood's closure",
         )
     if shapes[0][0] == 0:
-        raise TargetError("data is empty", expected="at least one datum", got=shapes)
+        raise ArgumentError("data is empty", expected="at least one datum", got=shapes)
     return data, shapes[0][0]
 
 
@@ -156,8 +149,8 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
             for a bare distribution.
         log_likelihood: without ``data``, ``theta -> Float[""]`` on the value the prior itself draws
             (array or dict), in nats; with ``data``, ``(theta, datum) -> Float[""]`` for one datum.
-        data: pytree of arrays with the datum as leading axis, or ``None``. It makes data annealing
-            possible.
+        data: arrays, columns of a table, or a tree of them, with the datum as leading axis and nothing missing;
+            or ``None``. They make data annealing possible.
 
     Returns:
         `StaticTarget` whose log normaliser is the log evidence.
@@ -165,6 +158,7 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
     Raises:
         TargetError: for an improper, discrete or unknown prior, or a likelihood that raises, or does
             not return one floating-point scalar.
+        ArgumentError: for data that are no numbers, or of which some are missing (naming the first).
     """
     base = Prior.of(prior)
     value = _value_structure(base)
