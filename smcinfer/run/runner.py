@@ -27,6 +27,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
+from smcinfer.ground.memory import refuse_what_cannot_fit, size_of
 from smcinfer.ground.progress import bar
 from smcinfer.results.finished import Run
 from smcinfer.run.checkpoint import Checkpoint
@@ -153,7 +154,7 @@ def run(
     started = time.perf_counter()
     with surfacing(), compile_clock() as compiling, bar(progress, description or model.plan.label) as report:
         store = Checkpoint.open(checkpoint, model, settings, keys, chunk, pause)
-        t, state, records = store.load_or(lambda: _start(keys, model, settings))
+        t, state, records = store.load_or(lambda: _start(keys, model, settings, chunk))
         while not _over(t, state, model):
             length = min(chunk, model.num_steps - t) if model.fixed_horizon else chunk
             advance = smc.scan if model.on_host else _scan
@@ -186,7 +187,14 @@ def _chunk_length(model: FeynmanKac, watched: bool) -> int:
     return max(1, -(-model.num_steps // CHUNKS_PER_RUN)) if watched else max(1, model.num_steps)
 
 
-def _start(keys: Array, model: FeynmanKac, settings: Settings) -> tuple[int, smc.SMCState, list[smc.Record]]:
+def _start(
+    keys: Array, model: FeynmanKac, settings: Settings, chunk: int
+) -> tuple[int, smc.SMCState, list[smc.Record]]:
+    if not model.on_host:
+        # Traced once: the call below finds the program that this one looked at.
+        state, record = eqx.filter_eval_shape(_init, keys, model, settings)
+        needed = size_of(state) + chunk * size_of(record)
+        refuse_what_cannot_fit(f"a population of {settings.num_particles} particles in {keys.shape[0]} runs", needed)
     state, record = (smc.init if model.on_host else _init)(keys, model, settings)
     return 0, state, [jax.tree.map(lambda leaf: leaf[:, None], _to_host(record))]
 
