@@ -1,6 +1,5 @@
 """Objects named on the command line as ``FILE.py:NAME``."""
 
-import functools
 import importlib.util
 import inspect
 import sys
@@ -66,8 +65,13 @@ def _load_module(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     # Dataclasses and equinox look their own module up by name.
     sys.modules[name] = module
-    _call(functools.partial(spec.loader.exec_module, module), str(path), path)
+    _call(lambda: _execute(path, module), str(path), path)
     return module
+
+
+def _execute(path: Path, module: ModuleType) -> None:
+    """Run the file as Python runs a script: no bytecode of an earlier version stands in for it."""
+    exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
 
 
 def _call(function: Callable[[], Any], what: str, path: Path, hint: str = "") -> Any:
@@ -76,15 +80,39 @@ def _call(function: Callable[[], Any], what: str, path: Path, hint: str = "") ->
         return function()
     except SmcinferError:
         raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-        frame = (own or frames)[-1]
+    # A script that ends itself by sys.exit must not end the command as if all were well.
+    except (Exception, SystemExit) as error:
         raise TargetError(
-            f"{what} raised {type(error).__name__}: {error}".rstrip(": "),
-            got=f"{frame.filename}, line {frame.lineno}: {frame.line or ''}",
+            f"{what} raised {type(error).__name__}: {_said(error)}".rstrip(": "),
+            got=_where(error, path),
             hint=hint or f"python {path} shows the whole traceback",
         ) from error
+
+
+def _said(error: BaseException) -> str:
+    return str(error.msg if isinstance(error, SyntaxError) else error)
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """The line an error came from: of the user's file if any of it is, of importlib's never."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return _line(error.filename, error.lineno, error.text)
+    frames = [
+        one
+        for one in traceback.extract_tb(error.__traceback__)
+        if not one.filename.startswith("<frozen importlib") and one.filename != __file__
+    ]
+    own = [one for one in frames if Path(one.filename).resolve() == path.resolve()]
+    if not frames:
+        # Python refused the file before any line of it ran.
+        return str(path)
+    frame = (own or frames)[-1]
+    return _line(frame.filename, frame.lineno, frame.line)
+
+
+def _line(file: str, number: int | None, text: str | None) -> str:
+    where = file if number is None else f"{file}, line {number}"
+    return f"{where}: {text.strip()}" if text and text.strip() else where
 
 
 def _candidates(module: ModuleType, kinds: tuple[type, ...]) -> list[str]:

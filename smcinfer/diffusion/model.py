@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.ground.arrays import Array, Float, PyTree, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
 PARAMETERISATIONS: dict[str, str] = {
     "eps": "the noise in x (Ho et al. 2020)",

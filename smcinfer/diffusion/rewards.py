@@ -12,7 +12,7 @@ from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.schedule import remaining_variance
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.data import complete
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
 
 Point = Float[Array, "*shape"]

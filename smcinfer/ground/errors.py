@@ -49,6 +49,25 @@ class CheckpointWarning(UserWarning):
     """A checkpoint could not be written; the run goes on."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C stopped a run between two chunks.
+
+    Args:
+        where: how far the run was.
+        checkpoint: its checkpoint file, where it has one.
+        written: whether that file now holds the run.
+    """
+
+    def __init__(self, where: str, checkpoint: object = None, *, written: bool = False) -> None:
+        if checkpoint is None:
+            kept = "nothing was kept; with checkpoint='FILE' the same call goes on from where it was stopped"
+        elif written:
+            kept = f"kept in {checkpoint}; the same call goes on from there"
+        else:
+            kept = f"{checkpoint} could not be written, and holds what was written before"
+        super().__init__(f"stopped by Ctrl-C: {where}\n  {kept}")
+
+
 @contextlib.contextmanager
 def calling(what: str, *, expected: object = None, got: object = None, hint: str = "") -> Iterator[None]:
     """While the block calls a user's function, whatever that raises comes out as one `TargetError` that names the function.
