@@ -28,7 +28,7 @@ def sandwich(
     resampling: str = "systematic",
     resample_below: float | None = None,
     one_draw: bool = False,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Sandwich:
     """Bound log Z of a target from both sides.
 

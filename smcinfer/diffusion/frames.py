@@ -184,7 +184,7 @@ def sequence(
     *,
     warm_time: float,
     num_steps: int = 100,
-    warm_steps: int = 30,
+    num_warm_steps: int = 30,
     kernel: str | ReverseKernel = "ddpm",
     proposal: str = "prior",
 ) -> SequenceTarget:
@@ -197,7 +197,7 @@ def sequence(
         num_frames: K.
         warm_time: u, the diffusion time at which later frames start; later means freer.
         num_steps: of the first frame, from pure noise.
-        warm_steps: of every later one, from ``warm_time``.
+        num_warm_steps: of every later one, from ``warm_time``.
         kernel: as in `alignment`.
         proposal: ``"prior"`` or ``"gradient"``.
 
@@ -208,8 +208,10 @@ def sequence(
         ArgumentError, TargetError: before any work, for arguments that cannot be right.
     """
     schedule = model.schedule
-    if num_frames < 1 or warm_steps < 1:
-        raise ArgumentError("too short", expected="num_frames and warm_steps at least 1", got=(num_frames, warm_steps))
+    if num_frames < 1 or num_warm_steps < 1:
+        raise ArgumentError(
+            "too short", expected="num_frames and num_warm_steps at least 1", got=(num_frames, num_warm_steps)
+        )
     if not schedule.cleanest < warm_time < schedule.end:
         raise ArgumentError(
             "warm_time is outside the schedule", expected=f"in ({schedule.cleanest}, {schedule.end})", got=warm_time
@@ -217,7 +219,7 @@ def sequence(
     if proposal not in ("prior", "gradient"):
         raise ArgumentError("unknown proposal", expected="prior | gradient", got=repr(proposal))
     first = np.asarray(schedule.grid(num_steps))
-    later = np.asarray(schedule.grid(warm_steps, begin=warm_time))
+    later = np.asarray(schedule.grid(num_warm_steps, begin=warm_time))
     for grid in (first, later):
         check_schedule(schedule, jnp.asarray(grid, float))
     lengths = [first.size] + [later.size] * (num_frames - 1)
