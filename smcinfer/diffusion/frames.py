@@ -44,7 +44,7 @@ class Frame(eqx.Module):
     noise: Point
     value: Scalar
     gradient: Point | None
-    frames: Float[Array, "num_frames *shape"]
+    frames: Float[Array, " num_frames *shape"]
 
 
 class Sequence(Steered):

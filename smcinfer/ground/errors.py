@@ -129,6 +129,16 @@ def kept_on_host() -> dict[Any, Any]:
     return _kept_on_host[-1] if _kept_on_host else {}
 
 
+def _out_of_memory(error: Exception) -> ArgumentError:
+    """What XLA says when an array cannot be had, in the words of this package."""
+    return ArgumentError(
+        "the run does not fit into memory",
+        got=(str(error).strip().splitlines() or ["no message"])[0],
+        hint="fewer particles or runs; fewer data a likelihood call: posterior(..., data) with method=DataAnnealing(), or a "
+        "likelihood that sums over the data in a loop (jax.lax.map with batch_size=)",
+    )
+
+
 @contextlib.contextmanager
 def surfacing() -> Iterator[None]:
     """While the block runs compiled programs, what `call_on_host` saw raised comes out as it was raised.
@@ -145,6 +155,8 @@ def surfacing() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         # XLA raises the one or the other, by the thread that it called the host from.
         if not _raised_on_host:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise _out_of_memory(error) from error
             raise
         first = _raised_on_host[0]
         raise first from (first.__cause__ or error)
