@@ -32,7 +32,9 @@ NUM_SHARES = 4
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--slow-share K`` keeps the slow tests of share K, and every test that is not slow."""
     parser.addoption("--slow-share", type=int, choices=range(NUM_SHARES), help="which share of the slow tests to run")
-    parser.addoption("--slow-minutes", type=float, help="start no slow test later than this, minutes; those left are skipped")
+    parser.addoption(
+        "--slow-minutes", type=float, help="start no slow test later than this, minutes; those left are skipped"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

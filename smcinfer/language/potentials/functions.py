@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.ground.arrays import Array, Flag, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
 from smcinfer.language.networks.tokenizer import Tokenizer, as_tokenizer
 from smcinfer.language.potentials.factor import AtEnd, EveryStep, Factor
