@@ -14,8 +14,8 @@ from smcinfer.state_space.smoothing.backward import marginals
 from smcinfer.state_space.smoothing.genealogy import fixed_lag, trace
 from smcinfer.state_space.smoothing.smooth import METHODS, smooth
 from tests import exact_models, exact_paths
+from tests.core.test_conditional import FoldedChain
 from tests.statistics import assert_mean
-from tests.test_conditional import FoldedChain
 
 STEPS = 12
 RUNS = 16

@@ -18,8 +18,7 @@ from smcinfer.paths import Moves, tempering
 from smcinfer.run.runner import run
 from smcinfer.static import posterior
 from tests import exact_models
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.conftest import ROOT
 
 
 class KilledError(Exception):

@@ -15,7 +15,7 @@ from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, T
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.errors import ArgumentError
-from tests.test_checks import failed
+from tests.checks.test_checks import failed
 
 KEY = jax.random.key(20240611)
 

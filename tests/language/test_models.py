@@ -14,8 +14,9 @@ from safetensors.numpy import load_file, save_file
 
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import CausalLM, LlamaConfig, load, random_llama, table_lm
+from tests.conftest import ROOT
 
-GOLDEN = Path(__file__).resolve().parent / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 KINDS = sorted(path.parent.name for path in GOLDEN.glob("*/config.json"))
 
 

@@ -17,8 +17,8 @@ from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, simulate, state_space
 from smcinfer.static import StaticTarget, posterior
 from tests import exact_models, exact_paths
+from tests.static.test_static import DATA, DIM, NOISE, conjugate, exact_log_z, exact_mean
 from tests.statistics import assert_mean_one_log
-from tests.test_static import DATA, DIM, NOISE, conjugate, exact_log_z, exact_mean
 
 PATH = Exponents(jnp.asarray([0.05, 0.3, 1.0]))
 

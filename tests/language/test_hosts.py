@@ -12,8 +12,8 @@ from smcinfer.language import HostLM, TableLM, from_callable, from_transformers,
 from smcinfer.run.runner import run
 from tests import exact_language
 from tests.exact_language import EOS, LENGTH, PROMPT, VOCAB, strings
+from tests.language.test_models import GOLDEN
 from tests.statistics import assert_mean_one_log
-from tests.test_language_models import GOLDEN
 
 
 def jax_function(lm: TableLM):  # noqa: ANN201
