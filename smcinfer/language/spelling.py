@@ -7,6 +7,7 @@ import numpy as np
 
 from smcinfer.ground.arrays import Array, Bool, Int, UInt
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.language.letters import in_words
 from smcinfer.language.networks.tokenizer import Tokenizer
 
 SPACE = "▁"
@@ -72,7 +73,7 @@ def lower_case(text: UInt[Array, "*bytes"]) -> UInt[Array, "*bytes"]:
 
 
 def is_word(text: UInt[Array, "*bytes"]) -> Bool[Array, "*bytes"]:
-    """Which bytes belong to words: letters, digits, the apostrophe, and everything beyond ASCII."""
+    """Which bytes belong to words as features count them: letters, digits, the apostrophe, everything beyond ASCII."""
     low = lower_case(text)
     letter = (low >= ord("a")) & (low <= ord("z"))
     digit = (text >= ord("0")) & (text <= ord("9"))
@@ -106,7 +107,7 @@ def occurs(
     for offset, byte in enumerate(pattern):
         match = match & (jax.lax.dynamic_slice_in_dim(seen, offset, starts.shape[0]) == byte)
     if whole:
-        inside = jnp.concatenate([jnp.zeros(1, bool), is_word(text), jnp.zeros(1, bool)])
+        inside = jnp.concatenate([jnp.zeros(1, bool), in_words(text, size, ended), jnp.zeros(1, bool)])
         before, after = inside[: starts.shape[0]], inside[len(word) + 1 :][: starts.shape[0]]
         at_end = starts + len(word) == size
         match = match & ~before & jnp.where(at_end, ended, ~after)

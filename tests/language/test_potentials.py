@@ -11,6 +11,7 @@ import tokenizers
 
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language import Tokenizer, generation, table_lm
+from smcinfer.language.letters import in_words
 from smcinfer.language.potentials import (
     Factor,
     avoids,
@@ -271,3 +272,29 @@ def test_a_whole_word_at_the_end_of_a_text_may_still_grow(ended: bool) -> None:
 def test_letters_of_words() -> None:
     text = jnp.asarray(np.frombuffer("aZ9'é- .\n".encode(), np.uint8))
     np.testing.assert_array_equal(is_word(text), [True] * 6 + [False] * 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("dog\u2014cat", True), ("a dog.", True), ("\u00abdog\u00bb", True), ("'dog'", True), ("\u2018dog\u2019", True),
+        ("dog's", False), ("dog\u2019s", False), ("dog\u00e9", False), ("dog\u0301", False), ("\u0434dog", False),
+        ("dog\u0663", False), ("dog\u4e2d", False), ("dog\U0001f600", True), ("\U0001d538dog", False),
+        ("dog\u2026", True), ("dogs dog", True), ("do g", False),
+    ],
+)  # fmt: skip
+def test_words_have_the_boundaries_of_unicode(text: str, found: bool) -> None:
+    data = np.zeros(24, np.uint8)
+    data[: len(text.encode())] = np.frombuffer(text.encode(), np.uint8)
+    assert bool(occurs(jnp.asarray(data), jnp.asarray(len(text.encode())), b"dog", whole=True)) == found
+
+
+def test_letters_are_those_of_unicode() -> None:
+    text = "a\u00e9 \u2014\u0434\u4e2d\U0001d538.\U0001f600_1"
+    data = np.frombuffer(text.encode(), np.uint8)
+    expected = [sign.isalnum() for sign in text for _ in sign.encode()]
+    np.testing.assert_array_equal(in_words(jnp.asarray(data), jnp.asarray(len(data))), expected)
+    # A letter that is cut off may be one yet.
+    cut = jnp.asarray(data[:2])
+    assert in_words(cut, jnp.asarray(2), False).tolist() == [True, True]
+    assert in_words(cut, jnp.asarray(2), True).tolist() == [True, False]
