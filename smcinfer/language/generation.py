@@ -31,6 +31,7 @@ from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.language.process import LanguageProcess, Rules, TokenState, language_process
 from smcinfer.language.proposals.forced import FREE, Forced, Given
 from smcinfer.language.texts import WeightedText, weighted_texts
+from smcinfer.language.vocabularies import check_vocabularies, told
 
 TokenPotential = Callable[[Time, TokenState], Scalar]
 """``(t, state) -> Float[""]``, log phi_t in nats, of one sequence after step t."""
@@ -204,7 +205,8 @@ def generation(
                 "a model outside JAX takes no twist and no look-ahead", expected="twist=None", got=twist
             )
         mover = _mover(HostProcess(), None, proposal, given)
-        asked = Asked(potential, given)
+        check_vocabularies(tokenizer, potential=potential, proposal=mover)
+        asked = Asked(told(potential, jnp.asarray(start), eos_id), given)
         prompt_ids = tuple(map(int, start))
         return HostGeneration(model, prompt_ids, asked, mover, total, rules, tokenizer)
     process = language_process(model, jnp.asarray(start, jnp.int32), rules)
@@ -248,6 +250,10 @@ def _generation(
     tokenizer: Tokenizer | None,
 ) -> Generation:
     mover = _mover(process, twist, proposal, given)
+    check_vocabularies(
+        tokenizer, constraint=process.lm, potential=potential, twist=twist, proposal=mover, look_ahead=look_ahead
+    )
+    potential = told(potential, process.prompt, process.eos_id)
     made = compose(process, Asked(potential, given), twist, mover, num_steps=process.max_tokens, look_ahead=look_ahead)
     return Generation(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead, tokenizer)
 

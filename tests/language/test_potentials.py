@@ -298,3 +298,47 @@ def test_letters_are_those_of_unicode() -> None:
     cut = jnp.asarray(data[:2])
     assert in_words(cut, jnp.asarray(2), False).tolist() == [True, True]
     assert in_words(cut, jnp.asarray(2), True).tolist() == [True, False]
+
+
+def partial_bytes() -> tokenizers.Tokenizer:
+    """Byte-level, trained without most of its alphabet; two words were added."""
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE({letter: at for at, letter in enumerate(["d", "o", "g", "Ġ", "Ġdog"])}, [])
+    )
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    made.add_tokens(["\u00b0C", "\u00e9"])
+    return made
+
+
+def test_bytes_have_their_letters_without_the_whole_alphabet() -> None:
+    table = spelling(Tokenizer(partial_bytes(), None, None))
+    text, size = table.read(jnp.asarray([4, 5, 6, 3, 0]), jnp.asarray(5))
+    assert bytes(np.asarray(text[: int(size)]).tolist()).decode() == " dog\u00b0C\u00e9 d"
+    assert Tokenizer(partial_bytes(), None, None).decode([4, 5, 5, 6, 3, 0]) == " dog\u00b0C\u00b0C\u00e9 d"
+
+
+def with_parts(model: tokenizers.models.Model, decoder: tokenizers.decoders.Decoder | None = None) -> Tokenizer:
+    made = tokenizers.Tokenizer(model)
+    if decoder is not None:
+        made.decoder = decoder
+    return Tokenizer(made, None, None)
+
+
+def bpe(*tokens: str, **options: str) -> tokenizers.models.BPE:
+    return tokenizers.models.BPE({token: place for place, token in enumerate(tokens)}, [], **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: with_parts(tokenizers.models.WordPiece({"[UNK]": 0, "dog": 1, "##s": 2})), "WordPiece"),
+        (lambda: with_parts(tokenizers.models.WordLevel({"[UNK]": 0, "dog": 1})), "WordLevel"),
+        (lambda: with_parts(bpe("dog</w>", end_of_word_suffix="</w>")), "EndOfWord"),
+        (lambda: with_parts(bpe("a", "b"), tokenizers.decoders.CTC()), "not spelt as"),
+        (lambda: with_parts(bpe("a", "\u4e2d"), tokenizers.decoders.ByteLevel()), "no sequence of bytes"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_spelt_is_refused(make: Callable[[], Tokenizer], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        spelling(make())

@@ -17,7 +17,7 @@ from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language.constraints.engine import Engine, Matcher, Memo
 from smcinfer.language.constraints.patterns import UnknownSyntaxError, as_grammar, is_misread
 from smcinfer.language.constraints.schemas import as_read
-from smcinfer.language.constraints.vocabulary import Vocabulary, read_vocabulary
+from smcinfer.language.constraints.vocabulary import Vocabulary, fingerprint, read_vocabulary
 
 ANY_CUT = '%llguidance {"no_forcing": true}'
 """Declares that a text may be cut into any tokens; the last such declaration of a grammar counts."""
@@ -208,4 +208,4 @@ def _engine(
     special = frozenset(index for index, word in enumerate(words) if not word)
     root = _Grammar(_working(llguidance.LLMatcher(tokenizer, compiled, log_level=0)), len(words), special)
     memo = Memo(root, repr((kind, variant, source, words, eos_id)))
-    return Engine(memo, jnp.asarray(memo.digest), len(words), eos_id)
+    return Engine(memo, jnp.asarray(memo.digest), len(words), eos_id, fingerprint(vocabulary))

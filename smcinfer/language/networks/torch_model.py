@@ -10,7 +10,7 @@ import numpy as np
 from smcinfer.ground.arrays import Float, Int
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.host import HostLM
-from smcinfer.language.networks.loading import special_tokens
+from smcinfer.language.networks.loading import all_ends, check_tokens, special_tokens
 from smcinfer.language.networks.tokenizer import Tokenizer
 
 
@@ -81,7 +81,8 @@ def from_transformers(model: Any, tokenizer: Any = None) -> Hosted:
     if not hasattr(model, "config") or not hasattr(model, "generate"):
         raise ArgumentError("not a transformers model", expected="an AutoModelForCausalLM", got=type(model).__name__)
     bos_id, _ = special_tokens(getattr(model.config, "bos_token_id", None))
-    eos_id, also_eos = special_tokens(getattr(model.config, "eos_token_id", None))
+    settings = (model.config, getattr(model, "generation_config", None))
+    eos_id, also_eos = all_ends(*(getattr(one, "eos_token_id", None) for one in settings))
     wrapped = None
     if tokenizer is not None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -90,10 +91,5 @@ def from_transformers(model: Any, tokenizer: Any = None) -> Hosted:
                 "the tokenizer has no fast backend", expected="a fast tokenizer", got=type(tokenizer).__name__
             )
         wrapped = Tokenizer(backend, bos_id, eos_id)
-        if wrapped.largest_id >= model.config.vocab_size:
-            raise ArgumentError(
-                "the tokenizer does not match the model",
-                expected=f"tokens 0 .. {model.config.vocab_size - 1}",
-                got=f"tokens up to {wrapped.largest_id}",
-            )
+        check_tokens(wrapped, model.config.vocab_size)
     return Hosted(TorchLM(model), wrapped, bos_id, eos_id, also_eos)

@@ -107,6 +107,11 @@ def with_companion(lm: Any, companion: Any, second_prompt: Any = None) -> Any:
     for one in (first, second):
         if not isinstance(one, CausalLM):
             raise ArgumentError("no language model", expected="a CausalLM, or a loaded model", got=type(one).__name__)
+    marks = {one.tokenizer.fingerprint for one in (lm, companion) if isinstance(one, Pretrained) and one.tokenizer}
+    if len(marks) > 1:
+        raise ArgumentError(
+            "the two models have different vocabularies", expected="the same tokens", got="tokenizers that differ"
+        )
     if first.vocab_size != second.vocab_size:
         raise ArgumentError(
             "the two models have different vocabularies", expected=f"{first.vocab_size} tokens", got=second.vocab_size
