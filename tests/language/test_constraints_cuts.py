@@ -232,6 +232,7 @@ def test_samples_of_a_forced_text_have_its_normaliser(kind: str, x64: None) -> N
 def test_an_adjective_has_its_share_in_a_story() -> None:
     """Greedy cuts gave " confused" a log Z of -37.98, and "upset" no share at all of its tenth."""
     lm = stories.load()
+    assert lm.tokenizer is not None
     period, prompt = lm.tokenizer.encode_plain(".")[-1], "Lily was very"
     words, _ = read_vocabulary(lm, period)
     start, max_tokens = lm.tokenizer.encode(prompt), 8
