@@ -40,7 +40,6 @@ def main(out: Path, num_data: int = 90, num_slots: int = 12, num_steps: int = 10
         om.annealed(model, learned, moves_per_step=1),
         num_particles=200,
         num_runs=4,
-        resample_below=1.0,
         progress=False,
     )
     print(result)

@@ -9,16 +9,17 @@
 from smcinfer import bounds, checks, diffusion, graphs, kernels, language, models, plots, proposals, twists
 from smcinfer.api import sample
 from smcinfer.core import resampling
-from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process, twisted
+from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
 from smcinfer.core.conditional import condition
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status
 from smcinfer.graphs.inference.annealed import annealed
 from smcinfer.graphs.inference.chains import block_gibbs
 from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
-from smcinfer.ground.errors import ArgumentError, CheckpointError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError, SmcinferError, TargetError
 from smcinfer.ground.io import package_version
-from smcinfer.paths import ESS, ConditionalESS, Exponents
+from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, Path, Schedule
 from smcinfer.results import Result, load
 from smcinfer.results.chains import Chains, load_chains
 from smcinfer.results.finished import Run
@@ -32,6 +33,7 @@ from smcinfer.state_space.parameters.pmmh import pmmh
 from smcinfer.state_space.parameters.smc2 import smc2
 from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
+from smcinfer.static.methods import DataAnnealing, Tempering
 
 __version__ = package_version()
 
@@ -42,21 +44,28 @@ __all__ = [
     "Chains",
     "CheckpointError",
     "ConditionalESS",
+    "DataAnnealing",
     "Exponents",
     "FeynmanKac",
+    "FileError",
     "Guided",
+    "Moves",
     "Mutation",
+    "Path",
+    "Plan",
     "Population",
     "Process",
     "Proposal",
     "Result",
     "Run",
+    "Schedule",
     "SmcinferError",
     "Smoothed",
     "StateSpace",
     "StaticTarget",
     "Status",
     "TargetError",
+    "Tempering",
     "Twist",
     "TwistInduced",
     "annealed",
@@ -89,6 +98,5 @@ __all__ = [
     "smc2",
     "smooth",
     "state_space",
-    "twisted",
     "twists",
 ]

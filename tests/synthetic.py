@@ -42,7 +42,7 @@ def make_result(num_runs: int = 4, num_particles: int = 50, steps: int = 6, seed
             "num_evals": np.full((num_runs, steps + 1), 10.0),
             "ancestors": ancestors.astype(np.int32),
         },
-        "settings": {"kernel": "hmc", "num_particles": num_particles, "what": "the posterior"},
+        "settings": {"kernel": "hmc", "num_particles": num_particles, "weighted_for": "the posterior"},
         "seconds": 3.0,
         "compile_seconds": 1.0,
     }

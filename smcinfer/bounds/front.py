@@ -34,7 +34,7 @@ def sandwich(
 
     Args:
         key: one random key.
-        target: a static target; or a model over paths, made by `state_space`, `compose` or `twisted`, whose proposal can
+        target: a static target; or a model over paths, made by `state_space` or `compose`, whose proposal can
             weigh a given draw.
         exact_draw: ``key -> draw``, an exact draw of the target, called once a run, inside jit. For a static target the
             unconstrained vector, or a dict of the target's own names; for a model over paths x_0 .. x_T, every leaf with

@@ -1,5 +1,6 @@
 """Bounds for static targets: tempering runs from below, runs back through exact draws from above."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,11 @@ from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name
 from smcinfer.paths import schedules
-from smcinfer.paths.conditional import Choices, ConditionalTempering
 from smcinfer.paths.moves import Moves
-from smcinfer.paths.tempering import tempering
 from smcinfer.results.sandwich import Sandwich
 from smcinfer.run.runner import run
+from smcinfer.static.conditional import Choices, ConditionalTempering
+from smcinfer.static.methods import Tempering
 from smcinfer.static.target import StaticTarget
 
 
@@ -43,7 +44,8 @@ def static_sandwich(
     move = by_name(kernel)
     rule = schedules.by_name(schedule)
     moves = Moves(max_move_steps, 1, autocorrelation)
-    model = tempering(target, move, rule, moves=moves, max_steps=max_steps, record_params=True)
+    most = max_steps if rule.horizon is None else None
+    model = dataclasses.replace(Tempering(rule, moves, max_steps=most).model(target, move), record_params=True)
     options: dict[str, Any] = {
         "num_runs": num_runs,
         "resampling": resampling,

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -12,11 +13,13 @@ from smcinfer import api, checks
 from smcinfer.cli.loading import load_object
 from smcinfer.core.compose import Process, Proposal
 from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.files import check_writable
 from smcinfer.kernels.base import Kernel
 from smcinfer.paths.schedules import ESS, ConditionalESS, Schedule
 from smcinfer.results import Result, load
+from smcinfer.static.methods import Method, Tempering
 from smcinfer.static.target import StaticTarget
 
 OK, FAILED = 0, 1
@@ -36,8 +39,9 @@ def sample(args: argparse.Namespace) -> int:
     if args.plots is not None:
         _make_folder(args.plots)
     schedule = parse_schedule(args.schedule, args.ess_threshold)
+    method = choose_method(args.method, schedule, args.max_steps)
     with _precision(args.x64):
-        result = _run(args, schedule)
+        result = _run(args, method)
     _show(result)
     console = _console()
     if args.out is not None:
@@ -47,16 +51,14 @@ def sample(args: argparse.Namespace) -> int:
     return FAILED if result.serious else OK
 
 
-def _run(args: argparse.Namespace, schedule: Schedule | str | list[float] | None) -> Result:
+def _run(args: argparse.Namespace, method: Method | str | None) -> Result:
     return api.sample(
         jax.random.key(args.seed),
         load_object(args.target, TARGETS),
         num_particles=args.num_particles,
         num_runs=args.num_runs,
         kernel=args.kernel,
-        path=args.path,
-        schedule=schedule,
-        max_steps=args.max_steps,
+        method=method,
         history="ancestors" if args.plots is not None else "scalars",
         progress=not args.no_progress,
         checkpoint=_checkpoint_file(args.checkpoint),
@@ -90,6 +92,24 @@ def demo(args: argparse.Namespace) -> int:
     from smcinfer.cli import demo as demonstration
 
     return demonstration.main(_make_folder(args.out)) or OK
+
+
+def choose_method(name: str | None, schedule: Any, max_steps: int | None) -> Method | str | None:
+    """The method of a static target; ``None`` where nothing was said of it.
+
+    Args:
+        name: ``"tempering"``, ``"data_annealing"`` or ``None``.
+        schedule: of tempering, as `parse_schedule` returns it.
+        max_steps: of tempering.
+
+    Raises:
+        ArgumentError: for an unknown name, or settings of tempering with another method.
+    """
+    if schedule is None and max_steps is None:
+        return name
+    if (name or "tempering") != "tempering":
+        validate.not_given(f"the method {name}", schedule=schedule, max_steps=max_steps)
+    return Tempering("ess" if schedule is None else schedule, max_steps=max_steps)
 
 
 def parse_schedule(text: str | None, threshold: float | None) -> Schedule | str | list[float] | None:

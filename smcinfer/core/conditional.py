@@ -20,6 +20,7 @@ depends on where in the order the path stands, and slot 0 is only one place.
 Sources: Andrieu, Doucet & Holenstein (2010), section 4.3; Lindsten, Jordan & Schon (2014), algorithm 2.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ import jax.numpy as jnp
 
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.core.plan import Plan
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 
@@ -66,6 +68,12 @@ class Conditioned(FeynmanKac):
     def conditional(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the model itself, weighted for another thing."""
+        words = "the model's target, with the given path among the particles; E[1 / Z_hat] = 1 / Z where it is an exact draw"
+        return dataclasses.replace(self.model.plan, weighted_for=words)
 
     def _at(self, path: Path, t: Int[Array, ""] | int) -> PyTree[Any]:
         """x_t of the path; the path starts at x_1 where every particle starts from one known state."""

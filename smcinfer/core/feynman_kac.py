@@ -21,6 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from smcinfer.core.plan import Plan
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
 
@@ -88,6 +89,11 @@ class FeynmanKac(eqx.Module):
     """
 
     num_steps: eqx.AbstractVar[int]
+
+    @property
+    def plan(self) -> Plan:
+        """How the model wants to be run, and what it is properly weighted for in words; a model that knows says so here."""
+        return Plan("the target that the product of the model's weights defines; log Z is of its total mass")
 
     @property
     def fixed_horizon(self) -> bool:
@@ -158,7 +164,7 @@ class FeynmanKac(eqx.Module):
         return {}
 
     def exported(self, particles: Particles) -> PyTree[Any]:
-        """What a result shows of the particles: not what they only carry along to compute with."""
+        """What a result shows of one run's particles, by name: not what they only carry along to compute with."""
         return particles
 
     def done(self, shared: PyTree[Any]) -> Flag:

@@ -30,7 +30,7 @@ EXPLANATIONS: dict[Status, str] = {
     Status.NON_FINITE_POTENTIAL: "the target was NaN or +inf at some particles; they were given weight zero",
     Status.SCHEDULE_UNFINISHED: "the schedule did not reach its end within max_steps: log Z is of an intermediate target",
     Status.MOVES_TOO_SHORT: "moves stayed correlated with their start at the largest number of move steps: "
-    "the error bar may be too small; raise max_move_steps or choose another kernel",
+    "the error bar may be too small; raise max_steps of Moves or choose another kernel",
     Status.ERROR_BARS_DISAGREE: "the error bar within runs and the spread between runs disagree: the larger one is reported",
     Status.LOOP_CAP_REACHED: "a bounded loop inside a kernel reached its cap (the kernel stays exact but moves less)",
     Status.GENEALOGY_COALESCED: "too few families of particles are left to tell the error of a single run: "

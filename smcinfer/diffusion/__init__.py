@@ -15,16 +15,8 @@ from smcinfer.diffusion.powers import annealed, corrected, guided, product
 from smcinfer.diffusion.process import Denoising, Reverse
 from smcinfer.diffusion.reverse import DDIM, DDPM, EulerMaruyama, Exponential, ReverseKernel
 from smcinfer.diffusion.rewards import Reward, inpainting, low_density, measurement, on_host
-from smcinfer.diffusion.schedule import (
-    EDM,
-    Cosine,
-    LinearFlow,
-    Schedule,
-    VarianceExploding,
-    VariancePreserving,
-    check_schedule,
-    tabulated,
-)
+from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
+from smcinfer.diffusion.schedules import EDM, Cosine, LinearFlow, VarianceExploding, VariancePreserving, tabulated
 from smcinfer.diffusion.soft_value import GradientOf, learn_soft_value, value_network
 from smcinfer.diffusion.tempered import TemperedAlignment
 
@@ -42,13 +34,13 @@ __all__ = [
     "LinearFlow",
     "Look",
     "Model",
+    "NoiseSchedule",
     "Preconditioned",
     "Prediction",
     "Reverse",
     "ReverseKernel",
     "Reward",
     "RollOut",
-    "Schedule",
     "SoftValue",
     "TemperedAlignment",
     "Tweedie",

@@ -16,6 +16,7 @@ import numpy as np
 
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.feynman_kac import Population
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion import potentials
 from smcinfer.diffusion import reverse as reverse_kernels
 from smcinfer.diffusion.looks import Look, RollOut, Tweedie
@@ -26,7 +27,7 @@ from smcinfer.diffusion.proposals import Controlled, FromNoise, GradientGuided, 
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Reward, as_reward, signal
 from smcinfer.diffusion.schedule import check_schedule
-from smcinfer.diffusion.tempered import TemperedAlignment, evaluations, samples, watch
+from smcinfer.diffusion.tempered import REWARDED, Rises, TemperedAlignment, evaluations, samples, watch
 from smcinfer.ground.arrays import Array, Float, Int, Particles
 from smcinfer.ground.errors import ArgumentError
 
@@ -36,6 +37,11 @@ PROPOSALS = ("prior", "gradient", "selection")
 
 class Alignment(Composed):
     """A reverse diffusion under a reward, ready for `smcinfer.sample` (made by `alignment`)."""
+
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for the samples that the reward asks for."""
+        return Plan(REWARDED, label="denoising")
 
     @property
     def reverse(self) -> Reverse:
@@ -173,7 +179,7 @@ def alignment(
     mover = _proposal(process, proposal, num_children, initial)
     twist = None if watcher is None else process.log_twist
     made = compose(process, process.log_potential, twist, mover, num_steps=process.num_steps)
-    return Alignment(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return Alignment.extending(made)
 
 
 def _look(look: str | Look, reward: Reward, model: Model) -> Look | None:
@@ -255,4 +261,4 @@ def _tempered(
         raise ArgumentError("tempering_ess is a fraction", expected="strictly between 0 and 1", got=tempering_ess)
     ratios = jax.vmap(process.model.schedule.noise_ratio)(process.times)
     caps = (1.0 / (1.0 + ratios**2)).at[-1].set(1.0)
-    return TemperedAlignment(process, caps, tempering_ess, proposal == "gradient", led, process.num_steps)
+    return TemperedAlignment(process, proposal == "gradient", schedule=Rises(caps, tempering_ess), led=led)

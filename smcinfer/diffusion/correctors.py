@@ -49,7 +49,7 @@ from smcinfer.diffusion.divergence import divergence
 from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.rewards import Reward
-from smcinfer.diffusion.schedule import Schedule
+from smcinfer.diffusion.schedule import NoiseSchedule
 from smcinfer.ground.arrays import Array, Float, Int, Scalar
 
 Time = Int[Array, ""]
@@ -108,7 +108,7 @@ class Corrector(GaussianSteps):
     num_probes: int = eqx.field(static=True)
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> NoiseSchedule:
         """Of all models."""
         return self.models[0].schedule
 
@@ -126,12 +126,15 @@ class Corrector(GaussianSteps):
         """Mean and variance of the step, solved in y with the noise held, or the data where the pull is strong."""
         schedule, before, now = self.schedule, self.times[t - 1], self.times[t]
         alpha, rho, earlier = schedule.alpha(now), schedule.noise_ratio(before), schedule.noise_ratio(now)
-        passed, square = rho**2 - earlier**2, self.noise_scale**2
+        passed, square, total = rho**2 - earlier**2, self.noise_scale**2, jnp.sum(self.powers[t - 1])
         if self.matched:
             pulled, spread = 2.0 * self.pull * (rho - earlier), passed
+            if self.log_densities is None:
+                # The last step ends at the mean of the data: noise held over it would stay in the sample.
+                clean = earlier <= 0
+                pulled, spread = jnp.where(clean, rho / total, pulled), jnp.where(clean, 0.0, spread)
         else:
             # Far out the step is a linear one that contracts by the power 2 a B of the noise ratio: solved exactly.
-            total = jnp.sum(self.powers[t - 1])
             power = 2.0 * self.pull * total
             power = jnp.where(jnp.abs(power - 1.0) < 1e-3, 1.001, power)
             shrink = earlier / rho

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.compose import Composed, compose
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion import reverse as reverse_kernels
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.process import Watched
@@ -161,6 +162,12 @@ class FrameReward(eqx.Module):
 class SequenceTarget(Composed):
     """A sequence of frames as a target (made by `sequence`)."""
 
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for sequences of frames."""
+        words = "sequences of frames, the model's law times exp(reward); log Z is the log of the mean of that factor"
+        return Plan(words, label="denoising")
+
     def exported(self, particles: Particles) -> dict[str, Any]:
         """The frames."""
         state: Any = super().exported(particles)
@@ -201,14 +208,14 @@ def sequence(
     schedule = model.schedule
     if num_frames < 1 or warm_steps < 1:
         raise ArgumentError("too short", expected="num_frames and warm_steps at least 1", got=(num_frames, warm_steps))
-    if not schedule.start < warm_time < schedule.end:
+    if not schedule.cleanest < warm_time < schedule.end:
         raise ArgumentError(
-            "warm_time is outside the schedule", expected=f"in ({schedule.start}, {schedule.end})", got=warm_time
+            "warm_time is outside the schedule", expected=f"in ({schedule.cleanest}, {schedule.end})", got=warm_time
         )
     if proposal not in ("prior", "gradient"):
         raise ArgumentError("unknown proposal", expected="prior | gradient", got=repr(proposal))
     first = np.asarray(schedule.grid(num_steps))
-    later = np.linspace(warm_time, first[-1], warm_steps + 1)
+    later = np.asarray(schedule.grid(warm_steps, begin=warm_time))
     for grid in (first, later):
         check_schedule(schedule, jnp.asarray(grid, float))
     lengths = [first.size] + [later.size] * (num_frames - 1)
@@ -235,7 +242,7 @@ def sequence(
     )
     mover = GradientGuided(process) if proposal == "gradient" else Prior(process)
     made = compose(process, process.log_potential, process.log_twist, mover, num_steps=process.num_steps)
-    return SequenceTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return SequenceTarget.extending(made)
 
 
 class _First(Reward):

@@ -102,6 +102,8 @@ class RollOut(Look):
         """log phi at the end of the roll-out."""
         schedule, kernel = self.model.schedule, DDIM(0.0)
         stops = time + (schedule.start - time) * jnp.arange(self.num_steps + 1) / self.num_steps
+        # Where the network knows no time between here and the data, steps in between lead nowhere.
+        stops = stops.at[:-1].set(jnp.maximum(stops[:-1], schedule.cleanest))
         for step in range(self.num_steps - 1):
             x, _ = kernel(prediction, x, schedule, stops[step], stops[step + 1])
             prediction = self.model.predict(x, stops[step + 1])

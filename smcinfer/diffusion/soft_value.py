@@ -23,7 +23,7 @@ from smcinfer.core.compose import Composed
 from smcinfer.core.nouns import Bootstrap
 from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.process import GaussianSteps
-from smcinfer.diffusion.schedule import Schedule
+from smcinfer.diffusion.schedule import NoiseSchedule
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.run.fit import Fitted, fit
@@ -40,7 +40,7 @@ class ValueNetwork(eqx.Module):
     """A small network of a point and the log of its noise ratio (made by `value_network`)."""
 
     layers: eqx.nn.MLP
-    schedule: Schedule
+    schedule: NoiseSchedule
 
     def __call__(self, x: Point, time: Scalar) -> Scalar:
         """Float[""], nats."""
@@ -53,7 +53,7 @@ class ValueNetwork(eqx.Module):
 
 
 def value_network(
-    key: KeyArray, schedule: Schedule, shape: tuple[int, ...], *, width: int = 64, depth: int = 2
+    key: KeyArray, schedule: NoiseSchedule, shape: tuple[int, ...], *, width: int = 64, depth: int = 2
 ) -> ValueNetwork:
     """An untrained network for `learn_soft_value`.
 

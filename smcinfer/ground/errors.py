@@ -1,7 +1,10 @@
 """Errors that say what was wrong, what was expected and got, and what to do."""
 
 import contextlib
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -38,7 +41,48 @@ class CheckpointError(SmcinferError):
     """A checkpoint or a saved result is damaged, or belongs to another run."""
 
 
+class FileError(SmcinferError):
+    """A file could not be written: the disk is full, say."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written; the run goes on."""
+
+
+@contextlib.contextmanager
+def calling(what: str, *, expected: object = None, got: object = None, hint: str = "") -> Iterator[None]:
+    """While the block calls a user's function, whatever that raises comes out as one `TargetError` that names the function.
+
+    Args:
+        what: the function's name.
+        expected, got, hint: of the error; where ``got`` is ``None``, the user's line that raised.
+    """
+    try:
+        yield
+    except SmcinferError:
+        raise
+    # A function that ends the program by sys.exit must not end it as if all were well.
+    except (Exception, SystemExit) as error:
+        said = (str(error).strip().splitlines() or ["no message"])[0]
+        raise TargetError(
+            f"{what} raised {type(error).__name__}: {said}",
+            expected=expected,
+            got=_place(error) if got is None else got,
+            hint=hint,
+        ) from error
+
+
+def _place(error: BaseException) -> str | None:
+    """The innermost line that an error went through outside of this package, the installed ones and Python's own."""
+    others = (str(Path(__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), "<")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(others):
+            return f"{frame.filename}, line {frame.lineno}: {frame.line}"
+    return None
+
+
 _raised_on_host: list[SmcinferError] = []
+_kept_on_host: list[dict[Any, Any]] = []
 
 
 def call_on_host(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -50,14 +94,34 @@ def call_on_host(function: Callable[..., Any], *arguments: Any) -> Any:
         raise
 
 
+def kept_on_host() -> dict[Any, Any]:
+    """What functions on the host keep from one call to the next: it lasts as long as the `surfacing` block they are called in.
+
+    Outside of any block it is forgotten at once, so that what is kept may only be what can be made again.
+    """
+    return _kept_on_host[-1] if _kept_on_host else {}
+
+
 @contextlib.contextmanager
 def surfacing() -> Iterator[None]:
-    """While the block runs compiled programs, what `call_on_host` saw raised comes out as it was raised."""
+    """While the block runs compiled programs, what `call_on_host` saw raised comes out as it was raised.
+
+    What functions on the host kept (`kept_on_host`) is let go when the block ends, however it ends.
+    """
     _raised_on_host.clear()
+    kept: dict[Any, Any] = {}
+    _kept_on_host.append(kept)
     try:
         yield
-    except RuntimeError as error:
+    except SmcinferError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        # XLA raises the one or the other, by the thread that it called the host from.
         if not _raised_on_host:
             raise
         first = _raised_on_host[0]
         raise first from (first.__cause__ or error)
+    finally:
+        # An error holds the frames that it went through, and they what was kept.
+        _raised_on_host.clear()
+        _kept_on_host[:] = [other for other in _kept_on_host if other is not kept]

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.errors import ArgumentError, FileError
 
 
 def check_writable(path: str | Path) -> Path:
@@ -57,7 +57,36 @@ def temporary_beside(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    with temporary_beside(path) as temporary:
-        temporary.write_bytes(content)
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all: under a temporary name beside it, flushed to the disk, then renamed.
+
+    Args:
+        path: the file; its folder must exist.
+        content: all of its bytes, made in memory before a byte is written.
+
+    Raises:
+        FileError: the disk is full, the folder is gone or closed: says which file, and leaves what stood there before.
+    """
+    path = Path(path)
+    try:
+        with temporary_beside(path) as temporary:
+            temporary.write_bytes(content)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise FileError(
+            f"{path} could not be written",
+            got=f"{error.strerror or error} ({len(content):,} bytes)",
+            hint="make room, or choose a file elsewhere; what is in memory is unharmed, and so is the file that was there",
+        ) from error
+
+
+write_atomically = write_whole
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the disk keep a new name, which a crash of the machine could otherwise lose."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,7 @@
 """What parts of a target must know of the model that generates: that its tokens are theirs, and what the text goes on from."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -29,12 +30,12 @@ def told[Part: PyTree[Any]](part: Part, prompt: Int[Array, " prompt"], eos_id: i
     return jax.tree.map(tell, part, is_leaf=lambda node: isinstance(node, TextReader))
 
 
-def check_vocabularies(tokenizer: Tokenizer | None, **parts: PyTree[Any]) -> None:
+def check_vocabularies(tokenizer: Tokenizer | None, parts: Mapping[str, PyTree[Any]]) -> None:
     """Raise where a part of a target was made with another vocabulary than its model's, or two with different ones.
 
     Args:
         tokenizer: the model's own, ``None`` where it came without one.
-        **parts: by name: potential, twist, proposal, constraint. What is made from token ids alone is not compared.
+        parts: by name: readers, potential, twist, proposal. What is made from token ids alone is not compared.
 
     Raises:
         ArgumentError: that names the part.

@@ -36,8 +36,8 @@ def lines(result: Estimates) -> list[tuple[str, str]]:
         ("ESS", _ess(result)),
         ("steps", _steps(result)),
     ]
-    if "what" in result.settings:
-        pairs.append(("weighted for", str(result.settings["what"])))
+    if "weighted_for" in result.settings:
+        pairs.append(("weighted for", str(result.settings["weighted_for"])))
     pairs.append(("status", "; ".join(explain(result.status)) or "OK"))
     pairs.append(("time", f"{result.seconds:.3g} s, of which {result.compile_seconds:.3g} s compiling"))
     return pairs

@@ -8,7 +8,7 @@ compiled program and ends bit for bit where it would have ended.
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from smcinfer.core import lineage, smc
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.settings import PARTICLES, Settings
 from smcinfer.core.status import Status
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
 from smcinfer.ground.progress import bar
@@ -88,7 +89,7 @@ def run(
     *,
     num_runs: int = 1,
     resampling: str = "systematic",
-    resample_below: float = 0.5,
+    resample_below: float | None = None,
     history: str = "scalars",
     lag: int = 0,
     islands: int = 1,
@@ -97,7 +98,7 @@ def run(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
     chunk_steps: int | None = None,
-    description: str = "smcinfer",
+    description: str | None = None,
 ) -> Run:
     """Run a Feynman-Kac model to its end.
 
@@ -107,14 +108,16 @@ def run(
         num_particles: particles of each run.
         num_runs: independent runs, mapped over in one program: the chains in ArviZ, the replicates of log Z. A led model
             takes one run more, which is not among the results.
-        resampling, resample_below, history, lag, islands: see `Settings`.
+        resampling, history, lag, islands: see `Settings`; a lag of 0 counts families from t = 0, which is cheap and noisy on
+            long runs (`smcinfer.sample` takes the lag of the model's plan).
+        resample_below: as in `Settings`; what the model's plan says where ``None``.
         devices: share the particles of every run among these (`jax.devices()`, of all processes where JAX's distributed
             runtime was started); resampling is global, or stays on each device with ``islands``.
         progress: draw a bar on stderr.
         checkpoint: a file. Where it exists the run resumes from it (and must be the same run); it is written at most
-            every ``checkpoint_seconds`` and at the end, complete or not at all.
+            every ``checkpoint_seconds`` seconds and at the end, complete or not at all.
         chunk_steps: steps between two looks of the host; chosen from the horizon where ``None``.
-        description: the label of the progress bar.
+        description: the label of the progress bar; what the model's plan says where ``None``.
 
     Returns:
         The finished `Run`.
@@ -123,10 +126,11 @@ def run(
         ArgumentError: for settings out of range, before any work.
         CheckpointError: for a checkpoint that is damaged or belongs to another run.
     """
-    if num_runs < 1:
-        raise ArgumentError("num_runs is out of range", expected="at least 1", got=num_runs)
-    mesh = None if devices is None else Mesh(np.asarray(devices), (PARTICLES,))
-    settings = Settings(num_particles, resampling, resample_below, history, lag, islands, mesh)
+    num_runs = validate.count("num_runs", num_runs)
+    progress = validate.flag("progress", progress)
+    pause = validate.seconds("checkpoint_seconds", checkpoint_seconds)
+    mesh, below = _mesh(devices), model.plan.threshold(resample_below)
+    settings = Settings(num_particles, resampling, below, history, lag, islands, mesh)
     model.num_ancestors(num_particles)  # raises if the population cannot be split
     if model.on_host and not model.fixed_horizon:
         raise ArgumentError(
@@ -147,8 +151,8 @@ def run(
     watched = progress or checkpoint is not None
     chunk = chunk_steps or _chunk_length(model, watched)
     started = time.perf_counter()
-    with surfacing(), compile_clock() as compiling, bar(progress, description) as report:
-        store = Checkpoint.open(checkpoint, model, settings, keys, chunk, checkpoint_seconds)
+    with surfacing(), compile_clock() as compiling, bar(progress, description or model.plan.label) as report:
+        store = Checkpoint.open(checkpoint, model, settings, keys, chunk, pause)
         t, state, records = store.load_or(lambda: _start(keys, model, settings))
         while not _over(t, state, model):
             length = min(chunk, model.num_steps - t) if model.fixed_horizon else chunk
@@ -161,6 +165,18 @@ def run(
                 store.save(t, state, records, final=_over(t, state, model))
         result = _collect(state, records, model, settings)
     return dataclasses.replace(result, seconds=time.perf_counter() - started, compile_seconds=compiling[0])
+
+
+def _mesh(devices: Any) -> Mesh | None:
+    """The devices in a row, as a mesh that particles are laid over."""
+    if devices is None:
+        return None
+    listed = [] if isinstance(devices, str) or not isinstance(devices, Iterable) else list(devices)
+    if not listed or not all(isinstance(one, jax.Device) for one in listed) or len(set(listed)) < len(listed):
+        raise ArgumentError(
+            "devices are no list of devices", expected="distinct devices, jax.devices() say, or None", got=repr(devices)
+        )
+    return Mesh(np.asarray(listed), (PARTICLES,))
 
 
 def _chunk_length(model: FeynmanKac, watched: bool) -> int:

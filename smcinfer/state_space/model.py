@@ -19,7 +19,8 @@ from numpyro.distributions import Distribution
 
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.feynman_kac import Population
-from smcinfer.core.nouns import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced
+from smcinfer.core.nouns import Bootstrap, Guided, Process, Proposal
+from smcinfer.core.plan import Plan
 from smcinfer.core.weights import normalise
 from smcinfer.ground.arrays import Array, Flag, Int, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
@@ -54,6 +55,16 @@ class StateSpace(Composed):
     """
 
     quantiles: tuple[float, ...] | None = eqx.field(static=True, default=None)
+
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for the filter."""
+        return Plan(
+            "the filter at the end, p(x_T | y_0:T); log Z is the log likelihood of the data",
+            label="filtering",
+            name="filter",
+            details={"quantiles": self.quantiles},
+        )
 
     @property
     def observations(self) -> Observations:
@@ -140,12 +151,10 @@ def state_space(
     mover: Proposal | None = None
     if proposal is not None or initial_proposal is not None:
         mover = _guided(process, observed.data, proposal, initial_proposal)
-    elif isinstance(twist, Twist) and type(twist).next is not Twist.next:
-        mover = TwistInduced(process, twist)
     ahead = None if look_ahead is None else AheadWhereComplete(look_ahead, observed.data)
     made = compose(process, observed, twist, mover, num_steps=observed.data.num_steps, look_ahead=ahead)
     levels = None if quantiles is None else tuple(map(float, quantiles))
-    return StateSpace(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead, levels)
+    return StateSpace.extending(made, quantiles=levels)
 
 
 def _guided(

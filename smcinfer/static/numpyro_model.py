@@ -18,7 +18,8 @@ from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import TargetError
 from smcinfer.static.contract import check_callable
 from smcinfer.static.numpyro_replay import Replay, Trace, example_trace, is_latent
-from smcinfer.static.prior import Prior, inner_bijection
+from smcinfer.static.on_reals import inner_bijection, strip
+from smcinfer.static.prior import Prior
 from smcinfer.static.reference import laplace_reference
 from smcinfer.static.target import StaticTarget
 
@@ -62,6 +63,7 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
             got=repr(reference),
         )
     _check_references(trace, per_site)
+    replay.check_draws(trace)
     mean, scale = replay.gaussian() or (None, None)
     log_terms, num_data = replay.terms() or (None, None)
     return StaticTarget(
@@ -110,12 +112,6 @@ def _over_vectors(replay: Replay, law: dist.Distribution) -> StaticTarget:
     )
 
 
-def _strip(law: Any) -> Any:
-    while isinstance(law, dist.Independent | dist.ExpandedDistribution):
-        law = law.base_dist
-    return law
-
-
 def _refuse(names: list[str], what: str, expected: str, hint: str) -> None:
     if names:
         raise TargetError(f"{what}: {', '.join(names)}", expected=expected, got=", ".join(names), hint=hint)
@@ -147,13 +143,13 @@ def _check_sites(trace: Trace) -> None:
         "sum them out: numpyro.distributions.MixtureSameFamily, or logsumexp in a numpyro.factor",
     )
     _refuse(
-        [name for name, site in latent.items() if isinstance(_strip(site["fn"]), dist.Delta)],
+        [name for name, site in latent.items() if isinstance(strip(site["fn"]), dist.Delta)],
         "the model has latent sites that are point masses",
         "sites with a density",
         "use numpyro.deterministic for a computed value",
     )
     _refuse(
-        [name for name, site in latent.items() if isinstance(_strip(site["fn"]), dist.MaskedDistribution)],
+        [name for name, site in latent.items() if isinstance(strip(site["fn"]), dist.MaskedDistribution)],
         "the model has masked latent sites",
         "latent sites that keep their whole prior: a masked one is improper",
         "make what is unknown a site of its own, and mask observed sites only",
@@ -177,7 +173,7 @@ def _check_references(trace: Trace, references: dict[str, dist.Distribution]) ->
         raise TargetError(
             "reference names sites the model does not draw", expected=f"some of {list(latent)}", got=unknown
         )
-    improper = [name for name, site in latent.items() if isinstance(_strip(site["fn"]), dist.ImproperUniform)]
+    improper = [name for name, site in latent.items() if isinstance(strip(site["fn"]), dist.ImproperUniform)]
     _refuse(
         [name for name in improper if name not in references],
         "the model has improper priors, from which nothing can be drawn",

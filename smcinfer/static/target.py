@@ -72,14 +72,14 @@ class _Whole(eqx.Module):
 
 
 class _OverReference(eqx.Module):
-    """Log target minus log reference; the Jacobians of the two cancel."""
+    """Log target minus log reference, both on the vectors: there the reference is finite wherever it was drawn."""
 
     reference: Prior
     function: Callable[..., Any]
 
     def __call__(self, x: Float[Array, " dim"]) -> Scalar:
-        values = self.reference.values(x)
-        return jnp.asarray(self.function(values) - self.reference.log_prob(values), x.dtype)
+        there = self.function(self.reference.values(x)) + self.reference.log_jacobian(x)
+        return jnp.asarray(there - self.reference.log_density(x), x.dtype)
 
 
 class _Terms(eqx.Module):

@@ -95,7 +95,7 @@ def learn(
 
     Args:
         key: one random key; the same key gives the same twist bit for bit, resumed or not.
-        target: made by `compose`, `twisted`, `state_space` or `language.generation` (a twist that it has already is put aside);
+        target: made by `compose`, `state_space` or `language.generation` (a twist that it has already is put aside);
             or a `Family` of such targets.
         objective: ``"ctl"``, ``"dpg"``, ``"nasmc"``, ``"sixo"``, ``"fudge"``, ``"rl"``, ``"pcl"``, ``"subtb"``, an
             `Objective` with settings of its own, or ``"controlled"``: backward regressions of a quadratic twist instead of
@@ -133,7 +133,7 @@ def learn(
     if not isinstance(target, Composed | Family):
         raise ArgumentError(
             "there is nothing to learn a twist for",
-            expected="a model made by compose, twisted, state_space or language.generation, or a twists.Family",
+            expected="a model made by compose, state_space or language.generation, or a twists.Family",
             got=type(target).__name__,
         )
     for name, value in {"num_particles": num_particles, "num_steps": num_steps, "num_contexts": num_contexts}.items():

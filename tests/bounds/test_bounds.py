@@ -11,11 +11,12 @@ from smcinfer import bounds
 from smcinfer.core import resampling
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import HMC, RandomWalk
-from smcinfer.paths import Exponents, Moves, tempering
-from smcinfer.paths.conditional import Choices, ConditionalTempering
+from smcinfer.paths import Exponents, Moves
 from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, simulate, state_space
 from smcinfer.static import StaticTarget, posterior
+from smcinfer.static.conditional import Choices, ConditionalTempering
+from smcinfer.static.tempering import TemperingPath
 from tests import exact_models, exact_paths
 from tests.static.test_static import DATA, DIM, NOISE, conjugate, exact_log_z, exact_mean
 from tests.statistics import assert_mean_one_log
@@ -36,7 +37,7 @@ def wrong_draw(key: jax.Array) -> jax.Array:
 def conditional_runs(scheme: str, draw, num_runs: int) -> jax.Array:  # noqa: ANN001
     """log Z_hat of runs of eight particles through ``draw``."""
     kernel = RandomWalk()
-    model = tempering(conjugate(), kernel, PATH, moves=Moves(2, 2, 0.0), record_params=True)
+    model = TemperingPath(conjugate(), kernel, schedule=PATH, moves=Moves.exactly(2), record_params=True)
     forward = run(jax.random.key(0), model, 64, resample_below=1.0)
     choices = Choices.of(forward.history, 3)
     conditional = ConditionalTempering(conjugate(), kernel, choices, draw, 3)

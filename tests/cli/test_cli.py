@@ -176,15 +176,14 @@ def test_options_reach_the_sampler(source: Path, monkeypatch: pytest.MonkeyPatch
         return make_result()
 
     monkeypatch.setattr(api, "sample", record)
-    words = "--kernel nuts --path tempering --schedule .1,.5,1 --max-steps 9 --x64 --no-progress --checkpoint c"
+    words = "--kernel nuts --method tempering --schedule .1,.5,1 --x64 --no-progress --checkpoint c"
     assert main(["sample", f"{source}:target", *words.split()]) == 0
+    method = seen.pop("method")
+    assert (method.schedule, method.max_steps) == ([0.1, 0.5, 1.0], None)
     assert seen == {
         "num_particles": 4096,
         "num_runs": 4,
         "kernel": "nuts",
-        "path": "tempering",
-        "schedule": [0.1, 0.5, 1.0],
-        "max_steps": 9,
         "history": "scalars",
         "progress": False,
         "checkpoint": Path("c"),

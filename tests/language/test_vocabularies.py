@@ -20,7 +20,7 @@ from smcinfer.language.constraints import (
     starts_with,
 )
 from smcinfer.language.potentials import avoids, contains, on_text
-from smcinfer.language.proposals.companion import with_companion
+from smcinfer.language.proposals.companion import companion
 from smcinfer.run.runner import run
 from tests.exact_language import EOS, LENGTH, PROMPT, small_lm, strings
 from tests.statistics import assert_mean
@@ -58,7 +58,7 @@ MODEL, OTHER = model_of(PIECES), model_of([PIECES[0], "b", "▁a", "ab", "."])
         ("constraint", lambda: constrained(MODEL, PROMPT, allowed_texts(["b"], OTHER), max_tokens=2)),
         ("constraint", lambda: constrained(MODEL, PROMPT, starts_with("b", OTHER), max_tokens=2)),
         ("constraints", lambda: regex("ab", OTHER) & regex("ab", MODEL)),
-        ("two models", lambda: with_companion(MODEL, OTHER)),
+        ("companion", lambda: generation(MODEL, PROMPT, max_tokens=2, readers={"companion": companion(OTHER)})),
         (
             "proposal",
             lambda: generation(

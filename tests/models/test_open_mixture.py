@@ -231,9 +231,7 @@ def test_evidence_over_all_numbers_of_components(name: str) -> None:
 @pytest.mark.slow
 def test_schedule_of_its_own_ends_at_the_posterior() -> None:
     model = om.annealed(small(), moves_per_step=2)
-    result = smcinfer.sample(
-        jax.random.key(4), model, num_particles=300, num_runs=4, resample_below=1.0, progress=False
-    )
+    result = smcinfer.sample(jax.random.key(4), model, num_particles=300, num_runs=4, progress=False)
     assert abs(result.log_z - float(exact("float32").log_z)) < 0.3
     assert result.status == 0
 

@@ -227,7 +227,7 @@ class TestReport:
         assert "-inf ± unknown" in str(make_result(log_z=np.full(4, -math.inf)))
 
     def test_html_is_escaped(self) -> None:
-        page = make_result(settings={"what": "<script>"})._repr_html_()
+        page = make_result(settings={"weighted_for": "<script>"})._repr_html_()
         assert "&lt;script&gt;" in page and "<script>" not in page and "<table>" in page
 
 

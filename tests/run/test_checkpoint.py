@@ -12,9 +12,9 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
+from smcinfer import Moves, Tempering
 from smcinfer.ground.errors import ArgumentError, CheckpointError
 from smcinfer.kernels import RandomWalk
-from smcinfer.paths import Moves, tempering
 from smcinfer.run.runner import run
 from smcinfer.static import posterior
 from tests import exact_models
@@ -28,7 +28,7 @@ class KilledError(Exception):
 def gaussian_path(max_move_steps: int = 4):  # noqa: ANN201
     """A small adaptive run."""
     target = posterior(dist.Normal(0.0, 1.0).expand([2]).to_event(1), lambda x: -20.0 * ((x - 1.0) ** 2).sum())
-    return tempering(target, RandomWalk(), moves=Moves(max_move_steps, 1, 0.0))
+    return Tempering(moves=Moves(max_move_steps, 1, 0.0)).model(target, RandomWalk())
 
 
 @pytest.mark.parametrize("family", ["filter", "tempering"])
@@ -111,10 +111,10 @@ SCRIPT = """
 import sys, jax, numpy as np, numpyro.distributions as dist
 from smcinfer.kernels import RandomWalk
 from smcinfer.run.runner import run
-from smcinfer.paths import Moves, tempering
+from smcinfer import Moves, Tempering
 from smcinfer.static import posterior
 target = posterior(dist.Normal(0.0, 1.0).expand([2]).to_event(1), lambda x: -20.0 * ((x - 1.0) ** 2).sum())
-model = tempering(target, RandomWalk(), moves=Moves(int(sys.argv[2]), 1, 0.0))
+model = Tempering(moves=Moves(int(sys.argv[2]), 1, 0.0)).model(target, RandomWalk())
 options = dict(num_runs=2, resample_below=1.0, chunk_steps=1, checkpoint=sys.argv[1], checkpoint_seconds=0.0)
 done = run(jax.random.key(0), model, 512, **options)
 print(np.asarray(done.log_z).tobytes().hex(), np.asarray(done.particles.position).tobytes().hex()[:4000])

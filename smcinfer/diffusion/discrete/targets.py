@@ -21,6 +21,7 @@ import numpy as np
 
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.nouns import Guided, Time
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion.discrete.model import MaskedModel, product
 from smcinfer.diffusion.discrete.orders import Order, order_by_name
 from smcinfer.diffusion.discrete.process import (
@@ -69,6 +70,12 @@ class MaskedTarget(Composed):
         """The conditionals."""
         process: Any = self.process
         return process.model
+
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for the tokens that the target asks for."""
+        words = "tokens of the masked diffusions, times exp(reward / temperature); log Z is of the total mass"
+        return Plan(words, label="unmasking")
 
     def exported(self, particles: Particles) -> dict[str, Array]:
         """The tokens."""
@@ -147,7 +154,7 @@ def alignment(
         proposal = Guided(process, guide)
     potential = Correction(reward, jnp.asarray(temperature, jnp.result_type(float)), num_steps)
     made = compose(process, potential, twist, proposal, num_steps=num_steps)
-    return MaskedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps)
+    return MaskedTarget.extending(made)
 
 
 def annealed(model: MaskedModel, power: float, reward: Reward | None = None, **settings: Any) -> MaskedTarget:
@@ -200,14 +207,8 @@ def _start(model: MaskedModel, start: Any) -> np.ndarray:
 
 def _check_reward(model: MaskedModel, reward: Reward) -> None:
     """The reward is tried on one sequence before any work; minus infinity forbids, and is allowed."""
-    try:
+    with calling("the reward", hint=f"it gets Int[{model.length}], tokens without masks, and must be a JAX function"):
         value = np.asarray(reward(jnp.zeros(model.length, jnp.int32)))
-    except Exception as error:
-        raise TargetError(
-            f"the reward raised {type(error).__name__} on one sequence",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint=f"it gets Int[{model.length}], tokens without masks, and must be a JAX function",
-        ) from error
     if value.shape != ():
         raise TargetError("the reward did not return a scalar", expected="Float['']", got=value.shape)
     if np.isnan(value) or np.isposinf(value):

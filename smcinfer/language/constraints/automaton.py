@@ -11,6 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from smcinfer.core.nouns import Time
 from smcinfer.ground.arrays import Array, Bool, Int
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.constraint import Constraint, only
@@ -42,8 +43,9 @@ class Automaton(Constraint):
         del max_tokens
         return jnp.zeros((), jnp.int32)
 
-    def read(self, token: Int[Array, ""], carried: Int[Array, ""]) -> Int[Array, ""]:
+    def read(self, t: Time, carried: Int[Array, ""], token: Int[Array, ""]) -> Int[Array, ""]:
         """The next state."""
+        del t
         after = jnp.where(carried == DEAD, DEAD, self.table[jnp.maximum(carried, 0), token])
         return jnp.where(token == self.eos_id, carried, after).astype(jnp.int32)
 

@@ -14,30 +14,22 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
+from smcinfer.core.nouns import Time
 from smcinfer.ground.arrays import Array, Bool, Int, PyTree
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.language.reader import Reader
 
 
-class Constraint(eqx.Module):
-    """A set of token sequences that may be written, for one particle.
+class Constraint(Reader):
+    """A set of token sequences that may be written: a reader for which EOS, and what comes after it, changes nothing.
 
     Attributes:
-        vocab_size: V.
         eos_id: the token that ends a sequence.
         vocabulary: the fingerprint of the tokens' spelling, ``None`` where it was given as bytes or not at all.
     """
 
-    vocab_size: eqx.AbstractVar[int]
     eos_id: eqx.AbstractVar[int]
     vocabulary: eqx.AbstractVar[str | None]
-
-    @abc.abstractmethod
-    def start(self, max_tokens: int) -> PyTree[Any]:
-        """What is carried before anything was written, with room for ``max_tokens`` tokens."""
-
-    @abc.abstractmethod
-    def read(self, token: Int[Array, ""], carried: PyTree[Any]) -> PyTree[Any]:
-        """What is carried after one token more. EOS, and what comes after it, changes nothing."""
 
     @abc.abstractmethod
     def allowed(self, carried: PyTree[Any]) -> Bool[Array, " vocab"]:
@@ -76,9 +68,9 @@ class Both(Constraint):
         """What both carry."""
         return self.first.start(max_tokens), self.second.start(max_tokens)
 
-    def read(self, token: Int[Array, ""], carried: PyTree[Any]) -> PyTree[Any]:
+    def read(self, t: Time, carried: PyTree[Any], token: Int[Array, ""]) -> PyTree[Any]:
         """Both read the token."""
-        return self.first.read(token, carried[0]), self.second.read(token, carried[1])
+        return self.first.read(t, carried[0], token), self.second.read(t, carried[1], token)
 
     def allowed(self, carried: PyTree[Any]) -> Bool[Array, " vocab"]:
         """What both allow."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from smcinfer.core.nouns import Time
 from smcinfer.ground.arrays import Array, Flag, Int, PyTree
-from smcinfer.ground.errors import ArgumentError, TargetError, call_on_host
+from smcinfer.ground.errors import ArgumentError, TargetError, call_on_host, calling
 from smcinfer.language.constraints.vocabulary import Vocabulary, fingerprint, read_vocabulary
 
 
@@ -53,13 +53,9 @@ class HostPredicate:
 
     def _answer(self, text: str, ended: bool) -> bool:
         self.num_calls += 1
-        try:
+        name = getattr(self._function, "__name__", type(self._function).__name__)
+        with calling(f"the predicate {name}", expected="yes or no", got=f"a call with {text[:60]!r}"):
             answer = self._function(text, ended)
-        except Exception as error:
-            name = getattr(self._function, "__name__", type(self._function).__name__)
-            raise TargetError(
-                f"the predicate {name} raised {type(error).__name__}: {error}", got=f"a call with {text[:60]!r}"
-            ) from error
         if not isinstance(answer, bool | np.bool_):
             raise TargetError("a predicate answers yes or no", expected="bool", got=type(answer).__name__)
         return bool(answer)

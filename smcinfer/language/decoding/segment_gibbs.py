@@ -26,7 +26,8 @@ import numpy as np
 
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, surfacing
-from smcinfer.language.networks.lm import CausalLM
+from smcinfer.language.networks.hosts import only_in_jax
+from smcinfer.language.networks.lm import CausalLM, as_model
 from smcinfer.language.networks.symbols import draw_symbols
 from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.run.runner import as_typed_key
@@ -101,7 +102,8 @@ def segment_gibbs(
 
     Invariant law: ``p0(s) phi(s)`` given the given parts; chains, not weighted draws, so no log Z.
     """
-    model: CausalLM = lm if isinstance(lm, CausalLM) else lm.lm
+    model = as_model(lm)
+    only_in_jax(model, "segment_gibbs")
     tokenizer = getattr(lm, "tokenizer", None)
     template, spans = _layout(parts, model, tokenizer)
     for name, value, least in (

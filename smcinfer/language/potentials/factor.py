@@ -101,6 +101,26 @@ class AtEnd(Factor):
         return jnp.where(wanted, self.function(state, wanted), 0.0)
 
 
+class _OfState(eqx.Module):
+    """A function of the state alone, whether its value counts or not."""
+
+    function: Callable[[TokenState], Scalar]
+
+    def __call__(self, state: TokenState, wanted: Flag) -> Scalar:
+        del wanted
+        return self.function(state)
+
+
+def terminal(function: Callable[[TokenState], Scalar], *, largest: float | None = None) -> AtEnd:
+    """A potential of whole sequences: paid once, at the step where the sequence ends.
+
+    Args:
+        function: ``state -> Float[""]``, log phi in nats, a JAX function of a `TokenState`.
+        largest: what it never exceeds, nats, or ``None``.
+    """
+    return AtEnd(_OfState(function), largest)
+
+
 class EveryStep(Factor):
     """A function of the sequence so far, paid after every token.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.ground.arrays import Array, Flag, Int, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
 from smcinfer.language.networks.tokenizer import Tokenizer, as_tokenizer
 from smcinfer.language.potentials.factor import AtEnd, EveryStep, Factor
@@ -64,18 +64,15 @@ class _HostText(TextReader):
         return self.prompt + self.tokenizer.decode_after(before, shown)
 
     def _values(self, texts: list[str]) -> list[float]:
-        try:
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        shown = repr(texts[0][:60]) + (f" and {len(texts) - 1} more" if self.batched else "")
+        with calling(
+            f"the potential {name}", expected="log phi in nats, one number a text", got=f"a call with {shown}"
+        ):
             raw = self.function(texts) if self.batched else [self.function(text) for text in texts]
             raw = np.asarray(raw)
             # A condition: what it says no to has no weight.
             values = np.where(raw, 0.0, -np.inf) if raw.dtype == bool else raw.astype(np.float64)
-        except Exception as error:
-            name = getattr(self.function, "__name__", type(self.function).__name__)
-            raise TargetError(
-                f"the potential {name} raised {type(error).__name__}: {error}",
-                expected="log phi in nats, one number a text",
-                got=f"a call with {texts[0][:60]!r}" + (f" and {len(texts) - 1} more" if self.batched else ""),
-            ) from error
         if values.shape != (len(texts),):
             raise TargetError("a potential on text returned the wrong shape", expected=(len(texts),), got=values.shape)
         return values.tolist()

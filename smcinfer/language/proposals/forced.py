@@ -55,6 +55,12 @@ class Given(eqx.Module):
             fine = fine & ((t < last) | state.finished)
         return fine
 
+    def put_into(self, process: Process, proposal: Proposal) -> Proposal:
+        """The proposal with the given tokens in their places; the proposal itself where none is given."""
+        if self.tokens is None and self.end is None:
+            return proposal
+        return Forced(process, proposal.inner if isinstance(proposal, Forced) else proposal, self)
+
     def any_at(self, t: Time, last: int) -> Array:
         """Whether step t has a given token at all: known from t alone."""
         ends = jnp.asarray(self.end is not None) & (t == last)

@@ -11,8 +11,8 @@ import numpy as np
 from smcinfer.ground.arrays import Array, Float, Key, PyTree
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
-from smcinfer.paths.tempering import Guarded, guarded_density
 from smcinfer.static.contract import check_scalar
+from smcinfer.static.guard import Guarded, guarded_density
 from smcinfer.static.prior import BARE_NAME
 from smcinfer.static.target import StaticTarget
 

@@ -18,7 +18,7 @@ from smcinfer.core.compose import Composed
 from smcinfer.core.conditional import Conditioned, Fixed, Path, log_joint
 from smcinfer.core.settings import Settings
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
-from smcinfer.ground.errors import SmcinferError, TargetError
+from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.state_space.smoothing.smooth import draw_path
 from smcinfer.static.prior import Prior
@@ -131,19 +131,14 @@ def parametric(prior: PyTree[Any], build: Callable[[Any], Composed]) -> Parametr
         TargetError: for an improper or discrete prior, or a ``build`` that raises or returns no composed model.
     """
     base = Prior.of(prior)
-    try:
+    with calling(
+        "build",
+        expected="theta -> a model made by state_space or compose",
+        hint="build gets theta as the prior draws it, and is traced by JAX",
+    ):
         reference = build(base.values(base.sample(jax.random.key(0), 1)[0]))
         model = Parametric(base, build, check_model(reference).num_steps)
         settings = Settings(2, history="none")
         vector = jax.ShapeDtypeStruct((base.dim,), jnp.result_type(float))
         jax.eval_shape(lambda x: model.log_likelihood(jax.random.key(0), x, settings), vector)
-    except SmcinferError:
-        raise
-    except Exception as error:
-        raise TargetError(
-            f"build raised {type(error).__name__}",
-            expected="theta -> a model made by state_space or compose",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint="build gets theta as the prior draws it, and is traced by JAX",
-        ) from error
     return model

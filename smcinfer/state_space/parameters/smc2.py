@@ -21,14 +21,15 @@ import jax.numpy as jnp
 
 from smcinfer.core import smc
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population, follow_leader
+from smcinfer.core.plan import Plan
 from smcinfer.core.settings import Settings
-from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import RandomWalk
 from smcinfer.kernels.base import KernelState, TemperedDensity
 from smcinfer.kernels.metropolis import metropolis
 from smcinfer.results import Result
-from smcinfer.results.from_run import result_of, settings_of
+from smcinfer.results.from_run import record
 from smcinfer.run.runner import as_typed_key, run
 from smcinfer.state_space.parameters.parametric import Parametric, filter_to, log_z
 from smcinfer.state_space.parameters.pmmh import TARGET_ACCEPTANCE
@@ -70,6 +71,13 @@ class SMC2(FeynmanKac):
     num_moves: int = eqx.field(static=True)
     num_steps: int = eqx.field(static=True)
     lead: bool = eqx.field(static=True, default=True)
+
+    @property
+    def plan(self) -> Plan:
+        """Particles are parameters, each with a filter of its own."""
+        words = "parameters given all the data, p(theta | y_0:T); log Z is the log evidence of the data"
+        details = {"num_inner": self.settings.num_particles, "led": self.lead}
+        return Plan(words, label="SMC2", name="SMC2", details=details)
 
     @property
     def led(self) -> bool:
@@ -138,6 +146,11 @@ class SMC2(FeynmanKac):
         inner = eqx.tree_at(lambda s: s.key, state.inner, key[None], is_leaf=lambda leaf: leaf is None)
         inner, _ = smc.step(t, inner, self.target.at(state.position), self.settings)
         return Filtered(state.position, state.log_base, log_z(inner), None, _without_key(inner))
+
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """Parameters under the prior's own names."""
+        filtered: Any = particles
+        return jax.vmap(self.target.prior.constrain)(filtered.position)
 
     def _info(self, shared: Tuned, resampled: Flag) -> dict[str, Any]:
         return {"acceptance": shared.acceptance, "num_filters": shared.num_filters, "moved": resampled}
@@ -219,17 +232,6 @@ def smc2(
         progress=progress,
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
-        description="SMC2",
     )
-    positions: Any = done.particles
-    values = jax.vmap(jax.vmap(target.prior.constrain))(positions.position)
-    settings = settings_of(
-        key,
-        model,
-        num_particles,
-        num_runs=num_runs,
-        resampling=resampling,
-        history=history,
-        resample_below=resample_below,
-    )
-    return result_of(done, values, settings | {"name": "SMC2", "num_inner": num_inner, "led": led})
+    common = {"num_runs": num_runs, "resampling": resampling, "history": history, "resample_below": resample_below}
+    return record(key, done, model, num_particles, **common)
