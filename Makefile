@@ -26,7 +26,7 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 demo: $(STAMP) ## run the demonstration into output/demo
-	@$(VENV)/bin/smcinfer demo --out output/demo
+	@$(VENV)/bin/smcinfer demo --out output/demo --force
 	@$(PYTHON) examples/story.py --out output/demo
 	@$(PYTHON) examples/digits.py --out output/demo
 

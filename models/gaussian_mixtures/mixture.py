@@ -15,7 +15,7 @@ from smcinfer.diffusion.model import Model, diffusion_model
 from smcinfer.diffusion.schedule import NoiseSchedule
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.models.gaussian_mixtures.exact import Annealed, Tilted, anneal, tilt
+from smcinfer.models.gaussian_mixtures.exact import Power, Tilted, raise_to, tilt
 
 Point = Float[Array, " dim"]
 
@@ -92,8 +92,8 @@ class Mixture(eqx.Module):
         """
         return tilt(self.means, self.log_weights, float(self.std), curvature, centre)
 
-    def annealed(self, power: float, noise: float = 0.0, *, reach: float = 8.0, points: int = 1200) -> Annealed:
-        """The power of the density of a mixture in the plane, on a grid (see `Annealed`).
+    def power(self, power: float, noise: float = 0.0, *, reach: float = 8.0, points: int = 1200) -> Power:
+        """The power of the density of a mixture in the plane, on a grid (see `Power`).
 
         Args:
             power: of the density.
@@ -101,7 +101,7 @@ class Mixture(eqx.Module):
             reach: how far beyond the outermost means the grid goes, in standard deviations.
             points: of the grid along each axis.
         """
-        return anneal(self.means, self.log_weights, float(self.std), power, noise, reach=reach, points=points)
+        return raise_to(self.means, self.log_weights, float(self.std), power, noise, reach=reach, points=points)
 
 
 def mixture(means: ArrayLike, std: float, weights: ArrayLike | None = None) -> Mixture:

@@ -13,9 +13,8 @@ With *ancestor sampling* slot 0 keeps its values but draws at every resampling w
 
 so that the kept path and the drawn one part at many times and not only where the genealogy coalesces.
 
-Exact for the schemes whose copies do not depend on the order of the particles (multinomial, residual, killing) and for
-systematic resampling, which knows the order only up to a rotation. Under stratified and SSP resampling the law of the copies
-depends on where in the order the path stands, and slot 0 is only one place.
+Exact in every scheme: the conditional versions (`smcinfer.core.resampling.conditional`) treat all places in the order of the
+particles alike, so that slot 0 stands for any of them.
 
 Sources: Andrieu, Doucet & Holenstein (2010), section 4.3; Lindsten, Jordan & Schon (2014), algorithm 2.
 """

@@ -14,10 +14,8 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 from numpyro.distributions.batch_util import promote_batch_shape
 
-from smcinfer.ground.arrays import Array, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError
-
-Time = Int[Array, ""]
 
 
 class Process(eqx.Module):

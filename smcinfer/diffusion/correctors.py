@@ -1,4 +1,4 @@
-r"""Feynman-Kac correctors: annealed, multiplied and guided diffusion models, with the weights that make them exact.
+r"""Feynman-Kac correctors: powers, products and guidance of diffusion models, with the weights that make them exact.
 
 .. math::
     \pi(x) \propto \prod_i q_i(x)^{b_i}\, e^{\beta r(x)}, \qquad Z = \int \prod_i q_i(x)^{b_i}\, e^{\beta r(x)}\, dx
@@ -39,6 +39,7 @@ Source: Skreta et al. (2025), propositions 3.1 to 3.3.
 """
 
 from collections.abc import Callable
+from typing import override
 
 import equinox as eqx
 import jax
@@ -50,10 +51,8 @@ from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.rewards import Reward
 from smcinfer.diffusion.schedule import NoiseSchedule
-from smcinfer.ground.arrays import Array, Float, Int, Scalar
+from smcinfer.ground.arrays import Array, Float, Point, Scalar, Time
 
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
 LogDensity = Callable[[Array, Array], Array]
 """``(x, time) -> Float[""]``: log of a noised density."""
 
@@ -108,18 +107,18 @@ class Corrector(GaussianSteps):
     num_probes: int = eqx.field(static=True)
 
     @property
+    @override
     def schedule(self) -> NoiseSchedule:
-        """Of all models."""
         return self.models[0].schedule
 
     @property
+    @override
     def shape(self) -> tuple[int, ...]:
-        """Of one point."""
         return self.models[0].shape
 
     @property
     def start_std(self) -> Scalar:
-        """Of the power B of a normal law: narrower by the root of B."""
+        """Standard deviation of the power B of a normal law: narrower by the root of B."""
         return jnp.sqrt(self.variance / jnp.sum(self.powers[0]))
 
     def moments(self, t: Time, state: Corrected) -> tuple[Point, Scalar]:

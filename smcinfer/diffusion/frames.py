@@ -9,7 +9,7 @@ there. All frames are one Feynman-Kac model, a filter whose dynamics is f and th
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, override
 
 import equinox as eqx
 import jax
@@ -20,16 +20,13 @@ from smcinfer.core.compose import Composed, compose
 from smcinfer.core.plan import Plan
 from smcinfer.diffusion import reverse as reverse_kernels
 from smcinfer.diffusion.model import Model, Prediction
-from smcinfer.diffusion.process import Watched
 from smcinfer.diffusion.proposals import GradientGuided, Prior
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Measurement, Reward, as_reward, signal
-from smcinfer.diffusion.schedule import check_schedule
-from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Scalar
+from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
+from smcinfer.diffusion.watched import Steered
+from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Point, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
-
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
 
 
 class Frame(eqx.Module):
@@ -47,10 +44,10 @@ class Frame(eqx.Module):
     noise: Point
     value: Scalar
     gradient: Point | None
-    frames: Float[Array, "num_frames *shape"]
+    frames: Float[Array, " num_frames *shape"]
 
 
-class Sequence(Watched):
+class Sequence(Steered):
     """Reverse chains one after the other, joined by the transition (made by `sequence`).
 
     Attributes:
@@ -81,8 +78,13 @@ class Sequence(Watched):
     differentiate: bool = eqx.field(static=True)
 
     @property
+    @override
+    def schedule(self) -> NoiseSchedule:
+        return self.model.schedule
+
+    @property
+    @override
     def shape(self) -> tuple[int, ...]:
-        """Of one frame."""
         return self.model.shape
 
     def moments(self, t: Time, state: Frame) -> tuple[Point, Scalar]:

@@ -84,7 +84,7 @@ def corrected(
         strength: Float["T+1"], beta along the path, from 0 to 1; by default the square of the share of the way in the log
             of the noise ratio.
         log_densities: ``(x, time) -> Float[""]`` of every model: weights are then exact ratios, and need no divergence.
-        twist: ``(x, time) -> Float[""]``, a learned log psi (`learn_soft_value`).
+        twist: ``(x, time) -> Float[""]``, log psi in nats, a learned one (`soft_value`) say.
         control: ``(x, time) -> Float["*shape"]``, a gradient along which steps drift, its weight exact.
 
     Returns:
@@ -157,7 +157,7 @@ def corrected(
     return CorrectedTarget.extending(made)
 
 
-def annealed(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:
+def power(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:
     r"""A power of a model's density, :math:`q(x)^b` (see `corrected`).
 
     Args:

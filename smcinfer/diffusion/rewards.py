@@ -10,11 +10,10 @@ import numpy as np
 
 from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.schedule import remaining_variance
-from smcinfer.ground.arrays import Array, Float, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.arrays import Array, Float, Point, Scalar
+from smcinfer.ground.data import complete
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
-
-Point = Float[Array, "*shape"]
 
 
 def signal(noise_ratio: Scalar) -> Scalar:
@@ -151,6 +150,7 @@ def measurement(
             hint="for an exact constraint take a standard deviation that is small for you",
         )
     apply = operator if callable(operator) else _Matrix(jnp.asarray(operator, float))
+    y = complete("y", y, hint="inpainting(known, y) measures what is there; a row of the matrix may be left out")
     return Measurement(apply, jnp.asarray(y, float), jnp.asarray(noise_std, float), jnp.asarray(data_std, float))
 
 
@@ -168,6 +168,7 @@ def inpainting(known: Any, y: Any, noise_std: float, *, data_std: float = 1.0) -
         raise ArgumentError(
             "known and y do not fit", expected=f"both of shape {values.shape}, some known", got=mask.shape
         )
+    values = complete("y", y, where=mask, hint="known is where y holds numbers: known & seen")
     return measurement(_Select(np.flatnonzero(mask)), values[mask], noise_std, data_std=data_std)
 
 

@@ -18,13 +18,12 @@ import jax.numpy as jnp
 from smcinfer.core.feynman_kac import Mutation, Population
 from smcinfer.core.plan import Plan
 from smcinfer.core.weights import conditional_ess
-from smcinfer.diffusion.process import Denoising, Reverse
 from smcinfer.diffusion.proposals import GradientGuided, Prior
-from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, Scalar
+from smcinfer.diffusion.watched import Watched, Watching
+from smcinfer.ground.arrays import Array, Flag, Float, KeyArray, LogWeights, Particles, Scalar, Time
 from smcinfer.paths.rising import Rising, Travelled
 from smcinfer.paths.schedules import Schedule, times
 
-Time = Int[Array, ""]
 BISECTIONS = 30
 REWARDED = "samples of the diffusion times exp(reward / temperature); log Z is the log of the mean of that factor"
 """What the particles of an alignment stand for, in words."""
@@ -77,7 +76,7 @@ class TemperedAlignment(Rising):
         guided: whether steps drift along the gradient of the twist.
     """
 
-    process: Reverse
+    process: Watched
     guided: bool = eqx.field(static=True)
 
     @property
@@ -135,20 +134,18 @@ class TemperedAlignment(Rising):
 
 
 def samples(states: Any) -> dict[str, Any]:
-    """What a result shows of a population: x, and log phi of it where something is asked of x."""
-    return {"x": states.x} | ({} if states.value is None else {"log_potential": states.value})
+    """What a result shows of a population: x, and log phi of it."""
+    return {"x": states.x, "log_potential": states.value}
 
 
-def watch(states: Denoising, log_weights: LogWeights) -> dict[str, Any]:
+def watch(states: Watching, log_weights: LogWeights) -> dict[str, Any]:
     """What the history keeps of a population: the weighted mean and the largest value (log phi foreseen, nats)."""
-    if states.value is None:
-        return {}
     alive = log_weights > -jnp.inf
     mean = jnp.sum(jnp.where(alive, jnp.exp(log_weights) * states.value, 0.0))
     return {"value_mean": mean, "value_best": jnp.max(jnp.where(alive, states.value, -jnp.inf))}
 
 
-def evaluations(process: Reverse, num_children: int = 0) -> int:
+def evaluations(process: Watched, num_children: int = 0) -> int:
     """Evaluations of the network for one particle: every step but the last, with what the look-ahead and children add."""
     once = 1 if process.look is None else 1 + process.look.num_evaluations
     # Children of the last step are samples, which the network does not see.

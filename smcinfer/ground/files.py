@@ -57,7 +57,7 @@ def temporary_beside(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
+def write_whole(path: str | Path, content: bytes | bytearray) -> None:
     """Write a file whole or not at all: under a temporary name beside it, flushed to the disk, then renamed.
 
     Args:

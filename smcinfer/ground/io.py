@@ -8,7 +8,6 @@ import hashlib
 import json
 import urllib.parse
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ Groups = Mapping[str, Mapping[str, tuple[tuple[str, ...], np.ndarray]]]
 
 _DIGEST = "content_sha256"
 _LAYOUT = "layout"
-
-
-def package_version() -> str:
-    """Version of the installed package, or ``"unknown"`` in a tree that was never installed."""
-    try:
-        return metadata.version("smcinfer")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def dimensions(name: str, leading: tuple[str, ...], value: np.ndarray) -> tuple[str, ...]:

@@ -19,10 +19,10 @@ import numpy as np
 
 from smcinfer.core.compose import Composed, compose, induced
 from smcinfer.core.feynman_kac import Mutation
-from smcinfer.core.nouns import Process, Proposal, Time
+from smcinfer.core.nouns import Process, Proposal
 from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
-from smcinfer.ground.arrays import Array, Int, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Int, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.lm import CausalLM, as_model
 from smcinfer.language.networks.loading import ends_of

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 
 from smcinfer.core.status import Status, explain
 from smcinfer.ground.errors import CheckpointError
-from smcinfer.ground.io import Groups, dimensions, package_version, read_netcdf, write_netcdf
+from smcinfer.ground.io import Groups, dimensions, read_netcdf, write_netcdf
+from smcinfer.ground.version import package_version
 from smcinfer.results import report
 from smcinfer.results.export import variable_name
 

@@ -14,7 +14,7 @@ import xarray as xr
 from smcinfer.core.status import explain
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.ground.io import package_version
+from smcinfer.ground.version import package_version
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.pooling import resample
 

@@ -16,8 +16,10 @@ from numpyro.distributions.transforms import IdentityTransform
 
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.names import check_names
 from smcinfer.static.contract import check_callable
-from smcinfer.static.numpyro_replay import Replay, Trace, example_trace, is_latent
+from smcinfer.static.numpyro_data import complete_trace, plain_arguments
+from smcinfer.static.numpyro_replay import Replay, Trace, is_latent
 from smcinfer.static.on_reals import inner_bijection, strip
 from smcinfer.static.prior import Prior
 from smcinfer.static.reference import laplace_reference
@@ -32,7 +34,8 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
 
     Args:
         model: a numpyro model; latent sites must be continuous, plates not subsampled.
-        args: its positional arguments, the data among them.
+        args: its positional arguments, the data among them: arrays, or columns of a table, with nothing missing but where
+            the model masks it (``numpyro.handlers.mask``, ``obs_mask=``).
         reference: what to start from instead of the prior, needed where the prior is improper:
             ``None``, the prior; a dict of site name to distribution, for those sites; one
             distribution over the whole unconstrained vector (sites in the model's order); or
@@ -46,9 +49,12 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
 
     Raises:
         TargetError: for discrete or improper latent sites, subsampled plates, or a model that raises.
+        ArgumentError: for data of which some are missing (naming the first).
     """
     check_callable("model", model)
-    trace = example_trace(model, args, kwargs)
+    args, kwargs = plain_arguments(args, kwargs)
+    trace = complete_trace(model, args, kwargs)
+    check_names([name for name, site in trace.items() if is_latent(site) or site["type"] == "deterministic"], "sites")
     _check_sites(trace)
     per_site = reference if isinstance(reference, dict) else {}
     replay = Replay(model, args, kwargs, per_site, trace)

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
-from smcinfer.ground.errors import TargetError
+from smcinfer.ground.data import complete
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.static.contract import abstract_output, check_scalar
 from smcinfer.static.prior import Prior
@@ -38,6 +39,7 @@ class StaticTarget(eqx.Module):
         log_terms: ``(Float["dim"], Int["k"]) -> Float["k"]``, the potential's terms for some data
             points, or ``None`` for a potential that is not a sum over data.
         num_data: how many terms there are, or ``None``.
+        made_in: precision that was on when the target was made, ``"float32"`` or ``"float64"``.
     """
 
     dim: int = eqx.field(static=True)
@@ -50,9 +52,25 @@ class StaticTarget(eqx.Module):
     base_scale: Float[Array, "dim dim"] | None = None
     log_terms: Callable[[Array, Array], Array] | None = None
     num_data: int | None = eqx.field(static=True, default=None)
+    made_in: str = eqx.field(static=True, default_factory=lambda: str(jnp.result_type(float)))
+
+    def check_precision(self) -> None:
+        """Raise `ArgumentError` where the target was made in double precision, which is off now.
+
+        Its arrays are doubles, and no program of single precision can hold them.
+        """
+        now = str(jnp.result_type(float))
+        if self.made_in == "float64" and now == "float32":
+            raise ArgumentError(
+                "the target was made in double precision and is run in single precision",
+                expected="one precision for both",
+                got=f"a target of {self.made_in}, a run of {now}",
+                hint="make the target where you run it: inside the same jax.enable_x64() block, or after jax_enable_x64 is set",
+            )
 
     def density(self, exponent: Scalar | float) -> TemperedDensity:
         r"""The tempered density :math:`\mu(x) \exp(\lambda \Phi(x))` that kernels move on."""
+        self.check_precision()
         exponent = jnp.asarray(exponent, dtype=jnp.result_type(float))
         return TemperedDensity(self.log_base, self.log_potential, exponent, self.base_mean, self.base_scale)
 
@@ -122,26 +140,18 @@ def _with_base(prior: Prior, log_potential: Callable[[Array], Array], **extra: A
 
 
 def _check_data(data: PyTree[Any]) -> tuple[PyTree[Any], int]:
-    leaves = jax.tree.leaves(data)
-    try:
-        data = jax.tree.map(jnp.asarray, data)
-    except TypeError as error:
-        raise TargetError(
-            "data cannot be read as arrays",
-            expected="arrays whose leading axis is the datum",
-            got=", ".join(type(leaf).__name__ for leaf in leaves),
-            hint="keep text and metadata out of data; put them in the likelihood's closure",
-        ) from error
+    """Data as arrays, one leading axis to all, and how many there are."""
+    data = jax.tree.map(jnp.asarray, complete("data", data))
     shapes = [leaf.shape for leaf in jax.tree.leaves(data)]
     if len({shape[:1] for shape in shapes}) != 1 or shapes[0] == ():
-        raise TargetError(
+        raise ArgumentError(
             "the leaves of data do not share a leading axis",
             expected="arrays with the same leading length, one entry a datum",
             got=shapes,
             hint="put what is not per datum in the likelihood's closure",
         )
     if shapes[0][0] == 0:
-        raise TargetError("data is empty", expected="at least one datum", got=shapes)
+        raise ArgumentError("data is empty", expected="at least one datum", got=shapes)
     return data, shapes[0][0]
 
 
@@ -156,8 +166,8 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
             for a bare distribution.
         log_likelihood: without ``data``, ``theta -> Float[""]`` on the value the prior itself draws
             (array or dict), in nats; with ``data``, ``(theta, datum) -> Float[""]`` for one datum.
-        data: pytree of arrays with the datum as leading axis, or ``None``. It makes data annealing
-            possible.
+        data: arrays, columns of a table, or a tree of them, with the datum as leading axis and nothing missing;
+            or ``None``. They make data annealing possible.
 
     Returns:
         `StaticTarget` whose log normaliser is the log evidence.
@@ -165,6 +175,7 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
     Raises:
         TargetError: for an improper, discrete or unknown prior, or a likelihood that raises, or does
             not return one floating-point scalar.
+        ArgumentError: for data that are no numbers, or of which some are missing (naming the first).
     """
     base = Prior.of(prior)
     value = _value_structure(base)

@@ -95,11 +95,12 @@ def learn(
 
     Args:
         key: one random key; the same key gives the same twist bit for bit, resumed or not.
-        target: made by `compose`, `state_space` or `language.generation` (a twist that it has already is put aside);
-            or a `Family` of such targets.
-        objective: ``"ctl"``, ``"dpg"``, ``"nasmc"``, ``"sixo"``, ``"fudge"``, ``"rl"``, ``"pcl"``, ``"subtb"``, an
-            `Objective` with settings of its own, or ``"controlled"``: backward regressions of a quadratic twist instead of
-            gradient steps, ``num_steps`` of them (six are many).
+        target: made by `compose`, `state_space`, `language.generation`, `diffusion.alignment` or
+            `diffusion.corrected` (a twist that it has already is put aside); or a `Family` of such targets.
+        objective: ``"ctl"``, ``"dpg"``, ``"nasmc"``, ``"sixo"``, ``"fudge"``, ``"rl"``, ``"pcl"``, ``"subtb"``; ``"linex"``,
+            which asks nothing of the proposal and is the one for a `diffusion.soft_value`; an `Objective` with settings of
+            its own; or ``"controlled"``: backward regressions of a quadratic twist instead of gradient steps, ``num_steps``
+            of them (six are many).
         twist: where to start; for Gaussian transitions a flat `QuadraticTwist` by default, in units measured on a run.
         num_particles: of each run that is learned from, and exact draws at a time.
         num_steps: gradient steps.
@@ -133,7 +134,7 @@ def learn(
     if not isinstance(target, Composed | Family):
         raise ArgumentError(
             "there is nothing to learn a twist for",
-            expected="a model made by compose, state_space or language.generation, or a twists.Family",
+            expected="a model made by compose, state_space, language.generation or diffusion, or a twists.Family",
             got=type(target).__name__,
         )
     for name, value in {"num_particles": num_particles, "num_steps": num_steps, "num_contexts": num_contexts}.items():
@@ -157,13 +158,14 @@ def learn(
         _check_bounded(unit_key, target, twist, num_particles)
     # Where only the proposal is learned, resampling has nothing to look at before the end.
     below = resample_below if rule.learns_values else 0.0
-    problem = (target, exact_draw)
+    ready = rule.prepare(jax.random.fold_in(unit_key, 1), target, twist) if isinstance(target, Composed) else None
+    problem = (target, exact_draw, ready)
 
     def loss(module: Any, key: Any, problem: Any) -> Scalar:
-        goal, draw = problem
+        goal, draw, ready = problem
         if isinstance(goal, Composed):
             many = None if draw is None else lambda key: jax.vmap(draw)(jax.random.split(key, num_particles))
-            return rule(module, Sample(key, goal, module, num_particles, below, many, rule.stop_symbol))
+            return rule(module, Sample(key, goal, module, num_particles, below, many, rule.stop_symbol, ready))
 
         def one(key: Any) -> Scalar:
             draw_key, sample_key = jax.random.split(key)

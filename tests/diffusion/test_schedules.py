@@ -108,9 +108,7 @@ def test_powers_end_at_the_data() -> None:
         alpha, sigma = schedule.alpha(time), schedule.sigma(time)
         return jax.scipy.stats.norm.logpdf(x[0], 2.0 * alpha, jnp.sqrt(0.01 * alpha**2 + sigma**2))
 
-    target = diffusion.annealed(
-        normal_model(schedule, *NARROW), 2.0, num_steps=10, data_std=2.0, log_density=log_density
-    )
+    target = diffusion.power(normal_model(schedule, *NARROW), 2.0, num_steps=10, data_std=2.0, log_density=log_density)
     assert_mean_one_log(log_z_of(target, 500, 16), log_power(2.0, 0.01))
     for scale in ("matched", 1.0):
         atom = diffusion.corrected([noise_model(schedule, 2.0, 0.0)], [1.0], num_steps=10, noise_scale=scale)

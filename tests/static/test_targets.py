@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 import pytest
 from jax.scipy.special import logsumexp
 
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
 from smcinfer.static import laplace_reference, log_density, posterior
 from smcinfer.static.contract import check_callable
 from smcinfer.static.on_reals import to_finite
@@ -185,7 +185,7 @@ BAD_POSTERIORS = {
 @pytest.mark.parametrize("name", BAD_POSTERIORS)
 def test_mistakes_are_told_before_any_run(name):
     build, message = BAD_POSTERIORS[name]
-    with pytest.raises(TargetError, match=message):
+    with pytest.raises(SmcinferError, match=message):
         build()
 
 

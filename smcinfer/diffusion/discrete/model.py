@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.ground.arrays import Array, Float, Int
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
 Denoiser = Callable[[Int[Array, " length"]], Float[Array, "length vocab"]]
 """``Int["length"] -> Float["length vocab"]``: token logits of every position given the known ones; V is the mask."""

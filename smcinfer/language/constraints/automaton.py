@@ -11,8 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Bool, Int
+from smcinfer.ground.arrays import Array, Bool, Int, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.constraint import Constraint, only
 from smcinfer.language.constraints.vocabulary import check_vocabulary

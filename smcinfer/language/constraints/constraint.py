@@ -14,8 +14,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Bool, Int, PyTree
+from smcinfer.ground.arrays import Array, Bool, Int, PyTree, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.reader import Reader
 

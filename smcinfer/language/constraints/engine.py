@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Bool, Int, UInt
+from smcinfer.ground.arrays import Array, Bool, Int, Time, UInt
 from smcinfer.ground.errors import call_on_host
 from smcinfer.language.constraints.constraint import Constraint, only
 

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Flag, Int, PyTree
+from smcinfer.ground.arrays import Array, Flag, Int, PyTree, Time
 from smcinfer.ground.errors import ArgumentError, TargetError, call_on_host, calling
 from smcinfer.language.constraints.vocabulary import Vocabulary, fingerprint, read_vocabulary
 

@@ -12,8 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Float, Int, PyTree
+from smcinfer.ground.arrays import Array, Float, Int, PyTree, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.lm import Cache, CausalLM, Prefix, as_model, prefill
 from smcinfer.language.networks.tokenizer import as_tokenizer

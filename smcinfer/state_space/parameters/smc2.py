@@ -23,6 +23,7 @@ from smcinfer.core import smc
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population, follow_leader
 from smcinfer.core.plan import Plan
 from smcinfer.core.settings import Settings
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import RandomWalk
@@ -32,7 +33,7 @@ from smcinfer.results import Result
 from smcinfer.results.from_run import record
 from smcinfer.run.runner import as_typed_key, run
 from smcinfer.state_space.parameters.parametric import Parametric, filter_to, log_z
-from smcinfer.state_space.parameters.pmmh import TARGET_ACCEPTANCE
+from smcinfer.state_space.parameters.pmmh import random_walk
 
 
 class Filtered(KernelState):
@@ -81,7 +82,7 @@ class SMC2(FeynmanKac):
 
     @property
     def led(self) -> bool:
-        """As asked."""
+        """Whether run 0 only chooses, as it was asked for."""
         return self.lead
 
     def _filtered(self, key: KeyArray, position: Array, last: Array) -> Filtered:
@@ -209,8 +210,12 @@ def smc2(
         raise ArgumentError(
             "smc2 needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
         )
-    if num_moves < 1:
-        raise ArgumentError("num_moves is out of range", expected="at least 1", got=num_moves)
+    num_particles = validate.count("num_particles", num_particles)
+    num_inner = validate.count("num_inner", num_inner)
+    num_runs = validate.count("num_runs", num_runs)
+    num_moves = validate.count("num_moves", num_moves)
+    led = validate.flag("led", led)
+    walk = random_walk("smc2", kernel)
     if history == "full":
         raise ArgumentError(
             "the filters of all steps would not fit into a history",
@@ -218,7 +223,6 @@ def smc2(
             got=history,
         )
     inner = Settings(num_inner, resampling, history="none")
-    walk = kernel or RandomWalk(target_acceptance=TARGET_ACCEPTANCE)
     model = SMC2(target, walk, inner, num_moves, target.num_steps, led)
     key = as_typed_key(key)
     done = run(

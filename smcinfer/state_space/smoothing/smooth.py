@@ -10,12 +10,14 @@ import numpy as np
 
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.runner import Run, as_typed_key, run
 from smcinfer.state_space.smoothing.backward import backward_sample, marginals
+from smcinfer.state_space.smoothing.density import refuse_orphans, refuse_point_masses
 from smcinfer.state_space.smoothing.genealogy import fixed_lag, gather, trace
 
 METHODS: dict[str, str] = {
@@ -25,6 +27,9 @@ METHODS: dict[str, str] = {
     "fixed_lag": "ancestors of the particles some steps later",
 }
 """Names of the methods, and what each does."""
+
+DENSE = ("backward", "ffbs")
+"""Methods that ask the transition for a density."""
 
 DEFAULT_LAG = 10
 
@@ -53,14 +58,16 @@ def smooth(
             only the data up to t + ``lag``.
         num_particles, num_runs, resampling, resample_below, progress: as in `smcinfer.sample`.
         num_draws: paths a run, of ``"backward"``; as many as particles where ``None``.
-        lag: steps, of ``"fixed_lag"``; 10 where ``None``.
+        lag: steps, of ``"fixed_lag"``, at most those of the model; 10 (or all of them) where ``None``.
 
     Returns:
         `Smoothed`: means, standard deviations, quantiles and draws; prints itself and exports to ArviZ.
 
     Raises:
         ArgumentError: for an unknown method, or a setting of another one.
-        TargetError: where the method needs a transition density from a state that is x itself, and the model has none.
+        TargetError: where the method needs a transition density from a state that is x itself, and the model has none:
+            before any work where part of the state is drawn from a point mass, after the filter where the density misses
+            the filter's own moves.
     """
     _check(model, method, num_draws, lag)
     key = as_typed_key(key)
@@ -77,6 +84,8 @@ def smooth(
         progress=progress,
         description="filter",
     )
+    if method in DENSE:
+        refuse_orphans(model, done.history)
     keys = jax.random.split(draw_key, num_runs)
     draws = num_draws or num_particles
     parts = [_look_back(keys[r], model, _of_run(done, r), method, draws, lag or DEFAULT_LAG) for r in range(num_runs)]
@@ -138,19 +147,23 @@ def draw_path(
 
 
 def _check(model: Any, method: str, num_draws: int | None, lag: int | None) -> None:
-    if method not in METHODS:
-        raise ArgumentError("unknown smoothing method", expected=" | ".join(METHODS), got=repr(method))
-    if num_draws is not None and (method != "backward" or num_draws < 1):
-        raise ArgumentError(
-            "num_draws is for backward sampling", expected='method="backward", num_draws >= 1', got=(method, num_draws)
-        )
-    if lag is not None and (method != "fixed_lag" or lag < 1):
-        raise ArgumentError("lag is for the fixed lag", expected='method="fixed_lag", lag >= 1', got=(method, lag))
-    dense = method in ("backward", "ffbs")
-    if dense and not (isinstance(model, Composed) and model.process.state_is_x):
+    validate.one_of("method", method, METHODS)
+    if method != "backward":
+        validate.not_given(f'method="{method}"', num_draws=num_draws)
+    if method != "fixed_lag":
+        validate.not_given(f'method="{method}"', lag=lag)
+    if num_draws is not None:
+        validate.count("num_draws", num_draws)
+    validate.instance("model", model, FeynmanKac, "a model made by state_space or compose")
+    if lag is not None:
+        validate.count("lag", lag, at_most=max(model.num_steps, 1))
+    if method not in DENSE:
+        return
+    if not (isinstance(model, Composed) and model.process.state_is_x):
         raise TargetError(
             f"{method} smoothing needs the transition density of a state that is x itself",
             expected="a model made by state_space or compose, of a process without an advance of its own",
             got=type(model).__name__,
             hint='method="genealogy" and "fixed_lag" work on any model',
         )
+    refuse_point_masses(model)
