@@ -6,6 +6,7 @@ from typing import Any
 from smcinfer.bounds.paths import path_sandwich
 from smcinfer.bounds.static import static_sandwich
 from smcinfer.core.compose import Composed
+from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels.base import Kernel
 from smcinfer.results.sandwich import Sandwich
@@ -20,7 +21,7 @@ def sandwich(
     *,
     num_particles: int = 1024,
     num_runs: int = 8,
-    kernel: str | Kernel = "hmc",
+    kernel: str | Kernel | None = None,
     schedule: Any = None,
     max_steps: int = 1000,
     max_move_steps: int = 100,
@@ -40,8 +41,8 @@ def sandwich(
             unconstrained vector, or a dict of the target's own names; for a model over paths x_0 .. x_T, every leaf with
             leading axis ``num_steps + 1``. For simulated data what the data were made from.
         num_particles, num_runs, resampling, progress: as in `smcinfer.sample`.
-        kernel, schedule, max_steps, max_move_steps, autocorrelation: of a static target, as in `smcinfer.sample`; the kernel
-            must be reversible.
+        kernel: of a static target, a name or a `Kernel`, which must be reversible; ``"hmc"`` where ``None``.
+        schedule, max_steps, max_move_steps, autocorrelation: of a static target, as in `smcinfer.Tempering`.
         resample_below: of a model over paths; 0.5 where ``None``.
         one_draw: whether ``exact_draw`` gives the same draw every time, as it does for simulated data (`bidirectional`).
 
@@ -53,10 +54,20 @@ def sandwich(
         ArgumentError: for fewer than two runs, or a setting of another kind of target.
         TargetError: for a draw of the wrong shape, a target of no such kind, or a run that did not reach it.
     """
-    if num_runs < 2:
-        raise ArgumentError("bounds need replicates for their errors", expected="num_runs >= 2", got=num_runs)
     key = as_typed_key(key)
+    if not callable(exact_draw):
+        raise ArgumentError(
+            "exact_draw is no function",
+            expected="key -> an exact draw of the target",
+            got=type(exact_draw).__name__,
+            hint="draws that a run made are not exact, however good they are",
+        )
+    num_particles = validate.count("num_particles", num_particles)
+    # Errors come from the spread of runs.
+    num_runs, max_steps = validate.count("num_runs", num_runs, at_least=2), validate.count("max_steps", max_steps)
+    one_draw, progress = validate.flag("one_draw", one_draw), validate.flag("progress", progress)
     if isinstance(target, Composed):
+        validate.not_given("a model over paths", kernel=kernel, schedule=schedule)
         return path_sandwich(
             key,
             target,
@@ -84,7 +95,7 @@ def sandwich(
         exact_draw,
         num_particles=num_particles,
         num_runs=num_runs,
-        kernel=kernel,
+        kernel="hmc" if kernel is None else kernel,
         schedule=schedule,
         max_steps=max_steps,
         max_move_steps=max_move_steps,
