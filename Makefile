@@ -1,15 +1,19 @@
 # Every target sets up .venv by itself; it is made anew only when the pins or the package's metadata change.
-BASE_PYTHON := $(shell command -v python3.12 || command -v python3)
+# The first python that runs (a version manager may list one that does not) and that the pins were made for.
+FITS := import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 14))
+BASE_PYTHON := $(shell for python in python3.12 python3.13 python3.14 python3; do \
+	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+SHARE ?= 0
 BENCHMARKS := $(basename $(notdir $(shell grep -l __main__ benchmarks/*.py 2>/dev/null)))
 
-.PHONY: demo test test-all lint format bench docs lock clean
+.PHONY: demo test test-slow test-all lint format bench docs lock clean
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(BASE_PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 12) else "smcinfer needs python3.12")'
+	@test -n '$(BASE_PYTHON)' || { echo 'smcinfer needs python3.12, python3.13 or python3.14, and none of them runs here' >&2; exit 1; }
 	@test -x $(PYTHON) || $(BASE_PYTHON) -m venv $(VENV)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
@@ -22,12 +26,15 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 demo: $(STAMP) ## run the demonstration into output/demo
-	@$(VENV)/bin/smcinfer demo --out output/demo
+	@$(VENV)/bin/smcinfer demo --out output/demo --force
 	@$(PYTHON) examples/story.py --out output/demo
 	@$(PYTHON) examples/digits.py --out output/demo
 
 test: $(STAMP) ## every test but the slow ones
-	@$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow"
+	@$(PYTHON) -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST_OPTIONS)
+
+test-slow: $(STAMP) ## one of the four shares of the slow tests: SHARE=0, 1, 2 or 3
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -m slow --slow-share $(SHARE) $(PYTEST_OPTIONS)
 
 test-all: $(STAMP) ## every test
 	@$(PYTHON) -m pytest -n 2 --dist loadfile

@@ -2,7 +2,7 @@
 
     python -m benchmarks.diffusion [--quick]
 
-- Forty modes annealed to the power three (`smcinfer.diffusion.annealed`): integrated weights as published, matched noise, exact
+- Forty modes raised to the power three (`smcinfer.diffusion.power`): integrated weights as published, matched noise, exact
   ratios, and importance sampling. The mixture lies in the reference data; without it these figures are null.
 - Nine modes under two rewards, and a sharp one that importance sampling does not reach: every twist and proposal against
   importance sampling, best-of-N and plain guidance.
@@ -37,16 +37,16 @@ Table = dict[str, dict[str, float]]
 
 
 def forty_modes(num_particles: int, num_steps: int, *, quick: bool) -> tuple[Table, dict[str, float]]:
-    """The annealed mixture, by every weight there is."""
+    """The power of the mixture, by every weight there is."""
     law, facts = gaussian_mixtures.from_json(MIXTURE)
-    sharp = law.annealed(facts["power"], points=800)
+    sharp = law.power(facts["power"], points=800)
     exact = Exact(sharp.log_z, sharp.masses, sharp.draw, lambda x: gaussian_mixtures.nearest(np.asarray(law.means), x))
     schedule = diffusion.EDM(end=facts["sigma_max"])
     model = law.model(schedule)
 
     def target(num_steps: int, **options: Any) -> Any:
         times = jnp.append(jnp.geomspace(facts["sigma_max"], facts["sigma_min"], num_steps), 0.0)
-        return diffusion.annealed(model, facts["power"], times=times, data_std=0.45, **options)
+        return diffusion.power(model, facts["power"], times=times, data_std=0.45, **options)
 
     # Matched noise runs the denoiser forward and along two directions: a third of the particles for the same work.
     rows = {

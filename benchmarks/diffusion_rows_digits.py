@@ -81,10 +81,10 @@ def masked_pixels(num_particles: int = 200) -> dict[str, float]:
 
 
 def masked_sequences(num_particles: int = 1000) -> dict[str, float]:
-    """First-hitting SMC on sequences that can be listed, annealed and rewarded, in an order of its own."""
+    """First-hitting SMC on sequences that can be listed, raised to a power and rewarded, in an order of its own."""
     table = masked_table.example(3, 6)
     reward = lambda tokens: 1.0 * (tokens[0] == tokens[-1]) - 0.5 * jnp.sum(tokens == 1)  # noqa: E731
-    target = discrete.annealed(table.model, 2.0, reward, guide_order="confidence")
+    target = discrete.power(table.model, 2.0, reward, guide_order="confidence")
     rewards = np.asarray(jax.vmap(reward)(table.sequences), np.float64)
     exact = 2.0 * np.asarray(table.log_p, np.float64) + rewards
     log_z = table.log_z(rewards, 2.0)

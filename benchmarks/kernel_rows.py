@@ -24,7 +24,7 @@ def on_hard_target(exact: HardTarget, kernel: Kernel, num_draws: int, num_warmup
     """The figures of one kernel, its chains started at exact draws."""
     initial = jax.jit(exact.draw, static_argnums=1)(jax.random.key(1), NUM_CHAINS)
     options: dict[str, Any] = {"num_chains": NUM_CHAINS, "num_draws": num_draws, "num_warmup": num_warmup, "pace": pace}
-    chains = mcmc(jax.random.key(2), kernel, exact.log_density, initial=initial, progress=False, **options)
+    chains = mcmc(jax.random.key(2), exact.log_density, kernel, initial=initial, progress=False, **options)
     row = judge(exact, chains.draws["theta"], chains.evals_per_step, chains.settings["draw_seconds"])
     return row | pace_of(chains)
 
@@ -119,7 +119,7 @@ def on_breast_cancer(kernel: Kernel, num_draws: int, num_warmup: int) -> Row:
     wide = laplace_reference(target.log_prob, target.dim)
     initial = wide.mean + (wide.sample(jax.random.key(5), (NUM_CHAINS,)) - wide.mean) / 3.0
     options: dict[str, Any] = {"num_chains": NUM_CHAINS, "num_draws": num_draws, "num_warmup": num_warmup}
-    chains = mcmc(jax.random.key(4), kernel, target, initial=initial, progress=False, **options)
+    chains = mcmc(jax.random.key(4), target, kernel, initial=initial, progress=False, **options)
     beta = np.asarray(chains.draws["beta"], np.float64)
     slowest = max(range(beta.shape[2]), key=lambda index: iat(beta[:, :, index]))
     likelihood = np.asarray(jax.jit(lambda b: jax.lax.map(jax.vmap(target.log_potential), b))(chains.draws["beta"]))

@@ -91,8 +91,8 @@ def nuts_log_likelihood(seed: int, model: om.OpenMixture, num_chains: int, num_s
     target = smcinfer.posterior(prior, log_likelihood)
     chains = mcmc(
         jax.random.key(seed),
-        "nuts",
         target,
+        "nuts",
         num_chains=num_chains,
         num_draws=num_steps,
         num_warmup=num_steps,
@@ -117,9 +117,16 @@ def gmm_size(num_slots: int, num_data: int, quick: bool) -> dict[str, Any]:
     key = jax.random.key(1)
     seconds = seconds_in_turns(
         {
-            name: lambda move=move: (
-                om.run_chains(key, problems[0], move, starts[0], RECORDS, thin=RECORDS).log_likelihood
-            )
+            name: lambda move=move: om.run_chains(
+                key,
+                problems[0],
+                move,
+                initial=starts[0],
+                num_chains=num_chains,
+                num_draws=RECORDS,
+                thin=RECORDS,
+                progress=False,
+            ).draws["log_likelihood"]
             for name, move in methods.items()
         },
         repeats=5,
@@ -132,10 +139,19 @@ def gmm_size(num_slots: int, num_data: int, quick: bool) -> dict[str, Any]:
         thin = max(1, round(budget / seconds[name] * RECORDS))
         steps[name] = RECORDS * thin
         runs = [
-            om.run_chains(jax.random.key(seed), problem, move, start, RECORDS, thin=thin)
+            om.run_chains(
+                jax.random.key(seed),
+                problem,
+                move,
+                initial=start,
+                num_chains=num_chains,
+                num_draws=RECORDS,
+                thin=thin,
+                progress=False,
+            )
             for seed, (problem, start) in enumerate(zip(problems, starts, strict=True))
         ]
-        found[name] = np.array([run.log_likelihood.mean(axis=1) for run in runs])
+        found[name] = np.array([run.draws["log_likelihood"].mean(axis=0) for run in runs])
         acceptance[name] = float(np.mean([run.acceptance.mean() for run in runs]))
 
     def gain(name: str, other: str) -> dict[str, list[float]]:

@@ -29,9 +29,9 @@ from blackjax.smc import extend_params
 from blackjax.smc.tuning.from_particles import particles_covariance_matrix
 
 from benchmarks.timing import parse_quick, print_json
+from smcinfer import Moves, Tempering
 from smcinfer.kernels import HMC
 from smcinfer.models import logistic_regression
-from smcinfer.paths import Moves, tempering
 from smcinfer.run.runner import run
 
 DIM = 31
@@ -53,7 +53,9 @@ def with_smcinfer(
     chain_length: int | None = None,
 ) -> Outcome:
     """All runs (and the leader, whose time counts) side by side in one program."""
-    model = tempering(logistic_regression.breast_cancer(), kernel or HMC(), moves=moves, chain_length=chain_length)
+    model = Tempering(moves=moves, chain_length=chain_length).model(
+        logistic_regression.breast_cancer(), kernel or HMC()
+    )
     options: dict[str, Any] = {"num_runs": num_runs, "resample_below": 1.0, "history": "none", "lag": 3}
     first = run(jax.random.key(0), model, num_particles, **options)
     second = run(jax.random.key(1), model, num_particles, **options)

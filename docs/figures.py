@@ -70,7 +70,7 @@ def heavy_tails() -> Figure:
     with style.styled():
         axes = figure.subplots()
         for (name, kernel), colour in zip(kernels.items(), style.PALETTE, strict=False):
-            chains = mcmc(jax.random.key(1), kernel, exact.log_density, initial=initial, num_chains=32, num_draws=300)
+            chains = mcmc(jax.random.key(1), exact.log_density, kernel, initial=initial, num_chains=32, num_draws=300)
             radius = np.linalg.norm(chains.draws["theta"][0], axis=-1)
             axes.semilogy(radius, color=colour, linewidth=1.0, label=name)
         axes.set(xlabel="step", ylabel="radius")

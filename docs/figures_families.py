@@ -67,7 +67,7 @@ def diffusion_modes() -> Figure:
     targets = {
         "importance sampling": diffusion.alignment(model, seen, look="none", **how),
         "twisted": diffusion.alignment(model, seen, proposal="gradient", **how),
-        "power two": diffusion.annealed(model, 2.0, num_steps=100, data_std=3.3, log_density=density),
+        "power two": diffusion.power(model, 2.0, num_steps=100, data_std=3.3, log_density=density),
     }
     figure = style.new_figure(height=3.2)
     with style.styled():
@@ -164,12 +164,11 @@ def open_mixture() -> Figure:
         for (name, move), colour in zip(
             {"single sites": om.Gibbs(), "with learned pairs": learned}.items(), style.PALETTE, strict=False
         ):
-            start = om.start(jax.random.key(2), model, num_chains=16)
-            chains = om.run_chains(jax.random.key(3), model, move, start, 40)
+            chains = om.run_chains(jax.random.key(3), model, move, num_draws=40, progress=False)
             owned = jax.vmap(model.counts)(chains.state.labels) > 0
             means = np.asarray(chains.state.means)[np.asarray(owned)]
             left.plot(means[:, 0], means[:, 1], "x", color=colour, markersize=5, label=name)
-            right.plot(chains.log_likelihood.mean(axis=1), color=colour, label=name)
+            right.plot(chains.draws["log_likelihood"].mean(axis=0), color=colour, label=name)
         left.legend(loc="best")
         right.set(xlabel="step", ylabel="log likelihood")
     return figure

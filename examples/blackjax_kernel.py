@@ -27,7 +27,7 @@ def main(num_particles: int = 1024) -> None:
             num_particles=num_particles,
             num_runs=2,
             kernel=kernel,
-            max_move_steps=30,
+            method=smcinfer.Tempering(moves=smcinfer.Moves(max_steps=30)),
             progress=False,
         )
         print(f"== {name}\n{result}\n")

@@ -22,9 +22,9 @@ SETTINGS: dict[str, dict] = {
     "mala": {"kernel": "mala"},
     "random walk": {"kernel": "random_walk"},
     "independent": {"kernel": "independent"},
-    "hmc, conditional ESS .9": {"kernel": "hmc", "schedule": "conditional_ess"},
-    "hmc, 10 fixed exponents": {"kernel": "hmc", "schedule": [(k / 10) ** 3 for k in range(1, 11)]},
-    "random walk, waste-free": {"kernel": "random_walk", "chain_length": 32},
+    "hmc, conditional ESS .9": {"kernel": "hmc", "method": smcinfer.Tempering("conditional_ess")},
+    "hmc, 10 fixed exponents": {"kernel": "hmc", "method": smcinfer.Tempering([(k / 10) ** 3 for k in range(1, 11)])},
+    "random walk, waste-free": {"kernel": "random_walk", "method": smcinfer.Tempering(chain_length=32)},
 }
 
 

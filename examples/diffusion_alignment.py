@@ -1,4 +1,4 @@
-"""A diffusion model under a reward, and annealed: nine Gaussians in the plane, whose every answer is known.
+"""A diffusion model under a reward, and raised to a power: nine Gaussians in the plane, whose every answer is known.
 
     python examples/diffusion_alignment.py [--out output/diffusion] [--num-particles 1000]
 
@@ -44,13 +44,13 @@ def main(out: Path, num_particles: int, num_steps: int) -> None:
     targets = {
         "importance sampling": diffusion.alignment(model, seen, look="none", **options),
         "twisted": diffusion.alignment(model, seen, proposal="gradient", **options),
-        "power two": diffusion.annealed(
+        "power two": diffusion.power(
             model, 2.0, num_steps=num_steps, data_std=DATA_STD, log_density=nine.noised(model.schedule)
         ),
     }
     curvature = 0.5 / NOISE_STD**2
     exact = nine.tilted([curvature, curvature], CORNER).log_z - np.log(np.pi / curvature)
-    known = {"importance sampling": exact, "twisted": exact, "power two": nine.annealed(2.0, points=600).log_z}
+    known = {"importance sampling": exact, "twisted": exact, "power two": nine.power(2.0, points=600).log_z}
     results = {}
     for name, target in targets.items():
         results[name] = smcinfer.sample(jax.random.key(0), target, num_particles=num_particles)

@@ -17,7 +17,7 @@ def main(num_draws: int = 500) -> None:
     """Run three kernels, print what each says of itself, then the table of the last."""
     target = logistic_regression.breast_cancer()
     for kernel in ("gibbsian_polar_slice", "hit_and_run", "hmc"):
-        chains = mcmc(jax.random.key(0), kernel, target, num_draws=num_draws, num_warmup=1000)
+        chains = mcmc(jax.random.key(0), target, kernel, num_draws=num_draws, num_warmup=1000)
         print(chains)
         per_thousand = 1000 * chains.ess_bulk.value / chains.num_evals.sum()
         print(f"  bulk ESS of the slowest coefficient, per 1000 evaluations: {per_thousand:.2f}\n")

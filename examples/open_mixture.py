@@ -25,13 +25,13 @@ def main(out: Path, num_data: int = 90, num_slots: int = 12, num_steps: int = 10
     with style.styled():
         axes = figure.subplots()
         for (name, move), colour in zip(moves.items(), style.PALETTE, strict=False):
-            start = om.start(jax.random.key(2), model, num_chains=16)
-            chains = om.run_chains(jax.random.key(3), model, move, start, num_steps)
+            chains = om.run_chains(jax.random.key(3), model, move, num_draws=num_steps, progress=False)
+            fit, size = (chains.draws[name] for name in ("log_likelihood", "num_occupied"))
             print(
-                f"{name:12s}  log likelihood {chains.log_likelihood[-1].mean():8.1f}  "
-                f"components {chains.num_occupied[-1].mean():4.1f}  acceptance {chains.acceptance.mean():.2f}"
+                f"{name:12s}  log likelihood {fit[:, -1].mean():8.1f}  "
+                f"components {size[:, -1].mean():4.1f}  acceptance {chains.acceptance.mean():.2f}"
             )
-            axes.plot(chains.log_likelihood.mean(axis=1), color=colour, label=name)
+            axes.plot(fit.mean(axis=0), color=colour, label=name)
         axes.set(xlabel="step", ylabel="log likelihood")
         axes.legend(loc="lower right")
     figure.savefig(out / "log_likelihood.png")
@@ -40,7 +40,6 @@ def main(out: Path, num_data: int = 90, num_slots: int = 12, num_steps: int = 10
         om.annealed(model, learned, moves_per_step=1),
         num_particles=200,
         num_runs=4,
-        resample_below=1.0,
         progress=False,
     )
     print(result)

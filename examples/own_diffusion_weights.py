@@ -74,7 +74,7 @@ class Clipped(eqx.Module):
     """The mean of the data that the network's noise means, kept where pixels can be: far out the noise is divided by little."""
 
     network: Network
-    schedule: diffusion.Schedule
+    schedule: diffusion.NoiseSchedule
 
     def __call__(self, x: Float[Array, "side side"], time: Scalar) -> Float[Array, "side side"]:
         """The data, at a time."""

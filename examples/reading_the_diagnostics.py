@@ -38,7 +38,7 @@ def main(out: Path, num_particles: int = 512) -> None:
             two_modes(separation),
             num_particles=num_particles,
             kernel="random_walk",
-            max_move_steps=20,
+            method=smcinfer.Tempering(moves=smcinfer.Moves(max_steps=20)),
             history="ancestors",
             progress=False,
         )

@@ -61,12 +61,12 @@ class MaskedTable(eqx.Module):
         terms = power * np.asarray(self.log_p, np.float64) + np.asarray(log_factor, np.float64)
         return float(np.logaddexp.reduce(terms))
 
-    def soft_value(self, log_factor: Float[Array, " n"]) -> "SoftValue":
+    def soft_value(self, log_factor: Float[Array, " n"]) -> "ExactValue":
         """The exact twist for potentials ``exp(log_factor)``, with the tilt that makes the proposal exact too."""
-        return SoftValue(self, jnp.asarray(log_factor))
+        return ExactValue(self, jnp.asarray(log_factor))
 
 
-class SoftValue(Twist):
+class ExactValue(Twist):
     r"""log psi(x) = log E[e^f | x], exactly.
 
     Attributes:

@@ -6,91 +6,9 @@
 >>> result.to_arviz()
 """
 
-from smcinfer import bounds, checks, diffusion, graphs, kernels, language, models, plots, proposals, twists
-from smcinfer.api import sample
-from smcinfer.core import resampling
-from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process, twisted
-from smcinfer.core.conditional import condition
-from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
-from smcinfer.core.status import Status
-from smcinfer.graphs.inference.annealed import annealed
-from smcinfer.graphs.inference.chains import block_gibbs
-from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
-from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError, SmcinferError, TargetError
-from smcinfer.ground.io import package_version
-from smcinfer.paths import ESS, ConditionalESS, Exponents
-from smcinfer.results import Bound, Record, Result, load
-from smcinfer.results.chains import Chains
-from smcinfer.results.finished import Run
-from smcinfer.results.smoothed import Smoothed
-from smcinfer.run.chains.run import mcmc
-from smcinfer.run.runner import run
-from smcinfer.state_space import StateSpace, state_space
-from smcinfer.state_space.parameters.gibbs import particle_gibbs
-from smcinfer.state_space.parameters.parametric import parametric
-from smcinfer.state_space.parameters.pmmh import pmmh
-from smcinfer.state_space.parameters.smc2 import smc2
-from smcinfer.state_space.smoothing.smooth import smooth
-from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
+from smcinfer.ground import lazy
+from smcinfer.ground.version import package_version
 
 __version__ = package_version()
 
-__all__ = [
-    "ESS",
-    "ArgumentError",
-    "Bootstrap",
-    "Bound",
-    "Chains",
-    "CheckpointError",
-    "ConditionalESS",
-    "Exponents",
-    "FeynmanKac",
-    "FileError",
-    "Guided",
-    "Mutation",
-    "Population",
-    "Process",
-    "Proposal",
-    "Record",
-    "Result",
-    "Run",
-    "SmcinferError",
-    "Smoothed",
-    "StateSpace",
-    "StaticTarget",
-    "Status",
-    "TargetError",
-    "Twist",
-    "TwistInduced",
-    "annealed",
-    "block_gibbs",
-    "bounds",
-    "checks",
-    "compose",
-    "condition",
-    "diffusion",
-    "from_numpyro",
-    "graph_from_numpyro",
-    "graphs",
-    "kernels",
-    "language",
-    "load",
-    "log_density",
-    "mcmc",
-    "models",
-    "parametric",
-    "particle_gibbs",
-    "plots",
-    "pmmh",
-    "posterior",
-    "process",
-    "proposals",
-    "resampling",
-    "run",
-    "sample",
-    "smc2",
-    "smooth",
-    "state_space",
-    "twisted",
-    "twists",
-]
+lazy.open_doors(__name__)

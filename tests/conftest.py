@@ -6,6 +6,8 @@ annotated shape and dtype of the package at run time.
 
 import os
 import subprocess
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +18,47 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook("smcinfer", "beartype.beartype")
+import tests.signatures  # noqa: E402
+
+install_import_hook("smcinfer", f"{tests.signatures.__name__}.checked")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+NUM_SHARES = 4
+"""Shares that the slow tests are dealt into: each commit runs one, four commits run all."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--slow-share K`` keeps the slow tests of share K, and every test that is not slow."""
+    parser.addoption("--slow-share", type=int, choices=range(NUM_SHARES), help="which share of the slow tests to run")
+    parser.addoption(
+        "--slow-minutes", type=float, help="start no slow test later than this, minutes; those left are skipped"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the slow tests of other shares. A test keeps its share as long as it keeps its name."""
+    share = config.getoption("--slow-share")
+    if share is None:
+        return
+    others = [
+        item
+        for item in items
+        if item.get_closest_marker("slow") and zlib.crc32(item.nodeid.encode()) % NUM_SHARES != share
+    ]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in set(others)]
+
+
+STARTED = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A slow test that would start too late is skipped, and says so."""
+    minutes = item.config.getoption("--slow-minutes")
+    if minutes is not None and item.get_closest_marker("slow") and time.monotonic() - STARTED > 60 * minutes:
+        pytest.skip(f"the {minutes:g} minutes for slow tests are spent")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,12 +7,12 @@ import numpy as np
 from smcinfer import diffusion
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.process import GaussianSteps
-from smcinfer.diffusion.schedule import Schedule
+from smcinfer.diffusion.schedule import NoiseSchedule
 
 MEAN, STD = 0.7, 0.8
 
 
-def normal_model(schedule: Schedule, mean: float = MEAN, std: float = STD) -> Model:
+def normal_model(schedule: NoiseSchedule, mean: float = MEAN, std: float = STD) -> Model:
     """The exact model of N(mean, std^2) in one dimension."""
 
     def denoiser(y: jax.Array, noise_ratio: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 
-from smcinfer.core.compose import Composed, Guided, Process, Proposal, TwistInduced, compose, process
+from smcinfer.core.compose import Bootstrap, Composed, Guided, Process, Proposal, compose, process
 from smcinfer.models import finite_hmm
 from smcinfer.models.linear_gaussian import linear_gaussian as exact_linear_gaussian
 
@@ -72,12 +72,12 @@ def hmm(kind: str) -> Composed:
             return compose(hidden, emission, look_ahead=ahead, num_steps=steps)
         case "twisted":
             twist = chain().twist(OBSERVATIONS, 0.5)
-            return compose(hidden, emission, twist, TwistInduced(hidden, twist), num_steps=steps)
+            return compose(hidden, emission, twist, num_steps=steps)
         case "twisted_weights":
-            return compose(hidden, emission, chain().twist(OBSERVATIONS, 0.8), num_steps=steps)
+            return compose(hidden, emission, chain().twist(OBSERVATIONS, 0.8), Bootstrap(hidden), num_steps=steps)
         case "exact_twist":
             twist = chain().twist(OBSERVATIONS)
-            return compose(hidden, emission, twist, TwistInduced(hidden, twist), num_steps=steps)
+            return compose(hidden, emission, twist, num_steps=steps)
     raise ValueError(kind)
 
 

@@ -53,6 +53,8 @@ def systematic_law(weights: NDArray[np.float64], num: int) -> Law:
     cuts = np.unique(np.concatenate([[0.0, 1.0], ends % 1.0]))
     law: Law = defaultdict(float)
     for low, high in itertools.pairwise(cuts):
+        if high - low < 1e-12:  # two ends that rounding has put apart
+            continue
         below = np.floor(ends - (low + high) / 2 + 1e-9).astype(int) + 1
         law[tuple(int(c) for c in np.diff(below, prepend=0))] += high - low
     return dict(law)
@@ -124,9 +126,50 @@ LAWS: dict[str, Callable[[NDArray[np.float64], int], Law]] = {
 
 @cache
 def law_of(name: str, weights: tuple[float, ...], num: int, conditional: bool) -> Law:
-    """The scheme's law of copies; conditional on ancestor 0 in slot 0 if asked, tilted by the copies of 0."""
-    law = LAWS[name](np.asarray(weights), num)
-    if conditional:
-        law = {copies: p * copies[0] / (num * weights[0]) for copies, p in law.items() if copies[0]}
+    """The scheme's law of copies; given ancestor 0 in slot 0 if asked: in a random order, tilted by the copies of 0."""
+    if not conditional:
+        law = LAWS[name](np.asarray(weights), num)
+    else:
+        law = defaultdict(float)
+        orders = orders_of(name, len(weights))
+        for order in orders:
+            for ancestors, chance in in_order(name, weights, num, order).items():
+                law[tuple(np.bincount(ancestors, minlength=len(weights)).tolist())] += chance / len(orders)
     assert math.isclose(sum(law.values()), 1.0, rel_tol=1e-9)
-    return law
+    return dict(law)
+
+
+Order = tuple[int, ...]
+"""Which particle stands at each place that a scheme sees; numbers past the particles are empty places."""
+
+
+@cache
+def orders_of(name: str, size: int) -> list[Order]:
+    """The orders that a conditional scheme puts its particles into, equally likely."""
+    if name == "stratified":
+        return [tuple((place - turn) % size for place in range(size)) for turn in range(size)]
+    if name == "ssp":
+        leaves = 1 << (size - 1).bit_length()
+        return list({_paired((0, *others)) for others in itertools.permutations(range(1, leaves))})
+    return [tuple(range(size))]
+
+
+def _paired(order: Order) -> Order:
+    """The same pair tree with the smaller half of every pair on its left: swapping halves changes no law."""
+    if len(order) == 1:
+        return order
+    middle = len(order) // 2
+    return sum(sorted((_paired(order[:middle]), _paired(order[middle:]))), ())
+
+
+def in_order(name: str, weights: tuple[float, ...], num: int, order: Order) -> dict[tuple[int, ...], float]:
+    """The law of the ancestors in their slots in one order, given ancestor 0 in slot 0."""
+    size = len(weights)
+    there = np.array([weights[i] if i < size else 0.0 for i in order])
+    law: dict[tuple[int, ...], float] = defaultdict(float)
+    for copies, chance in LAWS[name](there, num).items():
+        ancestors = [i for i, count in zip(order, copies, strict=True) for _ in range(count)]
+        # Any copy of particle 0 may be the kept one; the children are turned until it comes first.
+        for kept in (slot for slot, i in enumerate(ancestors) if i == 0):
+            law[(*ancestors[kept:], *ancestors[:kept])] += chance / (num * weights[0])
+    return dict(law)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smcinfer.diffusion import Cosine, Model, Schedule, diffusion_model
+from smcinfer.diffusion import Cosine, Model, NoiseSchedule, diffusion_model
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.digits.data import NUM_CLASSES, images
@@ -34,7 +34,7 @@ class Denoiser(eqx.Module):
 
     pixels: Float[Array, "n dim"]
     bandwidth: Scalar
-    schedule: Schedule
+    schedule: NoiseSchedule
 
     def __call__(self, x: Float[Array, " dim"], time: Scalar) -> Float[Array, " dim"]:
         """One point, one diffusion time."""
@@ -110,7 +110,7 @@ class KernelDensity:
         return np.bincount(self.labels[distances.argmin(axis=1)], np.asarray(weights, np.float64), NUM_CLASSES)
 
 
-def kernel_density(bandwidth: float = 0.2, schedule: Schedule | None = None) -> KernelDensity:
+def kernel_density(bandwidth: float = 0.2, schedule: NoiseSchedule | None = None) -> KernelDensity:
     """The kernel density of the digits.
 
     Args:

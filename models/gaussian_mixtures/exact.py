@@ -56,7 +56,7 @@ def tilt(means: ArrayLike, log_weights: ArrayLike, std: float, curvature: ArrayL
 
 
 @dataclasses.dataclass(frozen=True)
-class Annealed:
+class Power:
     r"""A power of the density of a mixture in the plane, on a grid.
 
     .. math:: \pi(x) \propto q(x)^b, \qquad \log Z = \log \int q(x)^b\, dx
@@ -78,10 +78,10 @@ class Annealed:
         return self.cells[which] + self.width * (rng.random((n, 2)) - 0.5)
 
 
-def anneal(
+def raise_to(
     means: ArrayLike, log_weights: ArrayLike, std: float, power: float, noise: float, *, reach: float, points: int
-) -> Annealed:
-    """The annealed mixture (see `Annealed`)."""
+) -> Power:
+    """The power of the mixture (see `Power`)."""
     means, log_weights = np.asarray(means, np.float64), np.asarray(log_weights, np.float64)
     if means.shape[1] != 2:
         raise ArgumentError("the grid is for mixtures in the plane", expected="dim 2", got=means.shape[1])
@@ -98,7 +98,7 @@ def anneal(
     probabilities = np.exp(log_power - total)
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
     masses = np.bincount(nearest(means, cells), probabilities, minlength=len(means))
-    return Annealed(float(total + np.log(width).sum()), masses, cells, probabilities / probabilities.sum(), width)
+    return Power(float(total + np.log(width).sum()), masses, cells, probabilities / probabilities.sum(), width)
 
 
 def nearest(means: Float[np.ndarray, "num_modes dim"], x: Float[np.ndarray, "n dim"]) -> Int[np.ndarray, " n"]:

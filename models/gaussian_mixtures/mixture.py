@@ -12,10 +12,10 @@ from jax.scipy.special import logsumexp
 from numpy.typing import ArrayLike
 
 from smcinfer.diffusion.model import Model, diffusion_model
-from smcinfer.diffusion.schedule import Schedule
+from smcinfer.diffusion.schedule import NoiseSchedule
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.models.gaussian_mixtures.exact import Annealed, Tilted, anneal, tilt
+from smcinfer.models.gaussian_mixtures.exact import Power, Tilted, raise_to, tilt
 
 Point = Float[Array, " dim"]
 
@@ -57,7 +57,7 @@ class Mixture(eqx.Module):
         """Dimensions."""
         return self.means.shape[1]
 
-    def model(self, schedule: Schedule) -> Model:
+    def model(self, schedule: NoiseSchedule) -> Model:
         """The exact diffusion model under a schedule."""
         denoiser = Denoiser(self.means, self.log_weights, self.std)
         return diffusion_model(denoiser, schedule, (self.dim,), parameterisation="denoiser")
@@ -68,7 +68,7 @@ class Mixture(eqx.Module):
         squares = jnp.sum((x - alpha * self.means) ** 2, axis=1)
         return logsumexp(self.log_weights - 0.5 * squares / variance) - 0.5 * self.dim * jnp.log(2 * jnp.pi * variance)
 
-    def noised(self, schedule: Schedule) -> Callable[[Array, Array], Array]:
+    def noised(self, schedule: NoiseSchedule) -> Callable[[Array, Array], Array]:
         """``(x, time) -> log q_u(x)`` under a schedule, nats: what exact weights of correctors ask for."""
         return lambda x, time: self.log_density(x, schedule.alpha(time), schedule.sigma(time))
 
@@ -92,8 +92,8 @@ class Mixture(eqx.Module):
         """
         return tilt(self.means, self.log_weights, float(self.std), curvature, centre)
 
-    def annealed(self, power: float, noise: float = 0.0, *, reach: float = 8.0, points: int = 1200) -> Annealed:
-        """The power of the density of a mixture in the plane, on a grid (see `Annealed`).
+    def power(self, power: float, noise: float = 0.0, *, reach: float = 8.0, points: int = 1200) -> Power:
+        """The power of the density of a mixture in the plane, on a grid (see `Power`).
 
         Args:
             power: of the density.
@@ -101,7 +101,7 @@ class Mixture(eqx.Module):
             reach: how far beyond the outermost means the grid goes, in standard deviations.
             points: of the grid along each axis.
         """
-        return anneal(self.means, self.log_weights, float(self.std), power, noise, reach=reach, points=points)
+        return raise_to(self.means, self.log_weights, float(self.std), power, noise, reach=reach, points=points)
 
 
 def mixture(means: ArrayLike, std: float, weights: ArrayLike | None = None) -> Mixture:

@@ -1,72 +1,130 @@
 """Markov chains on an open mixture, side by side, and what they passed through."""
 
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.ground.arrays import Array, Count, Float, Int, KeyArray
+from smcinfer.ground.arrays import Array, Count, KeyArray
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.open_mixture.model import MixtureState, OpenMixture
 from smcinfer.models.open_mixture.moves import Move
+from smcinfer.results.chains import Chains
+from smcinfer.run.chains.finish import chains_of
+from smcinfer.run.chains.loop import drive
+from smcinfer.run.chains.plan import checked, doubling
+from smcinfer.run.chains.sampler import Info, Sampler
+from smcinfer.run.runner import as_typed_key
 
 
-class MixtureChains(NamedTuple):
-    """What the chains passed through.
+class MixtureChains(Chains):
+    """Draws ``log_likelihood`` (Float, of the data with labels summed out, nats) and ``num_occupied`` (Int, components that own
+    data), each (chains, draws).
 
     Attributes:
-        state: the states at the end, leading axis chains.
-        log_likelihood: Float["steps chains"], of the data with labels summed out, nats.
-        num_occupied: Int["steps chains"], components that own data.
-        acceptance: Float["steps chains"], share of accepted Metropolis proposals.
+        state: the states at the end, leading axis chains; not saved with the rest.
     """
 
-    state: MixtureState
-    log_likelihood: Float[Array, "steps chains"]
-    num_occupied: Int[Array, "steps chains"]
-    acceptance: Float[Array, "steps chains"]
+    state: MixtureState | None = None
 
 
 def run_chains(
-    key: KeyArray, model: OpenMixture, move: Move, states: MixtureState, num_steps: int, *, thin: int = 1
+    key: Any,
+    model: OpenMixture,
+    move: Move,
+    *,
+    num_chains: int = 16,
+    num_draws: int = 100,
+    num_warmup: int = 0,
+    thin: int = 1,
+    initial: MixtureState | None = None,
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> MixtureChains:
-    """Run a move on many chains; a record is kept after every ``thin`` steps.
+    """Run a move on many chains.
 
     Args:
-        key: one key.
+        key: one random key; the same key gives the same chains, resumed or not.
         model: the mixture and its data.
         move: what moves.
-        states: where chains start, leading axis chains (`start` makes them).
-        num_steps: records.
-        thin: steps a record.
+        num_chains: chains, side by side.
+        num_draws: draws kept of each chain.
+        num_warmup: steps before them.
+        thin: steps a draw.
+        initial: where chains start, leading axis chains; those of `start` where ``None``.
+        progress: draw a bar on stderr.
+        checkpoint: a file to resume from and to save to.
+        checkpoint_seconds: least time between two writes, seconds.
+
+    Returns:
+        `MixtureChains`.
+
+    Raises:
+        ArgumentError: a setting out of range, or other starts than there are chains.
+        CheckpointError: a checkpoint that is damaged or belongs to another run.
+        Interrupted: after Ctrl-C where there is a bar or a checkpoint, at the end of the step under way.
     """
-    if num_steps < 1 or thin < 1:
-        raise ArgumentError("num_steps and thin are out of range", expected="at least 1", got=(num_steps, thin))
-    return _run(key, model, move, states, num_steps, jnp.asarray(thin, jnp.int32))
+    num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)
+    start_key, chain_key = jax.random.split(as_typed_key(key))
+    states = start(start_key, model, num_chains) if initial is None else initial
+    if states.labels.shape[0] != num_chains:
+        raise ArgumentError("initial does not fit the chains", expected=num_chains, got=states.labels.shape[0])
+    driven = drive(
+        chain_key,
+        MixtureChain(model, move, states),
+        doubling(num_draws, num_warmup, thin),
+        num_chains=num_chains,
+        progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+        description="open mixture",
+    )
+    draws = {name: driven.records[name] for name in ("log_likelihood", "num_occupied")}
+    settings = {"kernel": type(move).__name__, "thin": thin, "num_warmup": num_warmup, "pace": "in step"}
+    chains = chains_of(MixtureChains, key, driven, draws, settings)
+    chains.state = driven.progress.lanes.states.state
+    return chains
 
 
-@eqx.filter_jit
-def _run(key: Any, model: OpenMixture, move: Move, states: MixtureState, num_steps: int, thin: Count) -> MixtureChains:
-    num_chains = states.labels.shape[0]
-    one = jnp.ones((), model.data.dtype)
+class Looked(eqx.Module):
+    """A state of the mixture, and the key by which its likelihood is looked at."""
 
-    def chain(key: Array, state: MixtureState) -> tuple[MixtureState, tuple[Array, ...]]:
-        def once(number: Array, carry: tuple[MixtureState, Array]) -> tuple[MixtureState, Array]:
-            state, total = carry
-            state, acceptance = move(jax.random.fold_in(key, number), state, model, one)
-            return state, total + acceptance / thin
+    state: MixtureState
+    key: KeyArray
 
-        state, acceptance = jax.lax.fori_loop(0, thin, once, (state, jnp.zeros_like(one)))
-        log_likelihood = model.log_marginal_likelihood(jax.random.fold_in(key, thin), state)
-        occupied = jnp.sum(model.counts(state.labels) > 0).astype(jnp.int32)
-        return state, (log_likelihood, occupied, acceptance)
 
-    def record(states: MixtureState, number: Array) -> tuple[MixtureState, tuple[Array, ...]]:
-        return jax.vmap(chain)(jax.random.split(jax.random.fold_in(key, number), num_chains), states)
+class MixtureChain(Sampler):
+    """A move on one mixture.
 
-    states, (log_likelihood, occupied, acceptance) = jax.lax.scan(record, states, jnp.arange(num_steps))
-    return MixtureChains(states, log_likelihood, occupied, acceptance)
+    Attributes:
+        model, move: the law, and what leaves it invariant.
+        starts: where chains start, leading axis chains.
+    """
+
+    model: OpenMixture
+    move: Move
+    starts: MixtureState
+
+    def begin(self, key: KeyArray, chain: Count) -> Looked:
+        """As given."""
+        return Looked(jax.tree.map(lambda leaf: leaf[chain], self.starts), key)
+
+    def step(self, key: KeyArray, state: Looked, params: None) -> tuple[Looked, Info]:
+        """One move."""
+        move_key, look_key = jax.random.split(key)
+        moved, acceptance = self.move(move_key, state.state, self.model, jnp.ones((), self.model.data.dtype))
+        info = {"acceptance": acceptance.astype(jnp.result_type(float)), "num_evals": jnp.ones((), jnp.int32)}
+        return Looked(moved, look_key), info
+
+    def record(self, state: Looked, info: Info) -> dict[str, Array]:
+        """How well the state fits, and how many components own data."""
+        return {
+            "log_likelihood": self.model.log_marginal_likelihood(state.key, state.state),
+            "num_occupied": jnp.sum(self.model.counts(state.state.labels) > 0).astype(jnp.int32),
+        }
 
 
 def start(key: KeyArray, model: OpenMixture, num_chains: int) -> MixtureState:

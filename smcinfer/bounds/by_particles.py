@@ -71,7 +71,7 @@ def by_particles(
     num_runs: int = 32,
     resampling: str = "systematic",
     resample_below: float = 0.5,
-    progress: bool = False,
+    progress: bool = True,
 ) -> BoundsByParticles:
     """Bound log Z from both sides at several numbers of particles.
 
@@ -114,7 +114,8 @@ def by_particles(
         upper={METHODS[0]: _log_z_of(above), METHODS[1]: np.stack(through)},
         status=Status(int(np.bitwise_or.reduce([np.bitwise_or.reduce(np.asarray(done.status)) for done in runs])))
         & ~Status.GENEALOGY_COALESCED,
-        settings=settings_of(keys[0], target, counts[-1], num_runs=num_runs, resampling=resampling),
+        settings=settings_of(keys[0], target, counts[-1], num_runs=num_runs, resampling=resampling)
+        | {"weighted_for": BoundsByParticles.WEIGHTED_FOR},
         seconds=sum(done.seconds for done in runs),
         compile_seconds=sum(done.compile_seconds for done in runs),
     )

@@ -1,5 +1,6 @@
 """Bounds for static targets: tempering runs from below, runs back through exact draws from above."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +12,11 @@ from smcinfer.core.status import SERIOUS, explain
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
-from smcinfer.kernels.registry import by_name
-from smcinfer.paths import schedules
-from smcinfer.paths.conditional import Choices, ConditionalTempering
-from smcinfer.paths.moves import Moves
-from smcinfer.paths.tempering import tempering
 from smcinfer.results.from_run import sandwich_of, settings_of
 from smcinfer.results.sandwich import Sandwich
 from smcinfer.run.runner import run
+from smcinfer.static.conditional import Choices, ConditionalTempering
+from smcinfer.static.methods import Tempering
 from smcinfer.static.target import StaticTarget
 
 
@@ -29,26 +27,21 @@ def static_sandwich(
     *,
     num_particles: int,
     num_runs: int,
-    kernel: str | Kernel,
-    schedule: Any,
-    max_steps: int,
-    max_move_steps: int,
-    autocorrelation: float,
+    method: Tempering,
+    kernel: Kernel,
     resampling: str,
+    resample_below: float | None,
     one_draw: bool,
     progress: bool,
 ) -> Sandwich:
     """Bound log Z of a static target from both sides (see `smcinfer.bounds.sandwich`)."""
     draw = _as_vector(target, exact_draw)
     forward_key, reverse_key = jax.random.split(key)
-    move = by_name(kernel)
-    rule = schedules.by_name(schedule)
-    moves = Moves(max_move_steps, 1, autocorrelation)
-    model = tempering(target, move, rule, moves=moves, max_steps=max_steps, record_params=True)
+    model = dataclasses.replace(method.model(target, kernel), record_params=True)
     options: dict[str, Any] = {
         "num_runs": num_runs,
         "resampling": resampling,
-        "resample_below": rule.resample_below,
+        "resample_below": model.plan.threshold(resample_below),
         "progress": progress,
     }
     forward = run(forward_key, model, num_particles, description="lower bound", **options)
@@ -61,11 +54,10 @@ def static_sandwich(
         )
     steps = int(forward.num_steps[0])
     choices = Choices.of(forward.history, steps)
-    conditional = ConditionalTempering(target, move, choices, draw, steps)
+    conditional = ConditionalTempering(target, kernel, choices, draw, steps)
     reverse = run(reverse_key, conditional, num_particles, description="upper bound", **options)
     kept = {name: options[name] for name in ("num_runs", "resampling", "resample_below")}
-    settings = settings_of(key, model, num_particles, kernel=type(move).__name__, **kept)
-    return sandwich_of(forward, reverse, settings, one_draw=one_draw)
+    return sandwich_of(forward, reverse, settings_of(key, model, num_particles, **kept), one_draw=one_draw)
 
 
 def _as_vector(target: StaticTarget, exact_draw: Callable[[Any], Any]) -> Callable[[Any], Array]:

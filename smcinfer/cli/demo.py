@@ -6,6 +6,8 @@ import jax
 from rich.console import Console
 
 from smcinfer import api
+from smcinfer.cli.options import command
+from smcinfer.cli.output import console, new_folder
 from smcinfer.models import logistic_regression, stochastic_volatility
 from smcinfer.results import Result
 
@@ -13,6 +15,20 @@ SEED = 2024
 NUM_PARTICLES = 2048
 NUM_RUNS = 4
 NUM_RETURNS = 300
+
+
+@command
+def demo(*, out: Path = Path("output/demo"), force: bool = False) -> int:
+    """Run the demonstration.
+
+    Args:
+        out: folder for its files.
+        force: overwrite the files of an earlier demonstration.
+
+    Returns:
+        The exit code.
+    """
+    return main(new_folder(out, force, "*.nc"))
 
 
 def main(out: Path, num_particles: int = NUM_PARTICLES, num_runs: int = NUM_RUNS) -> int:
@@ -25,9 +41,9 @@ def main(out: Path, num_particles: int = NUM_PARTICLES, num_runs: int = NUM_RUNS
     Returns:
         The exit code: 0, or 1 where the status of one of them is serious.
     """
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    plain = console()
     reference, reference_se = logistic_regression.REFERENCE_LOG_Z, logistic_regression.REFERENCE_LOG_Z_SE
-    console.print(
+    plain.print(
         "Bayesian logistic regression on 569 biopsies: 30 standardised features and an intercept, prior N(0, 5^2) on each.\n"
         f"{num_runs} runs of {num_particles} particles are tempered from the prior to the posterior and moved by HMC.\n"
     )
@@ -39,33 +55,31 @@ def main(out: Path, num_particles: int = NUM_PARTICLES, num_runs: int = NUM_RUNS
         kernel="hmc",
         history="ancestors",
     )
-    console.print(str(result))
-    console.print(f"\nlog Z by importance sampling, for comparison: {reference} +- {reference_se}\n")
-    console.print(result.summary().to_string(float_format=lambda value: f"{value:.3g}", max_rows=12))
-    console.print(f"\nsaved {result.save(out / 'run.nc')}")
+    plain.print(str(result))
+    plain.print(f"\nlog Z by importance sampling, for comparison: {reference} +- {reference_se}\n")
+    plain.print(result.summary().to_string(float_format=lambda value: f"{value:.3g}", max_rows=12))
+    plain.print(f"\nsaved {result.save(out / 'run.nc')}")
     # Matplotlib and ArviZ take seconds to import, and only figures need them.
     from smcinfer import plots
 
     for path in plots.save_all(result, out):
-        console.print(f"saved {path}")
-    filtered = _filter(console, out, num_particles, num_runs)
+        plain.print(f"saved {path}")
+    filtered = _filter(plain, out, num_particles, num_runs)
     return int(result.serious or filtered.serious)
 
 
-def _filter(console: Console, out: Path, num_particles: int, num_runs: int) -> Result:
+def _filter(plain: Console, out: Path, num_particles: int, num_runs: int) -> Result:
     """The hidden log variance of simulated returns, filtered: the truth is known, and so is how good the bands are."""
     from smcinfer import plots
 
     model = stochastic_volatility.StochasticVolatility()
     truth, returns = model.simulate(jax.random.key(SEED), NUM_RETURNS)
-    console.print(
-        f"\nStochastic volatility: {NUM_RETURNS + 1} simulated returns, their hidden log variance filtered.\n"
-    )
+    plain.print(f"\nStochastic volatility: {NUM_RETURNS + 1} simulated returns, their hidden log variance filtered.\n")
     target = model.state_space(returns, quantiles=(0.05, 0.5, 0.95))
     result = api.sample(jax.random.key(SEED + 1), target, num_particles=num_particles, num_runs=num_runs)
-    console.print(str(result))
-    console.print(f"\nsaved {result.save(out / 'filter.nc')}")
+    plain.print(str(result))
+    plain.print(f"\nsaved {result.save(out / 'filter.nc')}")
     figure = plots.plot_filter(result, truth=truth, data=returns)
     figure.savefig(out / "filter.png")
-    console.print(f"saved {out / 'filter.png'}")
+    plain.print(f"saved {out / 'filter.png'}")
     return result

@@ -1,27 +1,23 @@
 """``smcinfer generate``: text of a language model that must do as asked, with weights, log Z and its bounds."""
 
-import argparse
-import functools
+import dataclasses
 import json
 import math
-import operator
 from pathlib import Path
-from types import FunctionType
-from typing import Any
+from typing import Annotated, Any
 
 import jax
-from rich.console import Console
 
 from smcinfer import api, language, proposals
-from smcinfer.cli.loading import load_object
-from smcinfer.cli.options import EMBEDDED
+from smcinfer.cli.options import Door, command
+from smcinfer.cli.output import check_new, checkpoint_file, console
+from smcinfer.cli.wish import Wish
 from smcinfer.core.conditional import condition
 from smcinfer.core.status import explain
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.ground.files import check_writable, write_atomically
+from smcinfer.ground.files import write_whole
 from smcinfer.language import Generation, Pretrained, WeightedText, exact
-from smcinfer.language.constraints import Allowed, Constraint, constrained, json_schema, lark, regex, under_constraint
-from smcinfer.language.potentials import Factor, avoids, contains, on_text
+from smcinfer.language.constraints import Allowed, under_constraint
 from smcinfer.language.proposals.filtered import filtered
 from smcinfer.language.proposals.filters import by_name
 from smcinfer.language.proposals.forced import FREE
@@ -31,46 +27,125 @@ from smcinfer.results.from_run import bound_of
 from smcinfer.run.runner import run
 from smcinfer.twists import LearnedTwist, attach
 
-OK, FAILED = 0, 1
+EMBEDDED = "stories"
+"""Name of the language model inside the package."""
+MODEL_SHARE = 0.1
 DRAWS_PER_RUN = 4
 """Exact draws made for every run of the upper bound, so that few runs share one."""
 REJECTION_BATCH = 256
 
+WISH = Door(Wish, "What is asked")
+GENERATION = Door(
+    language.generation,
+    "Model",
+    only=("max_tokens", "temperature", "end"),
+    defaults={"max_tokens": 40},
+    help={
+        "max_tokens": "how many tokens may be generated.",
+        "end": "force: the text must have ended by --max-tokens; open: it may be cut.",
+    },
+)
+SAMPLING = Door(
+    api.sample,
+    "Sampling",
+    only=(
+        "num_particles",
+        "num_runs",
+        "resampling",
+        "resample_below",
+        "islands",
+        "progress",
+        "checkpoint",
+        "checkpoint_seconds",
+    ),
+    defaults={"num_particles": 64},
+    help={
+        "num_particles": "texts of each run.",
+        "resample_below": "resample where the ESS falls below this fraction of N.",
+        "checkpoint": "file or folder to save progress to and resume from.",
+    },
+)
 
-def generate(args: argparse.Namespace) -> int:
-    """Generate, print the weighted texts, log Z and its bounds, and save them; what is wrong is found before any work."""
-    if args.tree is not None:
-        from smcinfer.cli.tree import generate_tree
 
-        return generate_tree(args)
-    if args.out is not None:
-        check_writable(args.out)
-    if not args.prompt:
-        raise ArgumentError("the prompt is empty", expected="--prompt TEXT", got="nothing")
-    rule = None if args.filter is None else filtered(by_name(args.filter), model_share=args.model_share)
-    model = load_model(args.model)
-    target, bound = make_target(args, model, rule)
-    key, upper_key = jax.random.split(jax.random.key(args.seed))
-    progress = not args.no_progress
-    result = api.sample(key, target, num_particles=args.num_particles, num_runs=args.num_runs, progress=progress)
-    upper, why = upper_bound(upper_key, args, target, bound, result)
+@command
+def generate(
+    *,
+    wish: Annotated[dict[str, Any], WISH],
+    generation: Annotated[dict[str, Any], GENERATION],
+    sampling: Annotated[dict[str, Any], SAMPLING],
+    model: str = EMBEDDED,
+    twist: str | None = None,
+    filter: str | None = None,
+    model_share: float | None = None,
+    seed: int = 0,
+    max_draws: int = 4096,
+    out: Path | None = None,
+    force: bool = False,
+    show: int = 10,
+) -> int:
+    """Generate, print the weighted texts, log Z and its bounds, and save them; what is wrong is found before any work.
+
+    Args:
+        wish: what is asked.
+        generation: what `language.generation` is called with.
+        sampling: what `api.sample` is called with.
+        model: a Hugging Face directory, or stories, the model inside.
+        twist: a learned look-ahead of the library smcinfer.proposals.
+        filter: draw through filters of the logits, top_k=40,temperature=0.8 say; weights undo it.
+        model_share: share of draws past the filter, a tenth if not given; above 0 nothing is excluded.
+        seed: the same seed gives the same texts.
+        max_draws: texts tried for exact draws, for the upper bound.
+        out: save texts, weights, log Z and bounds (JSON).
+        force: overwrite what stands at --out.
+        show: texts to print.
+
+    Returns:
+        The exit code.
+    """
+    check_new(out, force)
+    asked = Wish(**wish)
+    if model_share is not None and filter is None:
+        raise ArgumentError("--model-share does nothing here", expected="it beside --filter", hint="leave it out")
+    share = MODEL_SHARE if model_share is None else model_share
+    rule = None if filter is None else filtered(by_name(filter), model_share=share)
+    if sampling.get("checkpoint") is not None:
+        sampling["checkpoint"] = checkpoint_file(sampling["checkpoint"])
+    lm = load_model(model)
+    target, bound = asked.target(lm, proposal=rule, **generation)
+    if twist is not None:
+        target = attach(target, load_twist(twist, target))
+    key, upper_key = jax.random.split(jax.random.key(seed))
+    result = api.sample(key, target, **sampling)
+    if rule is not None and share == 0.0:
+        upper, why = None, "the filter excludes texts, and exact draws of the others are not made"
+    else:
+        upper, why = upper_bound(upper_key, target, bound, result, max_draws, sampling.get("progress", True))
     if upper is not None:
         result = result.with_upper_bound(upper)
     texts = target.decode(result)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(str(result))
+    plain = console()
+    plain.print(str(result))
     if why:
-        console.print(f"  no upper bound: {why}")
-    console.print(f"\nprompt  {args.prompt!r}\nweight  text")
-    for text in texts[: args.show]:
-        console.print(str(text))
-    if len(texts) > args.show:
-        rest = sum(text.weight for text in texts[args.show :])
-        console.print(f"{rest:6.3f}  in {len(texts) - args.show} more")
-    if args.out is not None:
-        write_atomically(args.out, json.dumps(as_json(args, result, texts, why), indent=1, default=str).encode())
-        console.print(f"\nsaved to {args.out}")
-    return FAILED if result.serious else OK
+        plain.print(f"  no upper bound: {why}")
+    plain.print(f"\nprompt  {asked.prompt!r}")
+    print_texts(texts, show)
+    if out is not None:
+        own = {"model": model, "twist": twist, "filter": filter, "model_share": model_share, "seed": seed}
+        options = own | dataclasses.asdict(asked) | generation | sampling | {"max_draws": max_draws}
+        write_whole(out, json.dumps(as_json(options, result, texts, why), indent=1, default=str).encode())
+        plain.print(f"\nsaved to {out}")
+    return int(result.serious)
+
+
+def print_texts(texts: list[WeightedText], most: int) -> None:
+    """The weighted texts, the heaviest first, and what the rest weighs."""
+    plain = console()
+    plain.print("weight  text")
+    for text in texts[:most]:
+        plain.print(str(text))
+    if len(texts) > most:
+        rest = sum(text.weight for text in texts[most:])
+        plain.print(f"{rest:6.3f}  in {len(texts) - most} more")
 
 
 def load_model(name: str) -> Pretrained:
@@ -85,29 +160,6 @@ def load_model(name: str) -> Pretrained:
     if model.tokenizer is None:
         raise ArgumentError("the model has no tokenizer", expected="tokenizer.json in the directory", got=name)
     return model
-
-
-def make_target(args: argparse.Namespace, model: Pretrained, rule: Any) -> tuple[Generation, float | None]:
-    """What is asked, as a generation, and the largest log phi where it is known."""
-    factors = asked(args, model)
-    potential = None
-    for factor in factors:
-        potential = factor if potential is None else potential * factor
-    shared = {"max_tokens": args.max_tokens, "proposal": rule, "temperature": args.temperature, "end": args.end}
-    stop = stop_token(args, model)
-    if stop is not None:
-        shared["eos_id"] = stop
-    constraint = constraint_of(args, model, stop)
-    target: Any
-    if constraint is None:
-        target = language.generation(model, args.prompt, potential, continuation=args.infill, **shared)
-    elif args.infill is not None:
-        raise ArgumentError("a constraint is on the whole text", expected="--infill left out", got=args.infill)
-    else:
-        target = constrained(model, args.prompt, constraint, potential, **shared)
-    if args.twist is not None:
-        target = attach(target, load_twist(args.twist, target))
-    return target, 0.0 if potential is None else potential.log_bound
 
 
 def load_twist(name: str, target: Generation) -> LearnedTwist:
@@ -126,62 +178,29 @@ def load_twist(name: str, target: Generation) -> LearnedTwist:
     return twist.given(given[given != FREE])
 
 
-def stop_token(args: argparse.Namespace, model: Pretrained) -> int | None:
-    """The token that ``--stop`` names."""
-    if args.stop is None:
-        return None
-    tokens = model.tokenizer.encode_plain(args.stop)  # pyright: ignore[reportOptionalMemberAccess]
-    if not tokens or model.tokenizer.decode(tokens[-1:]).strip() != args.stop.strip():  # pyright: ignore
-        raise ArgumentError("--stop is no single token of the model", expected="a token, '.' say", got=repr(args.stop))
-    return tokens[-1]
-
-
-def constraint_of(args: argparse.Namespace, model: Pretrained, stop: int | None) -> Constraint | None:
-    """What the whole text must keep to: all of ``--regex``, ``--schema`` and ``--grammar`` that are given."""
-    parts: list[Constraint] = [] if args.regex is None else [regex(args.regex, model, stop)]
-    for path, build in ((args.schema, json_schema), (args.grammar, lark)):
-        if path is None:
-            continue
-        if not path.is_file():
-            raise ArgumentError("no such file", expected="a file with the schema or grammar", got=path)
-        parts.append(build(path.read_text(encoding="utf8"), model, stop))
-    return functools.reduce(operator.and_, parts) if parts else None
-
-
-def asked(args: argparse.Namespace, model: Pretrained) -> list[Factor]:
-    """The potentials of the command line."""
-    options = {"ignore_case": args.ignore_case, "whole_words": args.whole_words}
-    factors: list[Factor] = [contains(word, model, **options) for word in args.contain]
-    if args.avoid:
-        factors.append(avoids(list(args.avoid), model, **options))
-    if args.classifier is not None:
-        from smcinfer.models import sentiment
-
-        factors.append(sentiment.load().potential(model, args.classifier) ** args.strength)
-    if args.potential is not None:
-        factors.append(on_text(load_object(args.potential, (FunctionType,)), model))
-    return factors
-
-
 def upper_bound(
-    key: Any, args: argparse.Namespace, target: Generation, bound: float | None, result: Result
+    key: Any, target: Generation, bound: float | None, result: Result, max_draws: int, progress: bool
 ) -> tuple[Bound | None, str]:
-    """The mean of log Z_hat over runs through exact draws, which rejection makes; or why there is none."""
+    """The mean of log Z_hat over runs through exact draws, which rejection makes; or why there is none.
+
+    Args:
+        key: one random key.
+        target: what was sampled.
+        bound: the largest log phi, nats, where it is known.
+        result: of sampling it; its log Z says how many texts rejection would take.
+        max_draws: the most texts that may be tried.
+        progress: draw a bar on stderr.
+    """
     if bound is None:
         return None, "the potential has no known largest value, so rejection has nothing to compare with"
-    if args.filter is not None and args.model_share == 0.0:
-        return None, "the filter excludes texts, and exact draws of the others are not made"
-    if args.num_runs < 2:
+    if result.num_runs < 2:
         return None, "one run does not tell its error"
     if not math.isfinite(result.log_z):
         return None, "no text of any weight was found"
-    wanted = DRAWS_PER_RUN * args.num_runs
+    wanted = DRAWS_PER_RUN * result.num_runs
     needed = wanted * math.exp(bound - result.log_z)
-    if needed > args.max_draws:
-        return (
-            None,
-            f"{wanted} exact draws by rejection would take about {needed:.2g} texts (--max-draws {args.max_draws})",
-        )
+    if needed > max_draws:
+        return None, f"{wanted} exact draws by rejection would take about {needed:.2g} texts (--max-draws {max_draws})"
     draw_key, run_key = jax.random.split(key)
     # The estimate of log Z may be off: eight times what it says is more than enough.
     pool = exact.rejected(
@@ -195,27 +214,23 @@ def upper_bound(
     done = run(
         run_key,
         condition(target, pool),
-        args.num_particles,
-        num_runs=args.num_runs,
-        progress=not args.no_progress,
+        result.num_particles,
+        num_runs=result.num_runs,
+        progress=progress,
         description="upper bound",
     )
     return bound_of(done), ""
 
 
-def as_json(args: argparse.Namespace, result: Result, texts: list[WeightedText], why: str) -> dict[str, Any]:
+def as_json(options: dict[str, Any], result: Result, texts: list[WeightedText], why: str) -> dict[str, Any]:
     """Everything that was found, as JSON can hold it."""
-    upper = result.upper_bound
-    asked_for = {
-        name: value for name, value in vars(args).items() if name not in ("command", "out", "show", "no_progress")
-    }
-    numbers = {"log_z": result.log_z, "log_z_se": result.log_z_se}
     return {
-        "prompt": args.prompt,
-        "asked": asked_for,
-        **{name: value if math.isfinite(value) else None for name, value in numbers.items()},
+        "prompt": options["prompt"],
+        "asked": options,
+        "log_z": finite(result.log_z),
+        "log_z_se": finite(result.log_z_se),
         "lower_bound": _bound(result.lower_bound),
-        "upper_bound": _bound(upper),
+        "upper_bound": _bound(result.upper_bound),
         "no_upper_bound_because": why or None,
         "status": explain(result.status),
         "texts": [
@@ -225,5 +240,10 @@ def as_json(args: argparse.Namespace, result: Result, texts: list[WeightedText],
     }
 
 
+def finite(value: float) -> float | None:
+    """A number as JSON has it: infinity and NaN are null."""
+    return value if math.isfinite(value) else None
+
+
 def _bound(bound: Bound | None) -> list[float | None] | None:
-    return None if bound is None else [value if math.isfinite(value) else None for value in bound]
+    return None if bound is None else [finite(value) for value in bound]

@@ -1,16 +1,14 @@
 """Objects named on the command line as ``FILE.py:NAME``."""
 
-import functools
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, calling
 
 _NUMPYRO = "a numpyro model becomes a target by smcinfer.from_numpyro(model, *args)"
 
@@ -66,25 +64,19 @@ def _load_module(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     # Dataclasses and equinox look their own module up by name.
     sys.modules[name] = module
-    _call(functools.partial(spec.loader.exec_module, module), str(path), path)
+    _call(lambda: _execute(path, module), str(path), path)
     return module
+
+
+def _execute(path: Path, module: ModuleType) -> None:
+    """Run the file as Python runs a script: no bytecode of an earlier version stands in for it."""
+    exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
 
 
 def _call(function: Callable[[], Any], what: str, path: Path, hint: str = "") -> Any:
     """Call the user's code; its exceptions become one message with the line of the user's file they came from."""
-    try:
+    with calling(what, hint=hint or f"python {path} shows the whole traceback"):
         return function()
-    except SmcinferError:
-        raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-        frame = (own or frames)[-1]
-        raise TargetError(
-            f"{what} raised {type(error).__name__}: {error}".rstrip(": "),
-            got=f"{frame.filename}, line {frame.lineno}: {frame.line or ''}",
-            hint=hint or f"python {path} shows the whole traceback",
-        ) from error
 
 
 def _candidates(module: ModuleType, kinds: tuple[type, ...]) -> list[str]:

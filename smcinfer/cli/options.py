@@ -1,121 +1,247 @@
-"""The options of the larger commands. Nothing is imported here that is slow to: ``--help`` does not wait for JAX."""
+"""Options of a command, taken from the signature and the docstring of the function behind it: a default stands once.
 
-import argparse
+A command is a function whose own parameters are options. One that is annotated with a `Door` gives way to the parameters of
+the function that the door names, and receives those that were given, as a dict to call that function with.
+"""
+
+import functools
+import inspect
+import itertools
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, Any, Literal
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-EMBEDDED = "stories"
-"""Name of the language model inside the package."""
+import docstring_parser
+from cyclopts import Group, Parameter
 
+from smcinfer.ground.errors import ArgumentError
 
-def add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
-    """A command without options."""
-    return commands.add_parser(name, help=text, description=text)  # pyright: ignore[reportAttributeAccessIssue]
+ARGUMENTS = Group.create_default_arguments()
+OPTIONS = Group("Options", sort_key=(2, 0))
+"""Headings in ``--help`` of what a command has by itself; those of its doors stand between, in their order."""
+_order = itertools.count()
 
-
-def add_sample(commands: Commands) -> None:
-    """The options of ``smcinfer sample``."""
-    one = add(commands, "sample", "sample a target that a Python file defines")
-    one.add_argument(
-        "target", metavar="FILE.py:TARGET", help="a target, or a function without arguments that returns it"
-    )
-    size = one.add_argument_group("size")
-    size.add_argument("--num-particles", type=int, default=4096, metavar="N", help="particles of each run (4096)")
-    size.add_argument("--num-runs", type=int, default=4, metavar="R", help="independent runs, for error bars (4)")
-    size.add_argument("--seed", type=int, default=0, help="random seed (0): the same seed gives the same result")
-    size.add_argument("--x64", action="store_true", help="compute in float64")
-    how = one.add_argument_group("method")
-    how.add_argument("--kernel", default="hmc", help="move kernel by name (hmc)")
-    how.add_argument("--path", default="tempering", help="tempering, or data_annealing (tempering)")
-    how.add_argument("--schedule", metavar="RULE", help="ess, conditional_ess, or exponents like .01,.1,1 (ess)")
-    how.add_argument("--ess-threshold", type=float, metavar="F", help="ESS an adaptive step keeps, in (0, 1)")
-    how.add_argument("--max-steps", type=int, default=1000, metavar="T", help="most steps of an adaptive path (1000)")
-    files = one.add_argument_group("output")
-    files.add_argument("--out", type=Path, metavar="run.nc", help="save the result (netCDF)")
-    files.add_argument("--plots", type=Path, metavar="DIR", help="draw every figure into a folder")
-    files.add_argument(
-        "--checkpoint", type=Path, metavar="PATH", help="file or folder to save progress to and resume from"
-    )
-    files.add_argument("--no-progress", action="store_true", help="no progress bar")
+WORDS = (Path, bool, int, float, str)
+"""Types that a word on a command line can be read as; of several, the first is taken."""
 
 
-def add_generate(commands: Commands) -> None:
-    """The options of ``smcinfer generate``."""
-    one = add(commands, "generate", "generate text that must do as asked, weighted for exactly that")
-    one.add_argument(
-        "--model",
-        default=EMBEDDED,
-        metavar="DIR",
-        help="a Hugging Face directory, or stories, the one inside (stories)",
-    )
-    one.add_argument("--prompt", metavar="TEXT", help="what the text begins with; not with --tree")
-    ask = one.add_argument_group("what is asked")
-    ask.add_argument("--infill", metavar="TEXT", help="what must follow the generated text")
-    ask.add_argument("--contain", action="append", default=[], metavar="WORD", help="must occur; may be repeated")
-    ask.add_argument("--avoid", action="append", default=[], metavar="WORD", help="must not occur; may be repeated")
-    ask.add_argument("--whole-words", action="store_true", help="no occurrence inside a longer word counts")
-    ask.add_argument("--ignore-case", action="store_true", help="capital or small letters alike")
-    ask.add_argument("--classifier", choices=("positive", "negative"), help="sentiment, by the classifier inside")
-    ask.add_argument(
-        "--strength", type=float, default=1.0, metavar="B", help="power of the classifier's probability (1)"
-    )
-    ask.add_argument(
-        "--potential", metavar="FILE.py:FUNCTION", help="a function of the text: log of how much it is wanted, nats"
-    )
-    ask.add_argument("--regex", metavar="PATTERN", help="the whole generated text must match a regular expression")
-    ask.add_argument("--schema", type=Path, metavar="FILE.json", help="it must be JSON that a schema allows")
-    ask.add_argument(
-        "--grammar", type=Path, metavar="FILE.lark", help="it must be a text of a grammar, in Lark's syntax"
-    )
-    ask.add_argument("--tree", metavar="TREE", help="a sentence of this structure: '(S (NP (PRP _)) (VP (VBD _)))'")
-    ask.add_argument("--stop", metavar="TEXT", help="one token that ends the text, '.' say (the model's own end)")
-    how = one.add_argument_group("method")
-    how.add_argument("--max-tokens", type=int, default=40, metavar="T", help="tokens that may be generated (40)")
-    how.add_argument(
-        "--end", default="open", help="force: the text must have ended by then; open: it may be cut (open)"
-    )
-    how.add_argument("--temperature", type=float, default=1.0, help="of the model, part of what is asked (1)")
-    how.add_argument("--num-particles", type=int, default=64, metavar="N", help="texts of each run (64)")
-    how.add_argument("--num-runs", type=int, default=4, metavar="R", help="independent runs, for error bars (4)")
-    how.add_argument("--twist", metavar="NAME", help="a learned look-ahead of the library smcinfer.proposals")
-    how.add_argument(
-        "--filter",
-        metavar="RULE",
-        help="draw through filters of the logits: top_k=40,temperature=0.8 (weights undo it)",
-    )
-    how.add_argument(
-        "--model-share",
-        type=float,
-        default=0.1,
-        metavar="S",
-        help="draws past the filter: above 0 nothing is excluded (0.1)",
-    )
-    how.add_argument("--seed", type=int, default=0, help="random seed (0)")
-    how.add_argument(
-        "--max-draws",
-        type=int,
-        default=4096,
-        metavar="M",
-        help="texts tried for exact draws, for the upper bound (4096)",
-    )
-    files = one.add_argument_group("output")
-    files.add_argument("--out", type=Path, metavar="FILE.json", help="save texts, weights, log Z and bounds")
-    files.add_argument("--show", type=int, default=10, metavar="K", help="texts to print (10)")
-    files.add_argument("--no-progress", action="store_true", help="no progress bar")
+@dataclass(frozen=True)
+class Option:
+    """One option: its name in Python, how it is declared, and which choice of another option it belongs to."""
+
+    name: str
+    declared: inspect.Parameter
+    belongs: str = ""
 
 
-def add_blocks(commands: Commands) -> None:
-    """The options of ``smcinfer blocks``."""
-    one = add(commands, "blocks", "block Gibbs chains on a factor graph, with a learned proposal of the library")
-    one.add_argument(
-        "graph", metavar="FILE.py:GRAPH", help="a FactorGraph, or a function without arguments returning one"
+@dataclass(frozen=True)
+class Door:
+    """A function whose parameters become options.
+
+    Attributes:
+        function: the function, with ``Args`` in its docstring.
+        heading: over its options in ``--help``.
+        only: the parameters taken; all of them where empty.
+        without: parameters that no command line can give, or that the command gives itself.
+        defaults: what the command has otherwise than the function.
+        objects: for a parameter that takes an object, the classes it may be of. The first word of the option names one, as
+            the function's own shorthand does, and the parameters of the classes are options too.
+        flat: parameters among ``objects`` whose options carry no prefix.
+        types: of a parameter whose annotation does not say what a word gives.
+        help: what an option says where the docstring speaks of what only Python can give.
+    """
+
+    function: Callable[..., Any]
+    heading: str
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    defaults: dict[str, Any] = field(default_factory=dict)
+    objects: dict[str, tuple[type, ...]] = field(default_factory=dict)
+    flat: tuple[str, ...] = ()
+    types: dict[str, Any] = field(default_factory=dict)
+    help: dict[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def group(self) -> Group:
+        """The heading, as cyclopts has it."""
+        return Group(self.heading, sort_key=(1, next(_order)))
+
+    @functools.cached_property
+    def options(self) -> tuple[Option, ...]:
+        """Every option, once; one that several classes share is of them all.
+
+        Raises:
+            TypeError: for a parameter that no word can give, or a name that means two things.
+        """
+        found: dict[str, Option] = {}
+        for option in self._options(self.function, "", ""):
+            other = found.get(option.name)
+            if other is not None:
+                if not (other.belongs and option.belongs):
+                    raise TypeError(f"{self.function.__name__}: --{dashed(option.name)} means two things")
+                option = Option(option.name, other.declared, f"{other.belongs} or {option.belongs}")
+            found[option.name] = option
+        return tuple(found.values())
+
+    def arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What to call the function with.
+
+        Args:
+            given: name and value of the options that were given.
+
+        Returns:
+            Arguments of the function, objects built.
+
+        Raises:
+            ArgumentError: for an option that belongs to another choice than was made.
+        """
+        left = dict(given)
+        arguments = self._arguments(self.function, "", left)
+        for option in self.options:
+            if option.name in left:
+                raise ArgumentError(
+                    f"--{dashed(option.name)} does nothing here",
+                    expected=f"it beside {option.belongs}",
+                    got=left[option.name],
+                    hint="leave it out",
+                )
+        return arguments
+
+    def _parameters(self, function: Callable[..., Any], prefix: str) -> Iterator[inspect.Parameter]:
+        for parameter in inspect.signature(function, eval_str=True).parameters.values():
+            name = prefix + parameter.name
+            if name not in self.without and (prefix or not self.only or name in self.only):
+                yield parameter
+
+    def _options(self, function: Callable[..., Any], prefix: str, belongs: str) -> Iterator[Option]:
+        text = described(function)
+        for parameter in self._parameters(function, prefix):
+            name = prefix + parameter.name
+            classes = self.objects.get(parameter.name, ())
+            if len(classes) != 1:
+                kind = self.types.get(name) or spelled(parameter.annotation)
+                if kind is None:
+                    raise TypeError(f"{function.__name__}: no word can give {parameter.name}: {parameter.annotation}")
+                default = self.defaults.get(name, parameter.default)
+                help_text = self.help.get(name, text.get(parameter.name, ""))
+                yield Option(name, declared(name, kind, default, help_text, self.group), belongs)
+            for choice in classes:
+                chosen = f"--{dashed(name)} {word(choice)}" if len(classes) > 1 else belongs
+                yield from self._options(choice, self._inside(parameter.name, name), chosen)
+
+    def _arguments(self, function: Callable[..., Any], prefix: str, left: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of a function; the options they came from are taken out of ``left``."""
+        arguments = {}
+        for parameter in self._parameters(function, prefix):
+            name = prefix + parameter.name
+            given = name in left
+            value = left.pop(name, self.defaults.get(name, parameter.default))
+            classes = {word(choice): choice for choice in self.objects.get(parameter.name, ())}
+            if classes:
+                # Without a word the default's own; a default of None stands for the first.
+                chosen = next(iter(classes)) if value is None or len(classes) == 1 else value
+                inside = {}
+                if isinstance(chosen, str) and chosen in classes:
+                    inside = self._arguments(classes[chosen], self._inside(parameter.name, name), left)
+                if inside:
+                    given, value = True, classes[chosen](**inside)
+            if given or name in self.defaults:
+                arguments[parameter.name] = value
+        return arguments
+
+    def _inside(self, parameter: str, name: str) -> str:
+        return "" if parameter in self.flat else f"{name}_"
+
+
+def command[Function: Callable[..., Any]](function: Function) -> Function:
+    """The function as the command line calls it: every parameter annotated with a `Door` gives way to the door's options."""
+    hints, text = typing.get_type_hints(function, include_extras=True), described(function)
+    doors: dict[str, Door] = {}
+    parameters = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        found = [part for part in getattr(hints[name], "__metadata__", ()) if isinstance(part, Door)]
+        if found:
+            doors[name] = found[0]
+            parameters += [option.declared for option in found[0].options]
+        else:
+            positional = parameter.kind is not parameter.KEYWORD_ONLY
+            one = declared(name, hints[name], parameter.default, text[name], ARGUMENTS if positional else OPTIONS)
+            parameters.append(one.replace(kind=parameter.kind))
+
+    @functools.wraps(function)
+    def run(*positional: Any, **given: Any) -> Any:
+        for name, door in doors.items():
+            mine = {option.name: given.pop(option.name) for option in door.options if option.name in given}
+            given[name] = door.arguments(mine)
+        return function(*positional, **given)
+
+    positional = [one for one in parameters if one.kind is not one.KEYWORD_ONLY]
+    keywords = [one for one in parameters if one.kind is one.KEYWORD_ONLY]
+    run.__signature__ = inspect.Signature([*positional, *keywords])  # pyright: ignore[reportAttributeAccessIssue]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    # All that it says of parameters is in their declarations by now.
+    run.__doc__ = None
+    return run  # pyright: ignore[reportReturnType]
+
+
+def declared(name: str, kind: Any, default: Any, text: str, group: Group) -> inspect.Parameter:
+    """An option as cyclopts reads it."""
+    switch = isinstance(default, bool)
+    settings = Parameter(
+        help=text,
+        group=group,
+        # The opposite of a switch that is off is to leave it out.
+        negative=None if default is True else (),
+        show_default=False if switch or default in (None, ()) else (lambda value: str(value)),
+        converter=numbers if kind == str | list[float] else None,
     )
-    one.add_argument("--proposal", metavar="NAME", help="entry of the library (single-site Gibbs alone)")
-    one.add_argument("--num-steps", type=int, default=1000, metavar="N", help="draws of each chain (1000)")
-    one.add_argument("--num-warmup", type=int, default=200, metavar="N", help="sweeps before them (200)")
-    one.add_argument("--num-chains", type=int, default=32, metavar="C", help="chains side by side (32)")
-    one.add_argument("--seed", type=int, default=0, help="random seed (0): the same seed gives the same chains")
-    one.add_argument("--x64", action="store_true", help="compute in float64")
-    one.add_argument("--out", type=Path, metavar="run.nc", help="save the chains (netCDF)")
-    one.add_argument("--no-progress", action="store_true", help="no progress bar")
+    kind = kind | None if default is None else kind
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, settings], default=default
+    )
+
+
+def spelled(annotation: Any) -> Any:
+    """What of an annotation a word can give: a type or a choice of words; ``None`` where nothing of it can."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    members = typing.get_args(annotation) if union else (annotation,)
+    for member in members:
+        if typing.get_origin(member) is Literal:
+            return member
+    if str in members and list[float] in members:
+        return str | list[float]
+    if tuple[str, ...] in members:
+        return tuple[str, ...]
+    return next((kind for kind in WORDS if kind in members), None)
+
+
+def numbers(_: Any, tokens: Any) -> str | list[float]:
+    """A word as it is, or the numbers that it lists between commas."""
+    text = tokens[0].value
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        return text
+
+
+def described(function: Callable[..., Any]) -> dict[str, str]:
+    """What the docstring of a function or class says of each of its parameters, as plain words."""
+    found = {}
+    for entry in docstring_parser.parse(inspect.getdoc(function) or "", docstring_parser.DocstringStyle.GOOGLE).params:
+        for name in entry.arg_name.split(","):
+            found[name.strip()] = re.sub(r"`+", "", " ".join((entry.description or "").split()))
+    return found
+
+
+def word(choice: type) -> str:
+    """The name of a class as a word of the command line: ``conditional_ess`` of ``ConditionalESS``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", choice.__name__).lower()
+
+
+def dashed(name: str) -> str:
+    """The name of an option as it is typed."""
+    return name.replace("_", "-")

@@ -1,68 +1,77 @@
-"""``smcinfer generate --tree``: sentences with the structure of a given tree, by the word model and the tagger inside."""
+"""``smcinfer tree``: sentences with the structure of a given tree, by the word model and the tagger inside."""
 
-import argparse
+import dataclasses
 import json
-import math
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import jax
-from rich.console import Console
 
 from smcinfer import api
-from smcinfer.ground.errors import ArgumentError
-from smcinfer.ground.files import check_writable, write_atomically
+from smcinfer.cli.generate import SAMPLING, finite, print_texts
+from smcinfer.cli.options import Door, command
+from smcinfer.cli.output import check_new, checkpoint_file, console
+from smcinfer.ground.files import write_whole
 from smcinfer.language.syntax import parse, simplify
+from smcinfer.language.syntax.target import syntax_generation
 from smcinfer.models import syntactic_control
 
-RESAMPLE_BELOW = 0.25
-NOT_WITH_TREE = ("prompt", "infill", "contain", "avoid", "classifier", "potential", "filter", "twist") + (
-    "regex",
-    "schema",
-    "grammar",
-    "stop",
-)
-"""Options of ``generate`` that ask for something else, or of another model."""
+SYNTAX = Door(syntax_generation, "Tree", without=("lm", "tree", "tagger", "gram", "prompt"))
+SENTENCES = dataclasses.replace(SAMPLING, defaults=SAMPLING.defaults | {"resample_below": 0.25})
 
 
-def generate_tree(args: argparse.Namespace) -> int:
-    """Ask for ``args.tree``, print the weighted sentences and log Z, save them; what is wrong is found before any work.
+@command
+def tree(
+    tree: str,
+    /,
+    *,
+    syntax: Annotated[dict[str, Any], SYNTAX],
+    sampling: Annotated[dict[str, Any], SENTENCES],
+    seed: int = 0,
+    out: Path | None = None,
+    force: bool = False,
+    show: int = 10,
+) -> int:
+    """Ask for a tree, print the weighted sentences and log Z, save them; what is wrong is found before any work.
+
+    Args:
+        tree: the structure in brackets, words not needed: "(S (NP (PRP)) (VP (VBD)) (. .))".
+        syntax: what `syntax_generation` is called with.
+        sampling: what `api.sample` is called with.
+        seed: the same seed gives the same sentences.
+        out: save sentences, weights and log Z (JSON).
+        force: overwrite what stands at --out.
+        show: sentences to print.
+
+    Returns:
+        The exit code.
 
     Raises:
-        ArgumentError: for brackets that are no tree (says where and why), or options that do not go with a tree.
+        ArgumentError: for brackets that are no tree; says where and why.
     """
-    if args.out is not None:
-        check_writable(args.out)
-    others = [name for name in NOT_WITH_TREE if getattr(args, name, None)]
-    if others:
-        raise ArgumentError(f"--tree does not go with --{others[0]}", expected="--tree alone", got=f"both, {others}")
-    tree = parse(args.tree)
+    check_new(out, force)
+    wanted = parse(tree)
     control = syntactic_control.load()
-    target = control.target(tree, temperature=args.temperature)
-    result = api.sample(
-        jax.random.key(args.seed),
-        target,
-        num_particles=args.num_particles,
-        num_runs=args.num_runs,
-        resample_below=RESAMPLE_BELOW,
-        progress=not args.no_progress,
-    )
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(str(result))
-    unknown = control.unknown_tags(tree)
+    target = control.target(wanted, **syntax)
+    if sampling.get("checkpoint") is not None:
+        sampling["checkpoint"] = checkpoint_file(sampling["checkpoint"])
+    result = api.sample(jax.random.key(seed), target, **sampling)
+    plain = console()
+    plain.print(str(result))
+    unknown = control.unknown_tags(wanted)
     if unknown:
-        console.print(f"  too rare for the tagger, so not asked for exactly: {', '.join(unknown)}")
+        plain.print(f"  too rare for the tagger, so not asked for exactly: {', '.join(unknown)}")
     texts = target.decode(result)
-    console.print(f"\ntree    {simplify(tree)}\nweight  text")
-    for text in texts[: args.show]:
-        console.print(str(text))
-    if args.out is not None:
+    plain.print(f"\ntree    {simplify(wanted)}")
+    print_texts(texts, show)
+    if out is not None:
         found: dict[str, Any] = {
-            "tree": str(simplify(tree)),
-            "log_z": result.log_z if math.isfinite(result.log_z) else None,
-            "log_z_se": result.log_z_se if math.isfinite(result.log_z_se) else None,
+            "tree": str(simplify(wanted)),
+            "log_z": finite(result.log_z),
+            "log_z_se": finite(result.log_z_se),
             "unknown_tags": unknown,
             "texts": [{"text": text.text, "weight": text.weight} for text in texts],
         }
-        write_atomically(args.out, json.dumps(found, indent=1).encode())
-        console.print(f"\nsaved to {args.out}")
-    return 1 if result.serious else 0
+        write_whole(out, json.dumps(found, indent=1).encode())
+        plain.print(f"\nsaved to {out}")
+    return int(result.serious)

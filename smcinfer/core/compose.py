@@ -9,6 +9,7 @@ The twist is one after the last potential, so the final target is the untwisted 
 for its normaliser whatever the twist and the proposal are.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +19,11 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation
-from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Time, Twist, TwistInduced, process
-from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar
-from smcinfer.ground.errors import SmcinferError, TargetError
+from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Twist, TwistInduced, process
+from smcinfer.core.plan import Plan
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
+from smcinfer.ground.errors import TargetError, calling
 
 __all__ = [
     "Bootstrap",
@@ -33,8 +36,8 @@ __all__ = [
     "Twist",
     "TwistInduced",
     "compose",
+    "induced",
     "process",
-    "twisted",
 ]
 
 
@@ -47,7 +50,10 @@ class _Particle(eqx.Module):
 
 
 class Composed(FeynmanKac):
-    """The Feynman-Kac model of a process, a potential, a twist and a proposal (made by `compose`)."""
+    """The Feynman-Kac model of a process, a potential, a twist and a proposal (made by `compose`).
+
+    A family of models with hooks or fields of its own subclasses it; ``Family.extending(compose(...), own=...)`` makes one.
+    """
 
     process: Process
     potential: Potential
@@ -55,6 +61,59 @@ class Composed(FeynmanKac):
     proposal: Proposal
     num_steps: int = eqx.field(static=True)
     ahead: Callable[[Time, PyTree[Any]], Scalar] | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """Particles stand for the process times its potentials, whatever the twist and the proposal."""
+        return Plan("the process times its potentials, p0(x_0:T) prod_t phi_t; log Z is of its total mass")
+
+    @classmethod
+    def extending[Kind: "Composed"](cls: type[Kind], model: "Composed", **own: Any) -> Kind:
+        """A model of this class with the parts of another one.
+
+        Args:
+            model: whose fields are taken over.
+            own: fields of this class that ``model`` lacks.
+        """
+        return cls(**{field.name: getattr(model, field.name) for field in dataclasses.fields(model)}, **own)
+
+    def replace[Kind: "Composed"](self: Kind, **parts: Any) -> Kind:
+        """The same model, of the same class, with some of its fields put in place of others; nothing is checked."""
+        return dataclasses.replace(self, **parts)
+
+    def with_twist[Kind: "Composed"](
+        self: Kind, twist: Callable[[Time, PyTree[Any]], Scalar] | None, proposal: Proposal | None = None
+    ) -> Kind:
+        """The same target with another twist; its old proposal and look-ahead, which went with the old one, are put aside.
+
+        Args:
+            twist: ``(t, state) -> Float[""]``, log psi_t in nats; ``None`` is one everywhere.
+            proposal: how to move; where ``None``, what the twist induces if it has ``next``, else the process itself.
+
+        Raises:
+            TargetError: where one of them does not fit the process.
+
+        Properly weighted for: the target as it was.
+        """
+        model = self.replace(twist=twist, proposal=self.mover(twist, proposal), ahead=None)
+        _check(model)
+        return model
+
+    def with_proposal[Kind: "Composed"](self: Kind, proposal: Proposal) -> Kind:
+        """The same target and twist, moved in another way.
+
+        Raises:
+            TargetError: for a proposal that does not fit the process.
+
+        Properly weighted for: the target as it was.
+        """
+        model = self.replace(proposal=self.mover(self.twist, proposal))
+        _check(model)
+        return model
+
+    def mover(self, twist: Any, proposal: Proposal | None) -> Proposal:
+        """The proposal that goes with a twist; a family that moves particles in a way of its own says so here."""
+        return induced(self.process, twist) if proposal is None else proposal
 
     def _log_twist(self, t: Time, state: PyTree[Any]) -> Scalar:
         if self.twist is None:
@@ -152,7 +211,7 @@ def compose(
         process: the base law.
         potential: ``(t, state) -> Float[""]``, log phi_t in nats, at t = 0 .. num_steps.
         twist: ``(t, state) -> Float[""]``, log psi_t in nats; ``None`` is one everywhere.
-        proposal: how to move; the process itself where ``None``.
+        proposal: how to move; where ``None``, what the twist induces if it has ``next``, else the process itself.
         num_steps: mutations after t = 0.
         look_ahead: ``(t, state) -> Float[""]``, a guess of step t's log weight made before it, seen by resampling and
             then taken back (the auxiliary particle filter of Pitt & Shephard 1999); the proposal's own where ``None``.
@@ -166,16 +225,20 @@ def compose(
 
     Properly weighted for: ``p0(x_{0:T}) prod_t phi_t``, whatever the twist, the proposal and the look-ahead.
     """
-    if num_steps < 0:
-        raise TargetError("num_steps is out of range", expected="at least 0", got=num_steps)
-    model = Composed(process, potential, twist, proposal or Bootstrap(process), num_steps, look_ahead)
+    process = validate.instance(
+        "process", process, Process, "smcinfer.process(initial, transition), or a Process of your own"
+    )
+    num_steps = validate.count("num_steps", num_steps, at_least=0)
+    mover = induced(process, twist) if proposal is None else proposal
+    model = Composed(process, potential, twist, mover, num_steps, look_ahead)
     _check(model)
     return model
 
 
-def twisted(process: Process, potential: Potential, twist: Twist, *, num_steps: int) -> Composed:
-    """`compose` with the proposal that the twist induces: the default for a discrete process."""
-    return compose(process, potential, twist, TwistInduced(process, twist), num_steps=num_steps)
+def induced(process: Process, twist: Any) -> Proposal:
+    """The proposal that a twist induces on a process, where it has ``next``; else the process itself."""
+    has_next = isinstance(twist, Twist) and type(twist).next is not Twist.next
+    return TwistInduced(process, twist) if has_next else Bootstrap(process)
 
 
 def _check(model: Composed) -> None:
@@ -217,16 +280,8 @@ def _check(model: Composed) -> None:
 
 
 def _call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    try:
+    with calling(name, hint="functions get one particle and must be JAX functions of static shape"):
         return eqx.filter_eval_shape(function, *arguments)
-    except SmcinferError:
-        raise
-    except Exception as error:
-        raise TargetError(
-            f"{name} raised {type(error).__name__} when traced on one particle",
-            got=str(error).strip().splitlines()[0] if str(error).strip() else "no message",
-            hint="functions get one particle and must be JAX functions of static shape",
-        ) from error
 
 
 def _same_structure(before: PyTree[Any], after: PyTree[Any]) -> None:

@@ -13,13 +13,13 @@ With *ancestor sampling* slot 0 keeps its values but draws at every resampling w
 
 so that the kept path and the drawn one part at many times and not only where the genealogy coalesces.
 
-Exact for the schemes whose copies do not depend on the order of the particles (multinomial, residual, killing) and for
-systematic resampling, which knows the order only up to a rotation. Under stratified and SSP resampling the law of the copies
-depends on where in the order the path stands, and slot 0 is only one place.
+Exact in every scheme: the conditional versions (`smcinfer.core.resampling.conditional`) treat all places in the order of the
+particles alike, so that slot 0 stands for any of them.
 
 Sources: Andrieu, Doucet & Holenstein (2010), section 4.3; Lindsten, Jordan & Schon (2014), algorithm 2.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +29,8 @@ import jax.numpy as jnp
 
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.core.plan import Plan
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 
@@ -64,8 +66,14 @@ class Conditioned(FeynmanKac):
 
     @property
     def conditional(self) -> bool:
-        """Always."""
+        """Slot 0 holds the path."""
         return True
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the model itself, weighted for another thing."""
+        words = "the model's target, with the given path among the particles; E[1 / Z_hat] = 1 / Z where it is an exact draw"
+        return dataclasses.replace(self.model.plan, weighted_for=words)
 
     def _at(self, path: Path, t: Int[Array, ""] | int) -> PyTree[Any]:
         """x_t of the path; the path starts at x_1 where every particle starts from one known state."""
@@ -73,7 +81,7 @@ class Conditioned(FeynmanKac):
         return jax.tree.map(lambda leaf: leaf[t - first], path)
 
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
-        """The model's own start, with the path's in slot 0."""
+        """As the model itself starts, with x_0 of the path in slot 0."""
         draw_key, path_key = jax.random.split(key)
         path = self.draw(path_key)
         x, log_w = self.model.draw_initial(draw_key, num_particles)
@@ -85,7 +93,7 @@ class Conditioned(FeynmanKac):
         return Mutation(started.particles, started.log_weights, path)
 
     def look_ahead(self, t: Int[Array, ""], particles: Particles, shared: Path) -> LogWeights | None:
-        """The model's."""
+        """What the model itself knows of the step before particles move, the kept one included."""
         del shared
         return self.model.look_ahead(t, particles, None)
 
@@ -117,11 +125,11 @@ class Conditioned(FeynmanKac):
         return Mutation(moved.particles, moved.log_weights, shared)
 
     def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
-        """The model's."""
+        """What the model itself records, the kept particle included."""
         return self.model.record(t, population)
 
     def exported(self, particles: Particles) -> PyTree[Any]:
-        """The model's."""
+        """What the model itself shows."""
         return self.model.exported(particles)
 
 
@@ -147,6 +155,7 @@ def condition(model: FeynmanKac, path: Path | Callable[[Any], Path], *, ancestor
             expected="a model made by compose, twisted or state_space",
             got=type(model).__name__,
         )
+    validate.flag("ancestor_sampling", ancestor_sampling)
     draw = path if callable(path) else Fixed(jax.tree.map(jnp.asarray, path))
     if ancestor_sampling and not model.process.state_is_x:
         raise TargetError(
@@ -167,7 +176,7 @@ def log_joint(model: Composed, path: Path) -> Scalar:
         path: x_0 .. x_T as in `condition`.
     """
     law = model.process.initial()
-    first = None if law is None else jax.tree.map(lambda leaf: leaf[0], path)
+    first: Any = None if law is None else jax.tree.map(lambda leaf: leaf[0], path)
     t = jnp.zeros((), jnp.int32)
     state = model.process.advance(t, None, first)
     start = jnp.zeros(()) if law is None else jnp.sum(law.log_prob(first))

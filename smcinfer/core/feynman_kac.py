@@ -15,12 +15,13 @@ particle. Adaptive families (tempering, data annealing) implement it themselves.
 """
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from smcinfer.core.plan import Plan
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
 
@@ -87,7 +88,20 @@ class FeynmanKac(eqx.Module):
     model with a fixed horizon, the largest allowed for one that decides itself when it is `done`.
     """
 
-    num_steps: eqx.AbstractVar[int]
+    if TYPE_CHECKING:  # a type checker takes an abstract field for an argument of every constructor
+
+        @property
+        def num_steps(self) -> int:
+            """Mutations after the initial population."""
+            ...
+
+    else:
+        num_steps: eqx.AbstractVar[int]
+
+    @property
+    def plan(self) -> Plan:
+        """How the model wants to be run, and what it is properly weighted for in words; a model that knows says so here."""
+        return Plan("the target that the product of the model's weights defines; log Z is of its total mass")
 
     @property
     def fixed_horizon(self) -> bool:
@@ -158,7 +172,7 @@ class FeynmanKac(eqx.Module):
         return {}
 
     def exported(self, particles: Particles) -> PyTree[Any]:
-        """What a result shows of the particles: not what they only carry along to compute with."""
+        """What a result shows of one run's particles, by name: not what they only carry along to compute with."""
         return particles
 
     def done(self, shared: PyTree[Any]) -> Flag:

@@ -6,18 +6,17 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from numpyro.distributions import Distribution
 from numpyro.distributions.batch_util import promote_batch_shape
 
-from smcinfer.ground.arrays import Array, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError
-
-Time = Int[Array, ""]
 
 
 class Process(eqx.Module):
@@ -109,7 +108,15 @@ class Proposal(eqx.Module):
     right side is ``E_p0[f(x) phi_t(x)]`` instead, and the engine leaves the potential to the proposal.
     """
 
-    includes_potential: eqx.AbstractVar[bool]
+    if TYPE_CHECKING:  # a type checker takes an abstract field for an argument of every constructor
+
+        @property
+        def includes_potential(self) -> bool:
+            """Whether the weight holds the potential."""
+            ...
+
+    else:
+        includes_potential: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
@@ -259,6 +266,6 @@ def _over(log_c: Array, log_psi: Array) -> Array:
     return jnp.where((log_c == -jnp.inf) | (log_psi == -jnp.inf), -jnp.inf, log_c - log_psi)
 
 
-def _total(log_prob: Array) -> Scalar:
+def _total(log_prob: ArrayLike) -> Scalar:
     """Log density of one particle's x, summed over batch dimensions that the user left independent."""
     return jnp.sum(log_prob)

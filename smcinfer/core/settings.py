@@ -7,6 +7,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from smcinfer.core import resampling
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import PyTree
 from smcinfer.ground.errors import ArgumentError
 
@@ -42,24 +43,19 @@ class Settings:
     mesh: Mesh | None = None
 
     def __post_init__(self) -> None:
-        if self.num_particles < 1:
-            raise ArgumentError("num_particles is out of range", expected="at least 1", got=self.num_particles)
-        if self.islands < 1 or self.num_particles % self.islands:
+        validate.count("num_particles", self.num_particles)
+        validate.count("islands", self.islands)
+        validate.fraction("resample_below", self.resample_below)
+        validate.one_of("history", self.history, HISTORY_LEVELS)
+        validate.count("lag", self.lag, at_least=0)
+        resampling.by_name(self.resampling)
+        if self.num_particles % self.islands:
             raise ArgumentError(
                 "the particles cannot be split into islands",
                 expected=f"islands that divide num_particles = {self.num_particles}",
                 got=self.islands,
             )
         self._check_mesh()
-        if not 0.0 <= self.resample_below <= 1.0:
-            raise ArgumentError(
-                "resample_below is a fraction of num_particles", expected="a number in [0, 1]", got=self.resample_below
-            )
-        if self.history not in HISTORY_LEVELS:
-            raise ArgumentError("unknown history level", expected=" | ".join(HISTORY_LEVELS), got=self.history)
-        if self.lag < 0:
-            raise ArgumentError("lag is a number of steps", expected="at least 0", got=self.lag)
-        resampling.by_name(self.resampling)
 
     def _check_mesh(self) -> None:
         if self.mesh is None:

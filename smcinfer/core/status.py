@@ -24,6 +24,7 @@ class Status(enum.IntFlag):
     GENEALOGY_COALESCED = 64
     FEW_SURVIVORS = 128
     ROUNDED = 256
+    CUT_OFF = 1024
 
 
 EXPLANATIONS: dict[Status, str] = {
@@ -31,7 +32,7 @@ EXPLANATIONS: dict[Status, str] = {
     Status.NON_FINITE_POTENTIAL: "the target was NaN or +inf at some particles; they were given weight zero",
     Status.SCHEDULE_UNFINISHED: "the schedule did not reach its end within max_steps: log Z is of an intermediate target",
     Status.MOVES_TOO_SHORT: "moves stayed correlated with their start at the largest number of move steps: "
-    "the error bar may be too small; raise max_move_steps or choose another kernel",
+    "the error bar may be too small; raise max_steps of Moves or choose another kernel",
     Status.ERROR_BARS_DISAGREE: "the error bar within runs and the spread between runs disagree: the larger one is reported",
     Status.LOOP_CAP_REACHED: "a bounded loop inside a kernel reached its cap (the kernel stays exact but moves less)",
     Status.GENEALOGY_COALESCED: "too few families of particles are left to tell the error of a single run: "
@@ -40,6 +41,7 @@ EXPLANATIONS: dict[Status, str] = {
     "its error bar is what a count tells; add particles, or weigh earlier what decides",
     Status.ROUNDED: "log Z is known no better than the rounding of the numbers it was summed from: "
     "run in float64, or subtract a constant from the log density",
+    Status.CUT_OFF: "every sequence was still going on at max_tokens, and none that is cut off there counts: raise max_tokens",
 }
 
 # What makes a result wrong or partial, as against what only widens an error bar.

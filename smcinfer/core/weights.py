@@ -5,11 +5,13 @@ which every weight is zero has log mean weight ``-inf`` and effective sample siz
 functions returns NaN for it.
 """
 
+import equinox as eqx
 import jax.numpy as jnp
 from jax.lax import optimization_barrier
 from jax.scipy.special import logsumexp
 
-from smcinfer.ground.arrays import Array, Float, LogWeights, Scalar
+from smcinfer.core.status import Status, raise_bit
+from smcinfer.ground.arrays import Array, Float, Int, LogWeights, Scalar
 
 
 def normalise(log_weights: LogWeights) -> tuple[LogWeights, Scalar]:
@@ -49,6 +51,41 @@ def normalise_and_measure(log_weights: LogWeights) -> tuple[LogWeights, Scalar, 
     size = jnp.where(alive, total * total / jnp.where(alive, square, 1.0), 0.0)
     normalised = jnp.where(alive, log_weights - jnp.where(alive, log_sum, 0.0), -jnp.log(log_weights.shape[0]))
     return normalised, log_sum, size
+
+
+class Weighed(eqx.Module):
+    """A population's weights after an increment.
+
+    Attributes:
+        log_weights: Float["num_particles"], normalised, nats.
+        log_increment: Float[""], log of the weighted mean of the increments, nats.
+        ess: Float[""], effective sample size, particles.
+        status: Int[""], bits of `Status`.
+    """
+
+    log_weights: LogWeights
+    log_increment: Scalar
+    ess: Scalar
+    status: Int[Array, ""]
+
+
+def weigh(log_weights: LogWeights, increments: LogWeights) -> Weighed:
+    """Increments put on normalised weights; NaN and plus infinity weigh zero, and the status says so.
+
+    Args:
+        log_weights: Float["num_particles"], normalised, nats.
+        increments: Float["num_particles"], nats.
+    """
+    bad = jnp.isnan(increments) | (increments == jnp.inf)
+    normalised, log_increment, size = normalise_and_measure(log_weights + jnp.where(bad, -jnp.inf, increments))
+    status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, jnp.any(bad))
+    status = raise_bit(status, Status.ALL_WEIGHTS_ZERO, log_increment == -jnp.inf)
+    return Weighed(normalised, log_increment, size, status)
+
+
+def unweighed(log_weights: LogWeights, size: Scalar) -> Weighed:
+    """The weights as they are, where nothing is put on them; ``size`` is their effective sample size."""
+    return Weighed(log_weights, jnp.zeros((), log_weights.dtype), size, jnp.zeros((), jnp.int32))
 
 
 def log_mean_exp(log_values: Float[Array, "*batch n"], axis: int = -1) -> Float[Array, "*batch"]:

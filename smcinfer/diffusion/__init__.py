@@ -1,8 +1,8 @@
-"""Diffusion models under a reward, an annealing, a product or a guidance, sampled with exact weights and a log Z."""
+"""Diffusion models under a reward, their powers, products and guidance, sampled with exact weights and a log Z."""
 
-from smcinfer.diffusion.alignment import Alignment, alignment, reverse_process
+from smcinfer.diffusion.alignment import Alignment, alignment
 from smcinfer.diffusion.frames import sequence
-from smcinfer.diffusion.looks import Look, RollOut, SoftValue, Tweedie
+from smcinfer.diffusion.looks import Look, RollOut, Tweedie
 from smcinfer.diffusion.model import (
     PARAMETERISATIONS,
     Model,
@@ -11,22 +11,15 @@ from smcinfer.diffusion.model import (
     classifier_free,
     diffusion_model,
 )
-from smcinfer.diffusion.powers import annealed, corrected, guided, product
-from smcinfer.diffusion.process import Denoising, Reverse
+from smcinfer.diffusion.powers import corrected, guided, power, product
+from smcinfer.diffusion.process import Denoising, Reverse, reverse_process
 from smcinfer.diffusion.reverse import DDIM, DDPM, EulerMaruyama, Exponential, ReverseKernel
 from smcinfer.diffusion.rewards import Reward, inpainting, low_density, measurement, on_host
-from smcinfer.diffusion.schedule import (
-    EDM,
-    Cosine,
-    LinearFlow,
-    Schedule,
-    VarianceExploding,
-    VariancePreserving,
-    check_schedule,
-    tabulated,
-)
-from smcinfer.diffusion.soft_value import GradientOf, learn_soft_value, value_network
+from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
+from smcinfer.diffusion.schedules import EDM, Cosine, LinearFlow, VarianceExploding, VariancePreserving, tabulated
+from smcinfer.diffusion.soft_value import GradientOf, SoftValue, soft_value, value_network
 from smcinfer.diffusion.tempered import TemperedAlignment
+from smcinfer.diffusion.watched import Watched, Watching
 
 __all__ = [
     "DDIM",
@@ -42,33 +35,35 @@ __all__ = [
     "LinearFlow",
     "Look",
     "Model",
+    "NoiseSchedule",
     "Preconditioned",
     "Prediction",
     "Reverse",
     "ReverseKernel",
     "Reward",
     "RollOut",
-    "Schedule",
     "SoftValue",
     "TemperedAlignment",
     "Tweedie",
     "VarianceExploding",
     "VariancePreserving",
+    "Watched",
+    "Watching",
     "alignment",
-    "annealed",
     "check_schedule",
     "classifier_free",
     "corrected",
     "diffusion_model",
     "guided",
     "inpainting",
-    "learn_soft_value",
     "low_density",
     "measurement",
     "on_host",
+    "power",
     "product",
     "reverse_process",
     "sequence",
+    "soft_value",
     "tabulated",
     "value_network",
 ]

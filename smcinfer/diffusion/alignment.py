@@ -16,17 +16,17 @@ import numpy as np
 
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.feynman_kac import Population
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion import potentials
-from smcinfer.diffusion import reverse as reverse_kernels
-from smcinfer.diffusion.looks import Look, RollOut, Tweedie
+from smcinfer.diffusion.looks import Look, OfPoint, RollOut, Tweedie
 from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.potentials import PathPotential
-from smcinfer.diffusion.process import Reverse
+from smcinfer.diffusion.process import Reverse, reverse_process
 from smcinfer.diffusion.proposals import Controlled, FromNoise, GradientGuided, InitialDraw, Prior, SoftSelection
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Reward, as_reward, signal
-from smcinfer.diffusion.schedule import check_schedule
-from smcinfer.diffusion.tempered import TemperedAlignment, evaluations, samples, watch
+from smcinfer.diffusion.tempered import REWARDED, Rises, TemperedAlignment, evaluations, samples, watch
+from smcinfer.diffusion.watched import Watched
 from smcinfer.ground.arrays import Array, Float, Int, Particles
 from smcinfer.ground.errors import ArgumentError
 
@@ -38,8 +38,13 @@ class Alignment(Composed):
     """A reverse diffusion under a reward, ready for `smcinfer.sample` (made by `alignment`)."""
 
     @property
-    def reverse(self) -> Reverse:
-        """The process."""
+    def plan(self) -> Plan:
+        """Particles at the end stand for the samples that the reward asks for."""
+        return Plan(REWARDED, label="denoising")
+
+    @property
+    def watched(self) -> Watched:
+        """The reverse chain, its reward and its look-ahead."""
         process: Any = self.process
         return process
 
@@ -47,7 +52,7 @@ class Alignment(Composed):
     def num_evaluations(self) -> int:
         """Evaluations of the network for one particle on the whole way; a gradient costs about twice an evaluation more."""
         children = self.proposal.num_children if isinstance(self.proposal, SoftSelection) else 0
-        return evaluations(self.reverse, children)
+        return evaluations(self.watched, children)
 
     def exported(self, particles: Particles) -> dict[str, Any]:
         """The samples, and log phi of each."""
@@ -60,36 +65,6 @@ class Alignment(Composed):
         return watch(particles.state, population.log_weights)
 
 
-def reverse_process(
-    model: Model,
-    num_steps: int = 100,
-    *,
-    times: Any = None,
-    kernel: str | ReverseKernel = "ddpm",
-    start_std: float | None = None,
-    **watching: Any,
-) -> Reverse:
-    """A model's reverse chain as a process of the engine: a model with nothing asked of it.
-
-    Args:
-        model: made by `diffusion_model`.
-        num_steps: T, where no times are given.
-        times: Float["T+1"], decreasing diffusion times, or ``None`` for the schedule's grid.
-        kernel: ``"ddpm"``, ``"ddim"``, ``"euler_maruyama"``, ``"exponential"`` or a `ReverseKernel`.
-        start_std: standard deviation of the noise at the start; sigma of the first time where ``None``.
-        **watching: fields of `Reverse`: reward, look, path, ...
-
-    Raises:
-        ArgumentError: times or a schedule that are not monotone, an unknown kernel.
-    """
-    grid = model.schedule.grid(num_steps) if times is None else jnp.asarray(times, float)
-    check_schedule(model.schedule, grid)
-    first = float(model.schedule.sigma(grid[0])) if start_std is None else start_std
-    if not first > 0:
-        raise ArgumentError("start_std is out of range", expected="above zero", got=first)
-    return Reverse(model, reverse_kernels.by_name(kernel), grid, jnp.asarray(first, float), **watching)
-
-
 def alignment(
     model: Model,
     reward: Any,
@@ -99,7 +74,7 @@ def alignment(
     times: Any = None,
     kernel: str | ReverseKernel = "ddpm",
     start_std: float | None = None,
-    look: str | Look = "tweedie",
+    look: Any = "tweedie",
     potential: str | PathPotential = "difference",
     every: int = 1,
     strength: Any = None,
@@ -121,7 +96,7 @@ def alignment(
         num_steps, times, kernel, start_std: the reverse chain, as in `reverse_process`. Z is of this chain: ``DDPM(d)``, for
             data of standard deviation d, is nearer to the data than ``"ddpm"``, whose d is zero.
         look: what stands for the reward before the end: ``"tweedie"``, ``"roll_out"``, ``"none"`` (importance sampling) or a
-            `Look` (`RollOut`, `SoftValue`).
+            `Look` (`RollOut`), or a function ``(x, time) -> Float[""]`` in nats (`SoftValue`).
         potential: how values on the way weigh: ``"difference"``, ``"max"`` or ``"sum"``, all with their terminal correction.
         every: the look-ahead is asked every so many steps.
         strength: Float["T+1"], what values on the way are multiplied by, or one number. ``"signal"`` is (1 + rho^2)^-2 at noise
@@ -156,12 +131,9 @@ def alignment(
     chain = reverse_process(model, num_steps, times=times, kernel=kernel, start_std=start_std)
     adaptive = isinstance(strength, str) and strength != "signal"
     strengths = None if adaptive or watcher is None else _strengths(strength, chain, watcher)
-    process = Reverse(
-        chain.model,
-        chain.kernel,
-        chain.times,
-        chain.start_std,
-        reward=terms,
+    process = Watched(
+        chain,
+        terms,
         look=watcher,
         path=None if watcher is None or adaptive else path,
         strengths=strengths,
@@ -173,14 +145,18 @@ def alignment(
     mover = _proposal(process, proposal, num_children, initial)
     twist = None if watcher is None else process.log_twist
     made = compose(process, process.log_potential, twist, mover, num_steps=process.num_steps)
-    return Alignment(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return Alignment.extending(made)
 
 
-def _look(look: str | Look, reward: Reward, model: Model) -> Look | None:
+def _look(look: Any, reward: Reward, model: Model) -> Look | None:
     if isinstance(look, Look):
         return look
+    if not isinstance(look, str) and callable(look):
+        return OfPoint(look)
     if look not in LOOKS:
-        raise ArgumentError("unknown look-ahead", expected=" | ".join(LOOKS) + ", or a Look", got=repr(look))
+        raise ArgumentError(
+            "unknown look-ahead", expected=" | ".join(LOOKS) + ", a Look or a function (x, time)", got=repr(look)
+        )
     return {"tweedie": Tweedie(reward, model), "roll_out": RollOut(reward, model), "none": None}[look]
 
 
@@ -198,7 +174,7 @@ def _check_choices(look: Look | None, proposal: Any, gradient: bool, every: int)
             "this reward has no gradient",
             expected="proposal='prior' or 'selection'",
             got="proposal='gradient' of a reward on the host",
-            hint="a learned soft value stands in: look=SoftValue(network)",
+            hint="a learned soft value stands in: look=soft_value(...)",
         )
     if gradient and every > 1:
         raise ArgumentError("a drift needs the look-ahead at every step", expected="every=1", got=every)
@@ -220,7 +196,7 @@ def _strengths(strength: Any, chain: Reverse, look: Look) -> Float[Array, " num_
     return strengths
 
 
-def _proposal(process: Reverse, proposal: Any, num_children: int, initial: InitialDraw | None) -> FromNoise:
+def _proposal(process: Watched, proposal: Any, num_children: int, initial: InitialDraw | None) -> FromNoise:
     if not isinstance(proposal, str):
         return Controlled(process, proposal, initial)
     match proposal:
@@ -234,7 +210,7 @@ def _proposal(process: Reverse, proposal: Any, num_children: int, initial: Initi
 
 
 def _tempered(
-    process: Reverse,
+    process: Watched,
     strength: str,
     path: PathPotential,
     proposal: Any,
@@ -255,4 +231,4 @@ def _tempered(
         raise ArgumentError("tempering_ess is a fraction", expected="strictly between 0 and 1", got=tempering_ess)
     ratios = jax.vmap(process.model.schedule.noise_ratio)(process.times)
     caps = (1.0 / (1.0 + ratios**2)).at[-1].set(1.0)
-    return TemperedAlignment(process, caps, tempering_ess, proposal == "gradient", led, process.num_steps)
+    return TemperedAlignment(process, proposal == "gradient", schedule=Rises(caps, tempering_ess), led=led)

@@ -1,4 +1,4 @@
-r"""Feynman-Kac correctors: annealed, multiplied and guided diffusion models, with the weights that make them exact.
+r"""Feynman-Kac correctors: powers, products and guidance of diffusion models, with the weights that make them exact.
 
 .. math::
     \pi(x) \propto \prod_i q_i(x)^{b_i}\, e^{\beta r(x)}, \qquad Z = \int \prod_i q_i(x)^{b_i}\, e^{\beta r(x)}\, dx
@@ -39,6 +39,7 @@ Source: Skreta et al. (2025), propositions 3.1 to 3.3.
 """
 
 from collections.abc import Callable
+from typing import override
 
 import equinox as eqx
 import jax
@@ -49,11 +50,9 @@ from smcinfer.diffusion.divergence import divergence
 from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.rewards import Reward
-from smcinfer.diffusion.schedule import Schedule
-from smcinfer.ground.arrays import Array, Float, Int, Scalar
+from smcinfer.diffusion.schedule import NoiseSchedule
+from smcinfer.ground.arrays import Array, Float, Point, Scalar, Time
 
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
 LogDensity = Callable[[Array, Array], Array]
 """``(x, time) -> Float[""]``: log of a noised density."""
 
@@ -108,30 +107,33 @@ class Corrector(GaussianSteps):
     num_probes: int = eqx.field(static=True)
 
     @property
-    def schedule(self) -> Schedule:
-        """Of all models."""
+    @override
+    def schedule(self) -> NoiseSchedule:
         return self.models[0].schedule
 
     @property
+    @override
     def shape(self) -> tuple[int, ...]:
-        """Of one point."""
         return self.models[0].shape
 
     @property
     def start_std(self) -> Scalar:
-        """Of the power B of a normal law: narrower by the root of B."""
+        """Standard deviation of the power B of a normal law: narrower by the root of B."""
         return jnp.sqrt(self.variance / jnp.sum(self.powers[0]))
 
     def moments(self, t: Time, state: Corrected) -> tuple[Point, Scalar]:
         """Mean and variance of the step, solved in y with the noise held, or the data where the pull is strong."""
         schedule, before, now = self.schedule, self.times[t - 1], self.times[t]
         alpha, rho, earlier = schedule.alpha(now), schedule.noise_ratio(before), schedule.noise_ratio(now)
-        passed, square = rho**2 - earlier**2, self.noise_scale**2
+        passed, square, total = rho**2 - earlier**2, self.noise_scale**2, jnp.sum(self.powers[t - 1])
         if self.matched:
             pulled, spread = 2.0 * self.pull * (rho - earlier), passed
+            if self.log_densities is None:
+                # The last step ends at the mean of the data: noise held over it would stay in the sample.
+                clean = earlier <= 0
+                pulled, spread = jnp.where(clean, rho / total, pulled), jnp.where(clean, 0.0, spread)
         else:
             # Far out the step is a linear one that contracts by the power 2 a B of the noise ratio: solved exactly.
-            total = jnp.sum(self.powers[t - 1])
             power = 2.0 * self.pull * total
             power = jnp.where(jnp.abs(power - 1.0) < 1e-3, 1.001, power)
             shrink = earlier / rho

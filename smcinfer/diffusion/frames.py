@@ -9,7 +9,7 @@ there. All frames are one Feynman-Kac model, a filter whose dynamics is f and th
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, override
 
 import equinox as eqx
 import jax
@@ -17,18 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.compose import Composed, compose
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion import reverse as reverse_kernels
 from smcinfer.diffusion.model import Model, Prediction
-from smcinfer.diffusion.process import Watched
 from smcinfer.diffusion.proposals import GradientGuided, Prior
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Measurement, Reward, as_reward, signal
-from smcinfer.diffusion.schedule import check_schedule
-from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Scalar
+from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
+from smcinfer.diffusion.watched import Steered
+from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Point, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
-
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
 
 
 class Frame(eqx.Module):
@@ -46,10 +44,10 @@ class Frame(eqx.Module):
     noise: Point
     value: Scalar
     gradient: Point | None
-    frames: Float[Array, "num_frames *shape"]
+    frames: Float[Array, " num_frames *shape"]
 
 
-class Sequence(Watched):
+class Sequence(Steered):
     """Reverse chains one after the other, joined by the transition (made by `sequence`).
 
     Attributes:
@@ -80,8 +78,13 @@ class Sequence(Watched):
     differentiate: bool = eqx.field(static=True)
 
     @property
+    @override
+    def schedule(self) -> NoiseSchedule:
+        return self.model.schedule
+
+    @property
+    @override
     def shape(self) -> tuple[int, ...]:
-        """Of one frame."""
         return self.model.shape
 
     def moments(self, t: Time, state: Frame) -> tuple[Point, Scalar]:
@@ -161,6 +164,12 @@ class FrameReward(eqx.Module):
 class SequenceTarget(Composed):
     """A sequence of frames as a target (made by `sequence`)."""
 
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for sequences of frames."""
+        words = "sequences of frames, the model's law times exp(reward); log Z is the log of the mean of that factor"
+        return Plan(words, label="denoising")
+
     def exported(self, particles: Particles) -> dict[str, Any]:
         """The frames."""
         state: Any = super().exported(particles)
@@ -175,7 +184,7 @@ def sequence(
     *,
     warm_time: float,
     num_steps: int = 100,
-    warm_steps: int = 30,
+    num_warm_steps: int = 30,
     kernel: str | ReverseKernel = "ddpm",
     proposal: str = "prior",
 ) -> SequenceTarget:
@@ -188,7 +197,7 @@ def sequence(
         num_frames: K.
         warm_time: u, the diffusion time at which later frames start; later means freer.
         num_steps: of the first frame, from pure noise.
-        warm_steps: of every later one, from ``warm_time``.
+        num_warm_steps: of every later one, from ``warm_time``.
         kernel: as in `alignment`.
         proposal: ``"prior"`` or ``"gradient"``.
 
@@ -199,16 +208,18 @@ def sequence(
         ArgumentError, TargetError: before any work, for arguments that cannot be right.
     """
     schedule = model.schedule
-    if num_frames < 1 or warm_steps < 1:
-        raise ArgumentError("too short", expected="num_frames and warm_steps at least 1", got=(num_frames, warm_steps))
-    if not schedule.start < warm_time < schedule.end:
+    if num_frames < 1 or num_warm_steps < 1:
         raise ArgumentError(
-            "warm_time is outside the schedule", expected=f"in ({schedule.start}, {schedule.end})", got=warm_time
+            "too short", expected="num_frames and num_warm_steps at least 1", got=(num_frames, num_warm_steps)
+        )
+    if not schedule.cleanest < warm_time < schedule.end:
+        raise ArgumentError(
+            "warm_time is outside the schedule", expected=f"in ({schedule.cleanest}, {schedule.end})", got=warm_time
         )
     if proposal not in ("prior", "gradient"):
         raise ArgumentError("unknown proposal", expected="prior | gradient", got=repr(proposal))
     first = np.asarray(schedule.grid(num_steps))
-    later = np.linspace(warm_time, first[-1], warm_steps + 1)
+    later = np.asarray(schedule.grid(num_warm_steps, begin=warm_time))
     for grid in (first, later):
         check_schedule(schedule, jnp.asarray(grid, float))
     lengths = [first.size] + [later.size] * (num_frames - 1)
@@ -235,7 +246,7 @@ def sequence(
     )
     mover = GradientGuided(process) if proposal == "gradient" else Prior(process)
     made = compose(process, process.log_potential, process.log_twist, mover, num_steps=process.num_steps)
-    return SequenceTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return SequenceTarget.extending(made)
 
 
 class _First(Reward):

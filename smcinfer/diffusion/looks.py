@@ -8,6 +8,7 @@ proposal adds. A bad guess costs particles, never correctness.
 
 import abc
 from collections.abc import Callable
+from typing import override
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,10 +16,8 @@ import jax.numpy as jnp
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.reverse import DDIM
 from smcinfer.diffusion.rewards import Reward
-from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.arrays import Array, Point, Scalar
 from smcinfer.ground.errors import ArgumentError
-
-Point = Float[Array, "*shape"]
 
 
 class Look(eqx.Module):
@@ -102,6 +101,8 @@ class RollOut(Look):
         """log phi at the end of the roll-out."""
         schedule, kernel = self.model.schedule, DDIM(0.0)
         stops = time + (schedule.start - time) * jnp.arange(self.num_steps + 1) / self.num_steps
+        # Where the network knows no time between here and the data, steps in between lead nowhere.
+        stops = stops.at[:-1].set(jnp.maximum(stops[:-1], schedule.cleanest))
         for step in range(self.num_steps - 1):
             x, _ = kernel(prediction, x, schedule, stops[step], stops[step + 1])
             prediction = self.model.predict(x, stops[step + 1])
@@ -112,17 +113,17 @@ class RollOut(Look):
         return self.reward.strength(noise_ratio)
 
 
-class SoftValue(Look):
-    """A learned guess: a network of the point and its time (see `smcinfer.diffusion.learn_soft_value`).
+class OfPoint(Look):
+    """A guess that is a function of the point and its time, a learned one (`smcinfer.diffusion.soft_value`) say.
 
     Attributes:
-        network: ``(x, time) -> Float[""]``, nats.
+        function: ``(x, time) -> Float[""]``, nats.
     """
 
-    network: Callable[[Array, Array], Array]
+    function: Callable[[Array, Array], Array]
     differentiable: bool = eqx.field(static=True, default=True)
 
+    @override
     def __call__(self, time: Scalar, x: Point, prediction: Prediction) -> Scalar:
-        """What the network says."""
         del prediction
-        return self.network(x, time)
+        return self.function(x, time)

@@ -13,9 +13,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.diffusion.schedule import Schedule, check_schedule
-from smcinfer.ground.arrays import Array, Float, PyTree, Scalar
-from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
+from smcinfer.ground.arrays import Array, Point, PyTree, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
 PARAMETERISATIONS: dict[str, str] = {
     "eps": "the noise in x (Ho et al. 2020)",
@@ -26,8 +26,6 @@ PARAMETERISATIONS: dict[str, str] = {
     "denoiser": "the mean of the data given x / alpha, asked with the noise ratio for a time (Karras et al. 2022)",
 }
 """What the function may return, by name. Its second argument is the diffusion time, or the noise ratio for ``"denoiser"``."""
-
-Point = Float[Array, "*shape"]
 
 
 class Prediction(eqx.Module):
@@ -54,7 +52,7 @@ class Model(eqx.Module):
     """
 
     function: Callable[..., Array]
-    schedule: Schedule
+    schedule: NoiseSchedule
     condition: PyTree[Any]
     parameterisation: str = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -118,7 +116,7 @@ class ClassifierFree(eqx.Module):
 
 def diffusion_model(
     function: Callable[..., Array],
-    schedule: Schedule,
+    schedule: NoiseSchedule,
     shape: tuple[int, ...],
     *,
     parameterisation: str = "eps",
@@ -147,21 +145,16 @@ def diffusion_model(
     check_schedule(schedule)
     shape = tuple(int(size) for size in shape)
     model = Model(function, schedule, condition, parameterisation, shape)
-    try:
+    with calling(
+        "the model's function",
+        expected="function(x, time)" if condition is None else "function(x, time, condition)",
+        hint=f"it gets one point of shape {shape} and a scalar time, and must be a JAX function",
+    ):
         value = eqx.filter_eval_shape(
             model._call,
             jax.ShapeDtypeStruct(shape, jnp.result_type(float)),
             jax.ShapeDtypeStruct((), jnp.result_type(float)),
         )
-    except SmcinferError:
-        raise
-    except Exception as error:
-        raise TargetError(
-            f"the model's function raised {type(error).__name__} when traced on one point",
-            expected="function(x, time)" if condition is None else "function(x, time, condition)",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint=f"it gets one point of shape {shape} and a scalar time, and must be a JAX function",
-        ) from error
     if getattr(value, "shape", None) != shape:
         raise TargetError(
             "the model's output has the wrong shape",

@@ -14,17 +14,26 @@ import numpy as np
 
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.feynman_kac import Population
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion.correctors import Corrector, LogDensity
 from smcinfer.diffusion.model import Model, same_space
 from smcinfer.diffusion.proposals import Controlled, Prior
 from smcinfer.diffusion.rewards import as_reward
-from smcinfer.diffusion.schedule import Schedule, check_schedule
+from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.ground.arrays import Array, Float, Int, Particles
 from smcinfer.ground.errors import ArgumentError
 
 
 class CorrectedTarget(Composed):
     """A corrector as a target (made by `corrected`): its particles at the end are the samples."""
+
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for the product of powers."""
+        words = "the product of the densities' powers times exp(reward / temperature), log Z of its integral; " + (
+            "both up to a bias of the order of a step where the log densities were not given"
+        )
+        return Plan(words, label="denoising")
 
     def exported(self, particles: Particles) -> dict[str, Any]:
         """The samples."""
@@ -75,7 +84,7 @@ def corrected(
         strength: Float["T+1"], beta along the path, from 0 to 1; by default the square of the share of the way in the log
             of the noise ratio.
         log_densities: ``(x, time) -> Float[""]`` of every model: weights are then exact ratios, and need no divergence.
-        twist: ``(x, time) -> Float[""]``, a learned log psi (`learn_soft_value`).
+        twist: ``(x, time) -> Float[""]``, log psi in nats, a learned one (`soft_value`) say.
         control: ``(x, time) -> Float["*shape"]``, a gradient along which steps drift, its weight exact.
 
     Returns:
@@ -145,10 +154,10 @@ def corrected(
     proposal = Prior(process) if control is None else Controlled(process, control)
     ahead = None if twist is None else (lambda t, state: twist(state.x, process.times[t]))
     made = compose(process, process.log_potential, ahead, proposal, num_steps=process.num_steps)
-    return CorrectedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead)
+    return CorrectedTarget.extending(made)
 
 
-def annealed(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:
+def power(model: Model, power: float, *, log_density: LogDensity | None = None, **options: Any) -> CorrectedTarget:
     r"""A power of a model's density, :math:`q(x)^b` (see `corrected`).
 
     Args:
@@ -183,7 +192,7 @@ def guided(conditional: Model, unconditional: Model, scale: float, **options: An
     return corrected([conditional, unconditional], [scale, 1.0 - scale], **options)
 
 
-def _path_of(strength: Any, schedule: Schedule, grid: Array) -> Float[Array, " num_times"]:
+def _path_of(strength: Any, schedule: NoiseSchedule, grid: Array) -> Float[Array, " num_times"]:
     if strength is None:
         logs = jnp.log(jnp.maximum(jax.vmap(schedule.noise_ratio)(grid), 1e-12))
         share = (logs[0] - logs[:-1]) / (logs[0] - logs[-2])

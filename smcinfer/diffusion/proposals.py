@@ -18,11 +18,10 @@ import jax.numpy as jnp
 
 from smcinfer.core.nouns import Bootstrap, Proposal
 from smcinfer.core.weights import log_mean_exp
-from smcinfer.diffusion.process import Denoising, GaussianSteps, Reverse, Watched
-from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, Scalar
+from smcinfer.diffusion.process import GaussianSteps
+from smcinfer.diffusion.watched import Steered, Watched, Watching
+from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, Point, Scalar, Time
 
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
 InitialDraw = Callable[[Any], tuple[Array, Array]]
 """``key -> (x, log_w)``: a draw of x at step 0 and its log weight, as `Proposal.initial`."""
 
@@ -101,7 +100,7 @@ class GradientGuided(Drifted):
     Source: Wu et al. (2023), algorithm 1.
     """
 
-    process: Watched
+    process: Steered
     start: InitialDraw | None = None
     includes_potential: bool = eqx.field(static=True, default=False)
 
@@ -112,7 +111,7 @@ class GradientGuided(Drifted):
 
 
 class Controlled(Drifted):
-    """A drift of the user's, learned to lower the variance of the weights (`smcinfer.diffusion.learn_soft_value`), say.
+    """A drift of the user's, learned to lower the variance of the weights (`smcinfer.diffusion.soft_value`), say.
 
     Attributes:
         control: ``(x, time) -> Float["*shape"]``, g at a point; the best one is the gradient of the soft value.
@@ -144,13 +143,13 @@ class SoftSelection(FromNoise):
         num_children: M.
     """
 
-    process: Reverse
+    process: Watched
     twist: Callable[[Time, Any], Scalar]
     start: InitialDraw | None = None
     num_children: int = eqx.field(static=True, default=4)
     includes_potential: bool = eqx.field(static=True, default=False)
 
-    def __call__(self, key: KeyArray, t: Time, state: Denoising) -> tuple[Point, Scalar]:
+    def __call__(self, key: KeyArray, t: Time, state: Watching) -> tuple[Point, Scalar]:
         """The chosen child and its log weight."""
         draw_key, choice_key = jax.random.split(key)
         law = self.process.transition(t, state)
@@ -159,6 +158,6 @@ class SoftSelection(FromNoise):
         chosen = jax.random.categorical(choice_key, worth)
         return children[chosen], log_mean_exp(worth) - worth[chosen]
 
-    def _log_worth(self, t: Time, state: Denoising, x: Point) -> Scalar:
+    def _log_worth(self, t: Time, state: Watching, x: Point) -> Scalar:
         arrived = self.process.advance(t, state, x)
         return jnp.where(t >= self.process.num_steps, self.process.log_potential(t, arrived), self.twist(t, arrived))

@@ -15,11 +15,9 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from smcinfer.diffusion.model import Prediction
-from smcinfer.diffusion.schedule import Schedule
-from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.diffusion.schedule import NoiseSchedule, remaining_variance
+from smcinfer.ground.arrays import Point, Scalar
 from smcinfer.ground.errors import ArgumentError
-
-Point = Float[Array, "*shape"]
 
 
 class ReverseKernel(eqx.Module):
@@ -27,7 +25,7 @@ class ReverseKernel(eqx.Module):
 
     @abc.abstractmethod
     def __call__(
-        self, prediction: Prediction, x: Point, schedule: Schedule, time: Scalar, earlier: Scalar
+        self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
         """Mean and variance of the point at an earlier time.
 
@@ -56,7 +54,7 @@ class DDIM(ReverseKernel):
     eta: float = 1.0
 
     def __call__(
-        self, prediction: Prediction, x: Point, schedule: Schedule, time: Scalar, earlier: Scalar
+        self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
         """Mean and variance."""
         del x
@@ -84,14 +82,13 @@ class DDPM(ReverseKernel):
     data_std: float = 0.0
 
     def __call__(
-        self, prediction: Prediction, x: Point, schedule: Schedule, time: Scalar, earlier: Scalar
+        self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
         """Mean and variance."""
         scale, fresh, kept = _parts(schedule, time, earlier)
         weight = schedule.alpha(earlier) * fresh / schedule.sigma(time) ** 2
         mean = scale * kept * x + weight * prediction.denoised
-        ratio = schedule.noise_ratio(time)
-        spread = ratio**2 * self.data_std**2 / (ratio**2 + self.data_std**2)
+        spread = remaining_variance(schedule.noise_ratio(time), self.data_std)
         return mean, fresh * kept + weight**2 * spread
 
 
@@ -100,6 +97,8 @@ class EulerMaruyama(ReverseKernel):
 
     .. math:: \mu = x + \Delta \bigl(-f x + \tfrac{1 + z^2}{2} g^2\, \nabla \log q_u(x)\bigr), \qquad v = z^2 g^2 \Delta
 
+    A step to where there is no noise ends at the predicted data: an Euler step there would leave the noise of its length.
+
     Attributes:
         noise: z; 1 is the reverse of the forward process, 0 the probability flow.
     """
@@ -107,15 +106,14 @@ class EulerMaruyama(ReverseKernel):
     noise: float = 1.0
 
     def __call__(
-        self, prediction: Prediction, x: Point, schedule: Schedule, time: Scalar, earlier: Scalar
+        self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
         """Mean and variance."""
         step = time - earlier
         size = schedule.diffusion_squared(time) * step
         score = -prediction.noise / schedule.sigma(time)
-        return x * (1.0 - schedule.drift(time) * step) + 0.5 * (
-            1.0 + self.noise**2
-        ) * size * score, self.noise**2 * size
+        mean = x * (1.0 - schedule.drift(time) * step) + 0.5 * (1.0 + self.noise**2) * size * score
+        return _to_data(prediction, schedule, earlier, mean, self.noise**2 * size)
 
 
 class Exponential(ReverseKernel):
@@ -129,7 +127,8 @@ class Exponential(ReverseKernel):
         \text{noise held:}\quad & \mu = \frac{\alpha_s}{\alpha_u} x - (1 + z^2)\, \sigma_s (e^h - 1)\, \hat\varepsilon,
             & v = z^2 \sigma_s^2 (e^{2h} - 1)
 
-    Holding the data with z = 1 is `DDPM`; either with z = 0 is deterministic `DDIM`.
+    Holding the data with z = 1 is `DDPM`; either with z = 0 is deterministic `DDIM`. A step to where there is no noise ends at
+    the predicted data.
 
     Source: Lu et al. (2022), *DPM-Solver++*; Zhang & Chen (2023).
 
@@ -146,7 +145,7 @@ class Exponential(ReverseKernel):
             raise ArgumentError("unknown prediction to hold", expected="data | noise", got=repr(self.hold))
 
     def __call__(
-        self, prediction: Prediction, x: Point, schedule: Schedule, time: Scalar, earlier: Scalar
+        self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
         """Mean and variance."""
         alpha, sigma = schedule.alpha(earlier), schedule.sigma(earlier)
@@ -160,7 +159,7 @@ class Exponential(ReverseKernel):
         # sigma_s exp(h), finite where the step ends without noise.
         grown = alpha * schedule.noise_ratio(time)
         mean = alpha / schedule.alpha(time) * x - (1.0 + self.noise**2) * (grown - sigma) * prediction.noise
-        return mean, self.noise**2 * (grown**2 - sigma**2)
+        return _to_data(prediction, schedule, earlier, mean, self.noise**2 * (grown**2 - sigma**2))
 
 
 def by_name(kernel: str | ReverseKernel) -> ReverseKernel:
@@ -175,7 +174,16 @@ def by_name(kernel: str | ReverseKernel) -> ReverseKernel:
     return kernels[kernel]
 
 
-def _parts(schedule: Schedule, time: Scalar, earlier: Scalar) -> tuple[Scalar, Scalar, Scalar]:
+def _to_data(
+    prediction: Prediction, schedule: NoiseSchedule, earlier: Scalar, mean: Point, variance: Scalar
+) -> tuple[Point, Scalar]:
+    """Mean and variance of a step; the prediction, certainly, where nothing of the noise is left."""
+    clean = schedule.sigma(earlier) <= 0
+    data = schedule.alpha(earlier) * prediction.denoised
+    return jnp.where(clean, data, mean), jnp.where(clean, 0.0, variance)
+
+
+def _parts(schedule: NoiseSchedule, time: Scalar, earlier: Scalar) -> tuple[Scalar, Scalar, Scalar]:
     """alpha_{u|s}, sigma^2_{u|s} and sigma_s^2 / sigma_u^2."""
     scale = schedule.alpha(time) / schedule.alpha(earlier)
     variance, earlier_variance = schedule.sigma(time) ** 2, schedule.sigma(earlier) ** 2

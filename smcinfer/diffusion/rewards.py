@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.diffusion.model import Model
-from smcinfer.ground.arrays import Array, Float, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.diffusion.schedule import remaining_variance
+from smcinfer.ground.arrays import Array, Float, Point, Scalar
+from smcinfer.ground.data import complete
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
-
-Point = Float[Array, "*shape"]
 
 
 def signal(noise_ratio: Scalar) -> Scalar:
@@ -120,8 +120,7 @@ class Measurement(Reward):
 
     def foreseen(self, denoised: Point, noise_ratio: Scalar) -> Scalar:
         """The same with the spread of the sample around its mean."""
-        spread = noise_ratio**2 * self.data_std**2 / (noise_ratio**2 + self.data_std**2)
-        return self._log_density(denoised, self.noise_std**2 + spread)
+        return self._log_density(denoised, self.noise_std**2 + remaining_variance(noise_ratio, self.data_std))
 
     def strength(self, noise_ratio: Scalar) -> Scalar:
         """One: the spread of the sample is in what is foreseen."""
@@ -151,6 +150,7 @@ def measurement(
             hint="for an exact constraint take a standard deviation that is small for you",
         )
     apply = operator if callable(operator) else _Matrix(jnp.asarray(operator, float))
+    y = complete("y", y, hint="inpainting(known, y) measures what is there; a row of the matrix may be left out")
     return Measurement(apply, jnp.asarray(y, float), jnp.asarray(noise_std, float), jnp.asarray(data_std, float))
 
 
@@ -168,6 +168,7 @@ def inpainting(known: Any, y: Any, noise_std: float, *, data_std: float = 1.0) -
         raise ArgumentError(
             "known and y do not fit", expected=f"both of shape {values.shape}, some known", got=mask.shape
         )
+    values = complete("y", y, where=mask, hint="known is where y holds numbers: known & seen")
     return measurement(_Select(np.flatnonzero(mask)), values[mask], noise_std, data_std=data_std)
 
 
@@ -217,9 +218,10 @@ def low_density(model: Model, time: float) -> LowDensity:
         model: the denoising model.
         time: the diffusion time whose density is meant, strictly inside the schedule.
     """
-    if not model.schedule.start < time <= model.schedule.end:
+    schedule = model.schedule
+    if not (schedule.start < time and schedule.cleanest <= time <= schedule.end):
         raise ArgumentError(
-            "time is outside the schedule", expected=f"in ({model.schedule.start}, {model.schedule.end}]", got=time
+            "time is outside the schedule", expected=f"in ({schedule.cleanest}, {schedule.end}]", got=time
         )
     return LowDensity(model, jnp.asarray(time, float))
 
@@ -251,14 +253,10 @@ def as_reward(reward: Any, temperature: float, shape: tuple[int, ...]) -> Reward
     else:
         made = Tempered(reward, jnp.asarray(temperature, float), not isinstance(reward, OnHost))
     x = np.random.default_rng(0).standard_normal(shape)
-    try:
+    with calling(
+        "the reward", hint=f"it gets one sample of shape {shape}; wrap what is no JAX function in diffusion.on_host"
+    ):
         value = np.asarray(made(jnp.asarray(x, float)))
-    except Exception as error:
-        raise TargetError(
-            f"the reward raised {type(error).__name__} on one point",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint=f"it gets one sample of shape {shape}; wrap what is no JAX function in diffusion.on_host",
-        ) from error
     if value.shape != ():
         raise TargetError(
             "the reward did not return a scalar",

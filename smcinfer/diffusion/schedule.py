@@ -9,7 +9,11 @@ same law as a stochastic differential equation of the forward process is
 .. math:: dx = f x\, du + g\, dW, \qquad f = (\log \alpha)', \quad g^2 = (\sigma^2)' - 2 f \sigma^2 .
 
 Only the ratio :math:`\rho = \sigma / \alpha` matters to a model: :math:`x / \alpha` is the data with noise of size
-:math:`\rho` (`Schedule.noise_ratio`), whatever the schedule.
+:math:`\rho` (`NoiseSchedule.noise_ratio`), whatever the schedule.
+
+*Where the data are.* A network is trained on noised points, down to some least noise, and the data are one step
+further: ``cleanest`` is the least noisy time that a network knows, ``start`` the time without noise. A chain that ended
+at ``cleanest`` would leave noise in its samples.
 """
 
 import abc
@@ -25,14 +29,19 @@ from smcinfer.ground.errors import ArgumentError
 Times = Float[Array, " num_times"]
 
 
-class Schedule(eqx.Module):
+class NoiseSchedule(eqx.Module):
     """``alpha`` and ``sigma`` of a diffusion, as functions of its time.
 
-    Subclasses set ``end``, the noisiest time, and ``start``, the least noisy one at which reverse processes stop.
+    Subclasses set ``end``, the noisiest time, and ``start``, the least noisy one, at which reverse processes stop.
     """
 
     start: eqx.AbstractVar[float]
     end: eqx.AbstractVar[float]
+
+    @property
+    def cleanest(self) -> float:
+        """The least noisy time at which a network may be asked: ``start`` where it knows every time above that."""
+        return self.start
 
     @abc.abstractmethod
     def alpha(self, time: Scalar) -> Scalar:
@@ -56,207 +65,98 @@ class Schedule(eqx.Module):
         sigma, slope = _with_slope(self.sigma, time)
         return 2.0 * sigma * (slope - self.drift(time) * sigma)
 
-    def grid(self, num_steps: int, *, stop: float | None = None) -> Times:
-        """``num_steps + 1`` decreasing times from ``end`` to ``stop``, even in time.
+    def grid(self, num_steps: int, *, begin: float | None = None, stop: float | None = None) -> Times:
+        """``num_steps + 1`` decreasing times, even as far as a network knows them; the last step leads from there to the data.
 
         Args:
             num_steps: steps of a reverse process, at least 1.
+            begin: the first time; ``end`` where ``None``.
             stop: the last time; ``start`` where ``None``.
+
+        Returns:
+            Float["num_steps+1"], in the unit of the schedule's time.
+
+        Raises:
+            ArgumentError: no steps, or times outside the schedule or in the wrong order.
         """
-        return jnp.linspace(self.end, self._stop(num_steps, stop), num_steps + 1)
+        first, last = self._ends(num_steps, begin, stop)
+        # In double precision, so that a grid of a table's entries has whole numbers in it.
+        if last < self.cleanest:
+            return jnp.asarray(np.append(np.linspace(first, self.cleanest, num_steps), last), float)
+        return jnp.asarray(np.linspace(first, last, num_steps + 1), float)
 
     def log_grid(self, num_steps: int, smallest: float = 0.01) -> Times:
         """``num_steps + 1`` decreasing times, even in the log of the noise ratio, then one last step to ``start``.
 
         Args:
             num_steps: steps of a reverse process, at least 2.
-            smallest: noise ratio before the last step; where the schedule's own smallest is larger, the grid ends with that.
+            smallest: noise ratio before the last step, unless a network knows none as small.
+
+        Returns:
+            Float["num_steps+1"], in the unit of the schedule's time.
+
+        Raises:
+            ArgumentError: no steps.
         """
-        self._stop(num_steps, None)
-        ends = [float(self.noise_ratio(jnp.asarray(time, float))) for time in (self.end, self.start)]
-        extra = ends[1] < smallest
-        target = np.geomspace(ends[0], max(smallest, ends[1]), num_steps + (not extra))
-        low, high = np.full(target.size, self.start), np.full(target.size, self.end)
+        first, start = self._ends(num_steps, None, None)
+        most, known, least = (
+            float(self.noise_ratio(jnp.asarray(time, float))) for time in (first, self.cleanest, start)
+        )
+        to_data = start < self.cleanest or least < smallest
+        target = np.geomspace(most, max(smallest, known), num_steps + (not to_data))
+        low, high = np.full(target.size, self.cleanest), np.full(target.size, first)
         ratio = jax.jit(jax.vmap(self.noise_ratio))
         for _ in range(60):
             middle = 0.5 * (low + high)
             below = np.asarray(ratio(jnp.asarray(middle, float))) < target
             low, high = np.where(below, middle, low), np.where(below, high, middle)
-        times = np.concatenate([[self.end], high[1:], [self.start] if extra else []])
+        times = np.concatenate([[first], high[1:], [start] if to_data else []])
+        if known >= smallest:
+            times[num_steps - to_data] = self.cleanest
         return jnp.asarray(times, float)
 
-    def _stop(self, num_steps: int, stop: float | None) -> float:
+    def _ends(self, num_steps: int, begin: float | None, stop: float | None) -> tuple[float, float]:
+        """First and last time of a grid, checked."""
         if num_steps < 1:
             raise ArgumentError("num_steps is out of range", expected="at least 1", got=num_steps)
-        last = self.start if stop is None else stop
+        first, last = self.end if begin is None else begin, self.start if stop is None else stop
         if not self.start <= last < self.end:
             raise ArgumentError(
-                "the last time is outside the schedule", expected=f"in [{self.start}, {self.end})", got=stop
+                "the last time is outside the schedule", expected=f"in [{self.start}, {self.end})", got=last
             )
-        return last
+        if not max(last, self.cleanest) < first <= self.end and not (num_steps == 1 and last < first <= self.end):
+            raise ArgumentError(
+                "the first time is outside the schedule",
+                expected=f"in ({max(last, self.cleanest)}, {self.end}], with a network that knows it",
+                got=first,
+            )
+        return first, last
 
 
-class VariancePreserving(Schedule):
-    r"""Ho et al. (2020), Song et al. (2021): noise replaces data at a rate that grows linearly.
-
-    .. math:: \log \alpha(u) = -\tfrac14 u^2 (\beta_1 - \beta_0) - \tfrac12 u \beta_0, \qquad \alpha^2 + \sigma^2 = 1
-
-    Attributes:
-        beta_min, beta_max: rates at times 0 and 1, per unit of time.
-    """
-
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    start: float = 0.0
-    end: float = 1.0
-
-    def _log_alpha(self, time: Scalar) -> Scalar:
-        return -0.25 * time**2 * (self.beta_max - self.beta_min) - 0.5 * time * self.beta_min
-
-    def alpha(self, time: Scalar) -> Scalar:
-        """exp of the log alpha above."""
-        return jnp.exp(self._log_alpha(time))
-
-    def sigma(self, time: Scalar) -> Scalar:
-        """The square root of one minus alpha squared."""
-        return _safe_sqrt(-jnp.expm1(2.0 * self._log_alpha(time)))
-
-
-class Cosine(Schedule):
-    r"""Nichol & Dhariwal (2021), without their offset: :math:`\alpha = \cos(\pi u / 2)`, :math:`\sigma = \sin(\pi u / 2)`.
-
-    The default end leaves a thousandth of the data's scale, so that alpha is never zero.
-    """
-
-    start: float = 0.0
-    end: float = 0.999
-
-    def alpha(self, time: Scalar) -> Scalar:
-        """The cosine."""
-        return jnp.cos(0.5 * jnp.pi * time)
-
-    def sigma(self, time: Scalar) -> Scalar:
-        """The sine."""
-        return jnp.sin(0.5 * jnp.pi * time)
-
-
-class VarianceExploding(Schedule):
-    r"""Song et al. (2021): noise is added to the data, its size geometric in time.
-
-    .. math:: \alpha = 1, \qquad \sigma(u) = \sigma_{\min} (\sigma_{\max} / \sigma_{\min})^u
-    """
-
-    sigma_min: float = 0.01
-    sigma_max: float = 10.0
-    start: float = 0.0
-    end: float = 1.0
-
-    def alpha(self, time: Scalar) -> Scalar:
-        """One."""
-        return jnp.ones_like(time)
-
-    def sigma(self, time: Scalar) -> Scalar:
-        """Geometric in time."""
-        return self.sigma_min * jnp.exp(jnp.log(self.sigma_max / self.sigma_min) * time)
-
-
-class EDM(Schedule):
-    r"""Karras et al. (2022): time is the size of the noise, :math:`\alpha = 1`, :math:`\sigma(u) = u`.
-
-    Attributes:
-        smallest, end: smallest noise above zero and largest noise of a grid.
-        exponent: how the grid is spaced, :math:`u_t^{1/\varrho}` even; 7 is their choice.
-    """
-
-    smallest: float = 0.002
-    end: float = 80.0
-    exponent: float = 7.0
-    start: float = 0.0
-
-    def alpha(self, time: Scalar) -> Scalar:
-        """One."""
-        return jnp.ones_like(time)
-
-    def sigma(self, time: Scalar) -> Scalar:
-        """The time itself."""
-        return time
-
-    def grid(self, num_steps: int, *, stop: float | None = None) -> Times:
-        """Times whose roots are evenly spaced down to the smallest noise, then a last step to ``stop``, zero by default."""
-        last = self._stop(num_steps, stop)
-        root = 1.0 / self.exponent
-        above = jnp.linspace(self.end**root, max(self.smallest, 2 * last) ** root, num_steps) ** self.exponent
-        return jnp.append(above, last)
-
-
-class LinearFlow(Schedule):
-    r"""Flow matching and rectified flows: :math:`\alpha = 1 - u`, :math:`\sigma = u`.
-
-    The default end stays a thousandth away from pure noise, where alpha would be zero.
-    """
-
-    start: float = 0.0
-    end: float = 0.999
-
-    def alpha(self, time: Scalar) -> Scalar:
-        """One minus time."""
-        return 1.0 - time
-
-    def sigma(self, time: Scalar) -> Scalar:
-        """Time."""
-        return time * jnp.ones(())
-
-
-class Tabulated(Schedule):
-    r"""A variance-preserving schedule given by a table, as many released networks have one.
-
-    .. math:: \alpha(u) = \sqrt{\bar\alpha_u}, \qquad \sigma(u) = \sqrt{1 - \bar\alpha_u}
-
-    with the time an index into the table; between its entries :math:`\bar\alpha` is interpolated in the log.
-
-    Attributes:
-        log_alpha_bar: Float["num_times"], log of the cumulative products, at times 0, 1, ...
-    """
-
-    log_alpha_bar: Float[Array, " num_times"]
-    start: float = eqx.field(static=True, default=0.0)
-    end: float = eqx.field(static=True, default=1.0)
-
-    def _log_alpha_bar(self, time: Scalar) -> Scalar:
-        return jnp.interp(time, jnp.arange(self.log_alpha_bar.shape[0]), self.log_alpha_bar)
-
-    def alpha(self, time: Scalar) -> Scalar:
-        """Interpolated in the log."""
-        return jnp.exp(0.5 * self._log_alpha_bar(time))
-
-    def sigma(self, time: Scalar) -> Scalar:
-        """The square root of one minus alpha squared."""
-        return _safe_sqrt(-jnp.expm1(self._log_alpha_bar(time)))
-
-
-def tabulated(alpha_bar: Float[Array, " num_times"] | np.ndarray) -> Tabulated:
-    """The schedule of a table of cumulative products (see `Tabulated`).
+def remaining_variance(noise_ratio: Scalar, data_std: Scalar | float) -> Scalar:
+    r"""Variance of normal data given a noisy point, :math:`\rho^2 d^2 / (\rho^2 + d^2)`: that of the data under much noise.
 
     Args:
-        alpha_bar: Float["num_times"], decreasing from at most 1 to above 0; entry k belongs to time k.
+        noise_ratio: Float[""], rho, above zero; it may be infinite.
+        data_std: Float[""], d, in the unit of the data.
     """
-    table = np.asarray(alpha_bar, np.float64)
-    if table.ndim != 1 or table.size < 2 or not ((table > 0).all() and (table <= 1).all()):
-        raise ArgumentError(
-            "alpha_bar is no table of cumulative products", expected="a vector of numbers in (0, 1]", got=table.shape
-        )
-    schedule = Tabulated(jnp.asarray(np.log(table), float), 0.0, float(table.size - 1))
-    check_schedule(schedule)
-    return schedule
+    # Divided through by the squared ratio, which may overflow.
+    return data_std**2 / (1.0 + (data_std / noise_ratio) ** 2)
 
 
-def check_schedule(schedule: Schedule, times: Times | None = None) -> None:
+def check_schedule(schedule: NoiseSchedule, times: Times | None = None) -> None:
     """Raise `ArgumentError` unless alpha is positive and falls, and the noise ratio grows, along the times.
 
     Args:
         schedule: any schedule; the user's own, perhaps.
         times: Float["num_times"], decreasing; a grid of 100 steps where ``None``.
     """
+    if not isinstance(schedule, NoiseSchedule):
+        raise ArgumentError(
+            "this is no noise schedule",
+            expected="diffusion.Cosine(), diffusion.tabulated(alpha_bar), ... or a NoiseSchedule of your own",
+            got=type(schedule).__name__,
+        )
     if not schedule.start < schedule.end:
         raise ArgumentError(
             "the schedule ends before it starts",
@@ -266,8 +166,9 @@ def check_schedule(schedule: Schedule, times: Times | None = None) -> None:
     grid = schedule.grid(100) if times is None else times
     if grid.ndim != 1 or grid.shape[0] < 2:
         raise ArgumentError("times of the wrong shape", expected="a vector of two or more", got=grid.shape)
+    clock = np.asarray(grid, np.float64)
     values = {
-        "the grid of times": -np.asarray(grid, np.float64),
+        "the grid of times": -clock,
         "alpha": np.asarray(jax.vmap(schedule.alpha)(grid), np.float64),
         "the noise ratio sigma / alpha": -np.asarray(jax.vmap(schedule.noise_ratio)(grid), np.float64),
     }
@@ -289,14 +190,14 @@ def check_schedule(schedule: Schedule, times: Times | None = None) -> None:
                 expected=f"it must {direction} with every step",
                 got=f"{abs(rising[at]):.6g} then {abs(rising[at + 1]):.6g} at times {grid[at]:.4g}, {grid[at + 1]:.4g}",
             )
+    if clock[-2] < schedule.cleanest * (1.0 - 1e-6) - 1e-6 or clock[-1] < schedule.start - 1e-6:
+        raise ArgumentError(
+            "the network would be asked at a time that it does not know",
+            expected=f"times down to {schedule.cleanest:.4g}, then the data at {schedule.start:.4g} in one step",
+            got=clock[-3:].tolist(),
+        )
 
 
 def _with_slope(function, time: Scalar) -> tuple[Array, Array]:  # noqa: ANN001
     time = jnp.asarray(time, float)
     return jax.jvp(function, (time,), (jnp.ones_like(time),))
-
-
-def _safe_sqrt(square: Scalar) -> Scalar:
-    """The root, with derivative zero instead of infinity at zero."""
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)

@@ -1,49 +1,44 @@
-r"""Learning the soft value of a diffusion: the best twist there is, and with its gradient the best drift.
+r"""The soft value of a diffusion as a twist that can be learned: the best twist there is, and with its gradient the best drift.
 
 .. math:: V_t(x) = \log E\Bigl[ \prod_{s > t} \phi_s \Bigm| x_t = x \Bigr]
 
-from paths of the process itself. With G the log of the product on a path, the loss
+`smcinfer.twists.learn` learns it from paths of the process itself, by ``objective="linex"``.
 
-.. math:: E\bigl[ e^{G - V(x_t)} - (G - V(x_t)) - 1 \bigr]
-
-is least exactly there, is convex in V, and does not need Z.
-
-Source: Li et al. (2024) for the soft value; the loss is the linear-exponential one of Varian (1975).
+Source: Li et al. (2024).
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, override
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from numpyro.distributions import Distribution
 
 from smcinfer.core.compose import Composed
-from smcinfer.core.nouns import Bootstrap
-from smcinfer.core.weights import log_mean_exp
+from smcinfer.core.nouns import Process, Proposal, Time
 from smcinfer.diffusion.process import GaussianSteps
-from smcinfer.diffusion.schedule import Schedule
-from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError
-from smcinfer.run.fit import Fitted, fit
+from smcinfer.diffusion.proposals import Controlled
+from smcinfer.diffusion.schedule import NoiseSchedule
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Float, KeyArray, Point, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.run.runner import as_typed_key, run
+from smcinfer.twists.learned import LearnedTwist, attach
 
-Point = Float[Array, "*shape"]
 Network = Callable[[Array, Array], Array]
-"""``(x, time) -> Float[""]``."""
-
-# Where a path earned this many nats more than foreseen the loss goes on along its tangent: no path must rule a batch.
-LARGEST_SURPRISE = 4.0
+"""``(x, time) -> Float[""]``, nats."""
 
 
 class ValueNetwork(eqx.Module):
     """A small network of a point and the log of its noise ratio (made by `value_network`)."""
 
     layers: eqx.nn.MLP
-    schedule: Schedule
+    schedule: NoiseSchedule
 
     def __call__(self, x: Point, time: Scalar) -> Scalar:
-        """Float[""], nats."""
+        """Float[""], nats, of a point Float["*shape"] at a diffusion time."""
         schedule = jax.lax.stop_gradient(self.schedule)
         alpha, sigma = schedule.alpha(time), schedule.sigma(time)
         clock = jnp.log(jnp.maximum(sigma / alpha, 1e-4))
@@ -53,123 +48,109 @@ class ValueNetwork(eqx.Module):
 
 
 def value_network(
-    key: KeyArray, schedule: Schedule, shape: tuple[int, ...], *, width: int = 64, depth: int = 2
+    key: KeyArray, schedule: NoiseSchedule, shape: tuple[int, ...], *, width: int = 64, depth: int = 2
 ) -> ValueNetwork:
-    """An untrained network for `learn_soft_value`.
+    """An untrained network for `soft_value`.
 
     Args:
-        key: one random key.
-        schedule: of the model.
-        shape: of one point.
+        key: of the first weights.
+        schedule: that of the model.
+        shape: axes of one point.
         width, depth: of the hidden layers.
     """
     layers = eqx.nn.MLP(math.prod(shape) + 3, "scalar", width, depth, activation=jax.nn.silu, key=key)
     return ValueNetwork(layers, schedule)
 
 
-class Centred(eqx.Module):
-    """A network around the log of the mean, which is where untrained it should stand."""
+class SoftValue(LearnedTwist):
+    """log psi_t as a network around a level, for one process (made by `soft_value`).
+
+    It is a function ``(x, time) -> Float[""]`` as well: the ``look`` of an `alignment`, the ``twist`` of `corrected`.
+
+    Attributes:
+        network: ``(x, time) -> Float[""]``, nats.
+        level: Float[""], where it stands untrained, nats.
+        times: Float["T+1"], diffusion times of the process, fixed.
+    """
 
     network: Network
-    baseline: Scalar
+    level: Scalar
+    times: Float[Array, " num_times"]
 
     def __call__(self, x: Point, time: Scalar) -> Scalar:
-        """Float[""], nats."""
-        return self.baseline + self.network(x, time)
+        """Float[""], nats, of a point Float["*shape"] at a diffusion time."""
+        return self.level + self.network(x, time)
+
+    @override
+    def look(self, law: Distribution, state: Any) -> Point:
+        # Before x_0 is drawn there is no point, and nothing will be asked of it.
+        return jnp.zeros(law.event_shape) if state is None else state.x
+
+    @override
+    def log_mean(self, t: Time, seen: Point) -> Scalar:
+        return self(seen, jax.lax.stop_gradient(self.times)[t - 1])
+
+    @override
+    def log_value(self, t: Time, seen: Point, x: Point) -> Scalar:
+        raise TargetError(
+            "a soft value says nothing of the potential of a step itself",
+            expected='twists.learn(key, target, "linex", twist=...)',
+            got="an objective that asks for log chi_t",
+        )
+
+    @override
+    def proposal(self, process: Process) -> Proposal:
+        if not isinstance(process, GaussianSteps):
+            raise ArgumentError("this is no diffusion", expected="alignment or corrected", got=type(process).__name__)
+        return Controlled(process, GradientOf(self))
 
 
 class GradientOf(eqx.Module):
-    """The gradient of a value in x, a control for `alignment` and `corrected`."""
+    """The gradient of a value in x, a control for `alignment` and `corrected`.
+
+    Attributes:
+        network: ``(x, time) -> Float[""]``, nats.
+    """
 
     network: Network
 
     def __call__(self, x: Point, time: Scalar) -> Point:
-        """Float["*shape"]."""
+        """Float["*shape"], nats per unit of x."""
         return jax.grad(self.network)(x, time)
 
 
-class Paths(eqx.Module):
-    """Paths of a process, time first: the points, and what is still to come of each (log, nats)."""
-
-    x: Float[Array, "num_times num_paths *shape"]
-    to_come: Float[Array, "num_times num_paths"]
-
-
-@eqx.filter_jit
-def simulate(key: KeyArray, model: Composed, num_paths: int) -> Paths:
-    """Paths of a model's process with nothing asked of it, at t = 0 .. T - 1.
-
-    Args:
-        key: one random key.
-        model: made by `alignment` or `corrected`.
-        num_paths: how many.
-    """
-    process = model.process
-    start_key, step_key = jax.random.split(key)
-    law: Any = process.initial()
-    zero = jnp.zeros((), jnp.int32)
-    start = jax.vmap(lambda x: process.advance(zero, None, x))(law.sample(start_key, (num_paths,)))
-
-    def step(states: Any, t: Int[Array, ""]) -> tuple[Any, tuple[Array, Array]]:
-        x, _ = Bootstrap(process).propose(jax.random.fold_in(step_key, t), t, states, num_paths)
-        moved: Any = jax.vmap(lambda state, x: process.advance(t, state, x))(states, x)
-        return moved, (states.x, jax.vmap(lambda state: model.potential(t, state))(moved))
-
-    _, (points, earned) = jax.lax.scan(step, start, jnp.arange(1, model.num_steps + 1, dtype=jnp.int32))
-    return Paths(points, jnp.cumsum(earned[::-1], axis=0)[::-1])
-
-
-def learn_soft_value(
-    key: KeyArray,
-    model: Composed,
-    network: Network,
+def soft_value(
+    key: Any,
+    target: Composed,
+    network: Network | None = None,
     *,
-    num_paths: int = 4096,
-    num_steps: int = 2000,
-    batch_size: int = 512,
-    learning_rate: float = 2e-3,
-    progress: bool = False,
-) -> Fitted:
-    """Train a network to foresee what a diffusion earns.
+    width: int = 64,
+    depth: int = 2,
+    num_paths: int = 1000,
+) -> SoftValue:
+    """A soft value to be learned by ``twists.learn(key, target, "linex", twist=...)``.
 
     Args:
-        key: one random key.
-        model: made by `alignment` or `corrected`; its own twist and proposal are not used.
-        network: ``(x, time) -> Float[""]``, an equinox module; `value_network` makes one.
-        num_paths: paths to learn from, drawn once.
-        num_steps: gradient steps.
-        batch_size: points a step, over all times.
-        learning_rate: of Adam.
-        progress: draw a bar on stderr.
+        key: of the network's first weights, and of a few paths of the process that tell its level.
+        target: made by `alignment` or `corrected`; its own twist and proposal are not used.
+        network: ``(x, time) -> Float[""]``, an equinox module; a `value_network` where ``None``.
+        width, depth: of that one's hidden layers.
+        num_paths: paths that the level, log of the mean of what they earn, is measured on.
 
-    Returns:
-        `Fitted`, whose ``module`` is the network: ``SoftValue(module)`` is a look-ahead, ``GradientOf(module)`` a
-        control.
+    Raises:
+        ArgumentError: a target that is no diffusion, or numbers out of range.
     """
-    process = model.process
-    if not isinstance(process, GaussianSteps):
-        raise ArgumentError("no diffusion", expected="made by alignment or corrected", got=type(process).__name__)
-    path_key, fit_key = jax.random.split(key)
-    paths = simulate(path_key, model, num_paths)
-    times, count = process.times, paths.to_come.shape[0]
-    start = Centred(network, log_mean_exp(paths.to_come[0]))
-
-    def loss(module: Centred, key: KeyArray, paths: Paths) -> Scalar:
-        t_key, i_key = jax.random.split(key)
-        t = jax.random.randint(t_key, (batch_size,), 0, count)
-        i = jax.random.randint(i_key, (batch_size,), 0, num_paths)
-        surprise = paths.to_come[t, i] - jax.vmap(module)(paths.x[t, i], times[t])
-        inside = jnp.minimum(surprise, LARGEST_SURPRISE)
-        slope = jnp.exp(LARGEST_SURPRISE) - 1.0
-        return jnp.mean(jnp.exp(inside) - inside - 1.0 + slope * (surprise - inside))
-
-    return fit(
-        fit_key,
-        start,
-        loss,
-        paths,
-        num_steps=num_steps,
-        learning_rate=learning_rate,
-        progress=progress,
-        description="soft value",
-    )
+    if not (isinstance(target, Composed) and isinstance(target.process, GaussianSteps)):
+        raise ArgumentError(
+            "there is no diffusion whose value could be learned",
+            expected="a target made by diffusion.alignment or diffusion.corrected",
+            got=type(target).__name__,
+        )
+    validate.count("num_paths", num_paths)
+    network_key, path_key = jax.random.split(as_typed_key(key))
+    process: Any = target.process
+    if network is None:
+        sizes = {"width": validate.count("width", width), "depth": validate.count("depth", depth)}
+        network = value_network(network_key, process.schedule, process.shape, **sizes)
+    done = run(path_key, attach(target, None), num_paths, resample_below=0.0, history="none")
+    return SoftValue(network, done.log_z[0], process.times)

@@ -15,13 +15,12 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from numpy.typing import ArrayLike
 
 from smcinfer.graphs.blocks import Blocks
 from smcinfer.graphs.classes import colour_classes
 from smcinfer.graphs.graph import FactorGraph
-from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree
+from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray, PyTree
 from smcinfer.ground.errors import ArgumentError
 
 SCANS = ("random", "systematic")
@@ -127,6 +126,31 @@ class BlockMoves(eqx.Module):
         proposed = jnp.broadcast_to(jnp.sum(there), probability.shape).astype(log_ratio.dtype)
         return moved, MoveInfo(probability, proposed, changed)
 
+    def order(self, key: KeyArray, scan: str) -> Int[Array, " classes"]:
+        """The classes of one sweep: as many, each drawn uniformly (``"random"``), or all in turn (``"systematic"``)."""
+        if scan == "systematic":
+            return jnp.arange(self.num_classes)
+        return jax.random.randint(key, (self.num_classes,), 0, self.num_classes)
+
+    def follow(
+        self, key: KeyArray, x: Array, graph: FactorGraph, order: Int[Array, " classes"]
+    ) -> tuple[Array, MoveInfo]:
+        """A move of each class in the order given.
+
+        Args:
+            key: consumed here.
+            x: (chains, variables).
+            graph: the graph.
+            order: classes; it must not depend on a state.
+        """
+
+        def one(x: Array, parts: tuple[Array, Array]) -> tuple[Array, MoveInfo]:
+            key, which = parts
+            return self.step(key, x, graph, which)
+
+        x, info = jax.lax.scan(one, x, (jax.random.split(key, self.num_classes), order))
+        return x, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), info)
+
     def sweep(self, key: KeyArray, x: Array, graph: FactorGraph, scan: str = "random") -> tuple[Array, MoveInfo]:
         """As many class moves as there are classes.
 
@@ -134,19 +158,10 @@ class BlockMoves(eqx.Module):
             key: consumed here; the classes it picks are the same for all chains.
             x: (chains, variables).
             graph: the graph.
-            scan: ``"random"`` picks a class uniformly at each step, ``"systematic"`` takes them in order.
+            scan: as in `order`.
         """
         pick_key, move_key = jax.random.split(key)
-        order = jnp.arange(self.num_classes)
-        if scan == "random":
-            order = jax.random.randint(pick_key, (self.num_classes,), 0, self.num_classes)
-
-        def one(x: Array, parts: tuple[Array, Array]) -> tuple[Array, MoveInfo]:
-            key, which = parts
-            return self.step(key, x, graph, which)
-
-        x, info = jax.lax.scan(one, x, (jax.random.split(move_key, self.num_classes), order))
-        return x, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), info)
+        return self.follow(move_key, x, graph, self.order(pick_key, scan))
 
 
 def metropolis_ratio(old: Array, new: Array, backward: Array, forward: Array) -> Array:
@@ -162,6 +177,18 @@ def block_moves(graph: FactorGraph, blocks: Blocks, proposal: BlockProposal) -> 
     """Moves of blocks by a proposal, in the classes of `colour_classes` (host work, once a graph)."""
     by_class = blocks.rows(jnp.asarray(colour_classes(blocks)))
     return BlockMoves(by_class, proposal.prepare(graph, by_class), proposal)
+
+
+class Turns(eqx.Module):
+    """What a sweep does, drawn without looking at any state.
+
+    Attributes:
+        kinds: Bool["kinds"], which kinds of moves are made.
+        orders: of each kind, the classes it comes to.
+    """
+
+    kinds: Bool[Array, " kinds"]
+    orders: tuple[Int[Array, "..."], ...]
 
 
 class BlockGibbs(eqx.Module):
@@ -187,6 +214,45 @@ class BlockGibbs(eqx.Module):
         """The same kernel for a graph of other factors on the same scopes."""
         return eqx.tree_at(lambda kernel: kernel.moves, self, tuple(moves.prepare(graph) for moves in self.moves))
 
+    def turns(self, key: KeyArray, weights: Float[Array, " kinds"] | None) -> Turns:
+        """What one sweep will do, the same for all chains.
+
+        Args:
+            key: consumed here.
+            weights: probabilities of the kinds, of which one is then swept; ``None`` for every kind.
+        """
+        kind_key, *order_keys = jax.random.split(key, len(self.moves) + 1)
+        orders = tuple(moves.order(each, self.scan) for moves, each in zip(self.moves, order_keys, strict=True))
+        if weights is None:
+            return Turns(jnp.ones((len(self.moves),), bool), orders)
+        chosen = jax.random.choice(kind_key, len(self.moves), p=weights)
+        return Turns(jnp.arange(len(self.moves)) == chosen, orders)
+
+    def follow(self, key: KeyArray, x: Array, graph: FactorGraph, turns: Turns) -> tuple[Array, MoveInfo]:
+        """One sweep as it was laid out; the info has a leading axis of kinds, then chains.
+
+        Args:
+            key: consumed here.
+            x: (chains, variables).
+            graph: the graph whose law is left invariant.
+            turns: kinds and classes.
+        """
+        nothing = jnp.zeros((x.shape[0],), jnp.result_type(float))
+        infos = []
+        for number, (moves, sweep_key) in enumerate(
+            zip(self.moves, jax.random.split(key, len(self.moves)), strict=True)
+        ):
+
+            def run(x: Array, moves: BlockMoves = moves, key: Array = sweep_key, number: int = number) -> Any:
+                return moves.follow(key, x, graph, turns.orders[number])
+
+            def skip(x: Array) -> tuple[Array, MoveInfo]:
+                return x, MoveInfo(nothing, nothing, nothing)
+
+            x, info = jax.lax.cond(turns.kinds[number], run, skip, x)
+            infos.append(info)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *infos)
+
     def sweep(self, key: KeyArray, x: Array, graph: FactorGraph) -> tuple[Array, MoveInfo]:
         """One sweep of every chain; the info has a leading axis of kinds, then chains.
 
@@ -195,38 +261,22 @@ class BlockGibbs(eqx.Module):
             x: (chains, variables).
             graph: the graph whose law is left invariant.
         """
-        if self.weights is not None:
-            pick_key, key = jax.random.split(key)
-            kind = jax.random.choice(pick_key, len(self.moves), p=self.weights)
-            none = jnp.zeros((len(self.moves), x.shape[0]), jnp.result_type(float))
-
-            def only(at: int) -> Any:
-                def run(key: Array, x: Array) -> tuple[Array, MoveInfo]:
-                    x, info = self.moves[at].sweep(key, x, graph, self.scan)
-                    blank = MoveInfo(none, none, none)
-                    return x, jax.tree.map(lambda leaf, one: leaf.at[at].set(one), blank, info)
-
-                return run
-
-            return jax.lax.switch(kind, [only(at) for at in range(len(self.moves))], key, x)
-        infos = []
-        for moves, sweep_key in zip(self.moves, jax.random.split(key, len(self.moves)), strict=True):
-            x, info = moves.sweep(sweep_key, x, graph, self.scan)
-            infos.append(info)
-        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *infos)
+        turn_key, move_key = jax.random.split(key)
+        return self.follow(move_key, x, graph, self.turns(turn_key, self.weights))
 
 
-def adapted_weights(changed: ArrayLike, costs: ArrayLike, floor: float = 0.1) -> Float[np.ndarray, " kinds"]:
+def adapted_weights(changed: ArrayLike, costs: ArrayLike, floor: float = 0.1) -> Float[Array, " kinds"]:
     """Probabilities of kinds in proportion to the variables they change for what they cost.
 
     None is below ``floor`` over their number. Fixed before the draws that count: a kernel that went on adapting would not
     leave the law invariant.
 
     Args:
-        changed: variables changed by each kind in the warm-up.
-        costs: what each kind cost there, in any unit.
+        changed: variables that a sweep of each kind changed in the warm-up.
+        costs: what a sweep of each kind costs, in any unit.
         floor: in (0, 1].
     """
-    rate = np.asarray(changed, np.float64) / np.asarray(costs, np.float64)
-    share = rate / rate.sum() if rate.sum() > 0 else np.full(len(rate), 1.0 / len(rate))
-    return floor / len(rate) + (1.0 - floor) * share
+    rate = jnp.asarray(changed, jnp.result_type(float)) / jnp.asarray(costs, jnp.result_type(float))
+    total = jnp.sum(rate)
+    share = jnp.where(total > 0, rate / jnp.where(total > 0, total, 1.0), 1.0 / rate.shape[0])
+    return floor / rate.shape[0] + (1.0 - floor) * share

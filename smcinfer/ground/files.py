@@ -57,7 +57,7 @@ def temporary_beside(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
+def write_whole(path: str | Path, content: bytes | bytearray) -> None:
     """Write a file whole or not at all: under a temporary name beside it, flushed to the disk, then renamed.
 
     Args:
@@ -78,9 +78,6 @@ def write_whole(path: str | Path, content: bytes) -> None:
             got=f"{error.strerror or error} ({len(content):,} bytes)",
             hint="make room, or choose a file elsewhere; what is in memory is unharmed, and so is the file that was there",
         ) from error
-
-
-write_atomically = write_whole
 
 
 def _flush_folder(folder: Path) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import xarray as xr
 from smcinfer.ground.errors import ArgumentError, CheckpointError
 from smcinfer.ground.files import check_writable, write_whole
 from smcinfer.ground.names import check_names, dimensions, exported_name
+from smcinfer.ground.version import package_version
 
 FORMAT = "smcinfer-record-1"
 """Name and version of the layout of the files."""
@@ -37,14 +37,6 @@ class Content(NamedTuple):
     kind: str
     groups: Mapping[str, Arrays]
     attributes: Mapping[str, Any]
-
-
-def package_version() -> str:
-    """Version of the installed package, or ``"unknown"`` in a tree that was never installed."""
-    try:
-        return metadata.version("smcinfer")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def write_netcdf(path: str | Path, content: Content, axes: Mapping[str, tuple[str, ...]]) -> Path:

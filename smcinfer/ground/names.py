@@ -13,7 +13,7 @@ Only a slash can make two names one; `check_names` refuses those, at the door wh
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -27,13 +27,17 @@ BARE_STATE = "x"
 _RESERVED = re.compile(r"(chain|draw|time|step|run|particle|log_weights|.*_dim_\d+)_*", re.DOTALL)
 
 
-def leaves_by_name(tree: PyTree[Any]) -> dict[str, Any]:
+def leaves_by_name(tree: PyTree[Any], is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
     """Leaves of a tree by their path, keys joined by dots; a bare array is called ``x``.
+
+    Args:
+        tree: any pytree.
+        is_leaf: what is taken for a leaf though JAX would look inside, as in `jax.tree.leaves`.
 
     Raises:
         ArgumentError: two leaves have one name: ``{"a.b": ...}`` beside ``{"a": {"b": ...}}``.
     """
-    with_paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    with_paths, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf)
     named = [(jax.tree_util.keystr(path, simple=True, separator=".") or BARE_STATE, leaf) for path, leaf in with_paths]
     check_names(name for name, _ in named)
     return dict(named)

@@ -2,8 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,12 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 SCALE = 1000.0
 
 
-class Report(Protocol):
-    """Called by the host loop between chunks."""
-
-    def __call__(self, fraction: float, message: str) -> None:
-        """``fraction`` of the work done, in [0, 1], and a short message."""
-        ...
+Report = Callable[[float, str], None]
+"""Called by the host loop between chunks with the fraction of the work done, in [0, 1], and a short message."""
 
 
 @contextlib.contextmanager

@@ -50,3 +50,8 @@ def by_name(kernel: Any) -> Kernel:
         got, hint = repr(kernel), "give a name, or an instance with its settings"
     expected = "one of " + ", ".join(KERNELS) + ", or a smcinfer.kernels.Kernel"
     raise ArgumentError("unknown kernel", expected=expected, got=got, hint=hint)
+
+
+def name_of(kernel: Kernel) -> str:
+    """The name of a kernel's kind: that of the registry, or of its class where it is not in it."""
+    return next((name for name, kind in KERNELS.items() if type(kernel) is kind), type(kernel).__name__)

@@ -16,7 +16,7 @@ import numpy as np
 
 from smcinfer.core.conditional import log_joint
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, surfacing
 from smcinfer.language.generation import Generation, generation
 from smcinfer.run.runner import as_typed_key, run
 
@@ -64,8 +64,9 @@ def enumerated(model: Generation) -> Enumerated:
     weigh = eqx.filter_jit(lambda model, paths: jax.vmap(lambda path: log_joint(model, path))(paths))
     # The last batch is filled up, so that one program serves all.
     filled = np.concatenate([strings, np.zeros((-len(strings) % BATCH, length), np.int32)])
-    parts = [weigh(model, jnp.asarray(batch)) for batch in np.split(filled, len(filled) // BATCH)]
-    joint = np.concatenate([np.asarray(part) for part in parts])[: len(strings)]
+    with surfacing():
+        parts = [np.asarray(weigh(model, jnp.asarray(batch))) for batch in np.split(filled, len(filled) // BATCH)]
+    joint = np.concatenate(parts)[: len(strings)]
     alive = joint > -np.inf
     if not alive.any():
         raise TargetError("no string has any weight", expected="a potential above -inf somewhere")

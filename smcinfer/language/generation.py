@@ -10,49 +10,34 @@ A sequence may end before T, by EOS. What happens then:
   weight sequences that the model would rather continue count as if they had ended by themselves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.compose import Composed, compose
-from smcinfer.core.nouns import Bootstrap, Process, Proposal, Time, Twist, TwistInduced
-from smcinfer.ground.arrays import Array, Int, Particles, PyTree, Scalar
+from smcinfer.core.compose import Composed, compose, induced
+from smcinfer.core.feynman_kac import Mutation
+from smcinfer.core.nouns import Process, Proposal
+from smcinfer.core.plan import Plan
+from smcinfer.core.status import Status, raise_bit
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Int, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.language.host import HostGeneration, HostLM, HostProcess
-from smcinfer.language.networks.lm import CausalLM
+from smcinfer.language.networks.lm import CausalLM, as_model
 from smcinfer.language.networks.loading import ends_of
 from smcinfer.language.networks.tokenizer import Tokenizer
-from smcinfer.language.process import LanguageProcess, Rules, TokenState, language_process
-from smcinfer.language.proposals.forced import FREE, Forced, Given
-from smcinfer.language.texts import WeightedText, weighted_texts
+from smcinfer.language.process import Rules, TokenState, language_process
+from smcinfer.language.proposals.forced import FREE, Given
+from smcinfer.language.reader import Reader
+from smcinfer.language.texts import TEXTS, WeightedText, weighted_texts
+from smcinfer.language.vocabularies import check_vocabularies, told
 
 TokenPotential = Callable[[Time, TokenState], Scalar]
 """``(t, state) -> Float[""]``, log phi_t in nats, of one sequence after step t."""
 
 ENDS = ("open", "force")
-
-
-class Terminal(eqx.Module):
-    """A potential that is asked for once, at the step where the sequence ends (made by `terminal`)."""
-
-    function: Callable[[TokenState], Scalar]
-
-    def __call__(self, t: Time, state: TokenState) -> Scalar:
-        """log phi of the whole sequence at its last step, zero before and after."""
-        value = jax.eval_shape(self.function, state)
-        return jax.lax.cond(state.just_ended(t), self.function, lambda _: jnp.zeros(value.shape, value.dtype), state)
-
-
-def terminal(function: Callable[[TokenState], Scalar]) -> Terminal:
-    """A potential on whole sequences: ``function(state)`` in nats, paid once, when the sequence ends.
-
-    Where sequences all have the same length it is not evaluated before the last step; else at every step, for those that end.
-    """
-    return Terminal(function)
 
 
 class Asked(eqx.Module):
@@ -77,6 +62,11 @@ class Generation(Composed):
 
     tokenizer: Tokenizer | None = eqx.field(static=True, default=None)
 
+    @property
+    def plan(self) -> Plan:
+        """Particles stand for the texts that the potential asks for."""
+        return Plan(TEXTS, label="generating")
+
     def _log_twist(self, t: Time, state: PyTree[Any]) -> Scalar:
         """The twist, one after the sequence's end: nothing is asked of it any more."""
         if self.twist is None:
@@ -91,21 +81,22 @@ class Generation(Composed):
         given: Given = self.potential.given  # pyright: ignore[reportFunctionMemberAccess]
         return jnp.where(state.finished | given.any_at(t, self.num_steps), 0.0, known)
 
+    def advance(self, t: Time, particles: Particles, x: Particles, log_w: LogWeights) -> Mutation:
+        """As every composed model; a limit that no sequence has reached its end by is named."""
+        moved = super().advance(t, particles, x, log_w)
+        going: Any = particles.state  # pyright: ignore[reportAttributeAccessIssue]
+        short = (t == self.num_steps) & jnp.all((moved.log_weights == -jnp.inf) & ~going.finished)
+        return eqx.tree_at(lambda tree: tree.status, moved, raise_bit(moved.status, Status.CUT_OFF, short))
+
     def exported(self, particles: Particles) -> PyTree[Any]:
         """The sequences: tokens, length, and whether they ended by EOS; not the model's cache."""
         state: Any = particles.state  # pyright: ignore[reportAttributeAccessIssue]
         return {"tokens": state.tokens, "length": state.length, "finished": state.finished}
 
-    def with_twist(self, twist: Any, proposal: Proposal | None = None) -> "Generation":
-        """The same target with another twist, and the proposal that it induces unless one is given.
-
-        Args:
-            twist: a `Twist`, any function ``(t, state) -> Float[""]``, or ``None``.
-            proposal: how free tokens are drawn; the given ones stay given.
-        """
+    def mover(self, twist: Any, proposal: Any) -> Proposal:
+        """How free tokens are drawn, with the given ones put in; a function of the process that makes a proposal will do."""
         potential: Any = self.potential
-        process: Any = self.process
-        return _generation(process, potential.potential, potential.given, twist, proposal, self.ahead, self.tokenizer)
+        return _mover(self.process, potential.given, twist, proposal)
 
     def decode(self, result: Any) -> list[WeightedText]:
         """The sequences of a result as text, the heaviest first.
@@ -131,14 +122,15 @@ def generation(
     twist: Any = None,
     proposal: Proposal | Callable[[Any], Proposal] | None = None,
     look_ahead: TokenPotential | None = None,
+    readers: Mapping[str, Reader] | None = None,
     temperature: float = 1.0,
     eos_id: int | Sequence[int] | None | str = "model",
     end: str = "open",
-) -> Generation | HostGeneration:
+) -> Generation:
     """A language model's continuations of a prompt, weighed by a potential; ready for `smcinfer.sample` and for bounds.
 
     Args:
-        lm: a `CausalLM`; or what `load` or `from_transformers` returned, which brings a tokenizer and EOS.
+        lm: a `CausalLM` or a `HostLM`; or what `load` or `from_transformers` returned, which brings a tokenizer and EOS.
         prompt: text, or tokens; at least one token. It is read here, once.
         potential: ``(t, state) -> Float[""]``, log phi_t in nats, of a `TokenState` after step t = 0 .. T (0 is the prompt
             alone). It is asked while a sequence lasts, its last token included. `terminal` makes one of whole sequences.
@@ -148,14 +140,15 @@ def generation(
         twist: log psi_t: a `Twist`, or ``(t, state) -> Float[""]``. One that has ``next`` brings the proposal it induces.
         proposal: how tokens are drawn, or a function of the process that makes it; the model itself by default.
         look_ahead: see `compose`.
+        readers: what reads every token along with the model, by name (see `smcinfer.language.reader`): potentials, twists and
+            proposals find what each carries in ``state.readings``.
         temperature: divides the logits; part of the base law.
         eos_id: the token that ends a sequence; of several, the first is drawn with the probability of all, so that a sequence
             ends in one way. ``"model"`` for the loaded model's own, ``None`` for sequences that all have T tokens.
         end: ``"open"`` or ``"force"``, see the module.
 
     Returns:
-        A `Generation`: a `Composed` whose x_1 .. x_T are tokens. For a model outside JAX a `HostGeneration`, which has
-        neither twists nor bounds from above.
+        A `Generation`: a `Composed` whose x_1 .. x_T are tokens.
 
     Raises:
         ArgumentError: for a prompt that is empty, unknown to the model or too long for it, and settings out of range.
@@ -166,13 +159,7 @@ def generation(
     """
     tokenizer: Tokenizer | None = getattr(lm, "tokenizer", None)
     eos_id, also_eos = ends_of(lm, eos_id)
-    model: Any = lm if isinstance(lm, CausalLM | HostLM) else getattr(lm, "lm", None)
-    if not isinstance(model, CausalLM | HostLM):
-        raise ArgumentError(
-            "lm is no language model",
-            expected="a CausalLM, or what language.load or language.from_transformers returned",
-            got=type(lm).__name__,
-        )
+    model = as_model(lm)
     _check(model, max_tokens, temperature, end, (eos_id, *also_eos))
     start = _tokens(prompt, "prompt", model, tokenizer)
     after = None if continuation is None else _continuation(prompt, continuation, model, tokenizer)
@@ -189,25 +176,32 @@ def generation(
         wanted = jnp.full((total,), FREE, jnp.int32).at[max_tokens : max_tokens + len(after)].set(jnp.asarray(after))
     given = Given(wanted, eos_id if end == "force" else None)
     rules = Rules(total, eos_id, float(temperature), also_eos)
-    if isinstance(model, HostLM):
-        if twist is not None or look_ahead is not None:
+    process = language_process(model, jnp.asarray(start, jnp.int32), rules, readers)
+    mover = _mover(process, given, twist, proposal)
+    parts = {"potential": potential, "twist": twist, "proposal": mover, "look-ahead": look_ahead}
+    check_vocabularies(tokenizer, dict(readers or {}) | parts)
+    asked = Asked(told(potential, process.prompt, eos_id), given)
+    made = compose(process, asked, twist, mover, num_steps=total, look_ahead=look_ahead)
+    return Generation.extending(made, tokenizer=tokenizer)
+
+
+def _mover(process: Process, given: Given, twist: Any, proposal: Any) -> Proposal:
+    """The proposal that was given, or made, or that the twist induces; given tokens come with probability one."""
+    if proposal is None:
+        proposal = induced(process, twist)
+    elif not isinstance(proposal, Proposal):
+        if not callable(proposal):
             raise ArgumentError(
-                "a model outside JAX takes no twist and no look-ahead", expected="twist=None", got=twist
+                "proposal is no proposal", expected="a Proposal, or process -> Proposal", got=repr(proposal)
             )
-        mover = _mover(HostProcess(), None, proposal, given)
-        asked = Asked(potential, given)
-        prompt_ids = tuple(map(int, start))
-        return HostGeneration(model, prompt_ids, asked, mover, total, rules, tokenizer)
-    process = language_process(model, jnp.asarray(start, jnp.int32), rules)
-    return _generation(process, potential, given, twist, proposal, look_ahead, tokenizer)
+        proposal = proposal(process)
+    return given.put_into(process, proposal)
 
 
-def _check(model: CausalLM | HostLM, max_tokens: int, temperature: float, end: str, ends: tuple[Any, ...]) -> None:
+def _check(model: CausalLM, max_tokens: int, temperature: float, end: str, ends: tuple[Any, ...]) -> None:
     """Settings in their ranges."""
-    if max_tokens < 1:
-        raise ArgumentError("max_tokens is out of range", expected="at least 1", got=max_tokens)
-    if not temperature > 0:
-        raise ArgumentError("temperature is out of range", expected="above 0", got=temperature)
+    validate.count("max_tokens", max_tokens)
+    validate.number("temperature", temperature, above=0.0)
     if end not in ENDS:
         raise ArgumentError("unknown end", expected=" | ".join(ENDS), got=end)
     for token in ends if ends != (None,) else ():
@@ -217,33 +211,7 @@ def _check(model: CausalLM | HostLM, max_tokens: int, temperature: float, end: s
         raise ArgumentError("nothing ends a sequence", expected="an eos_id", got=None, hint='give one, or end="open"')
 
 
-def _mover(process: Process, twist: Any, proposal: Any, given: Given) -> Proposal:
-    """The proposal that was given, or made, or that the twist induces; given tokens come with probability one."""
-    if proposal is None:
-        induced = isinstance(twist, Twist) and type(twist).next is not Twist.next
-        proposal = TwistInduced(process, twist) if induced else Bootstrap(process)
-    elif not isinstance(proposal, Proposal):
-        proposal = proposal(process)
-    if given.tokens is None and given.end is None:
-        return proposal
-    return Forced(process, proposal.inner if isinstance(proposal, Forced) else proposal, given)
-
-
-def _generation(
-    process: LanguageProcess,
-    potential: TokenPotential | None,
-    given: Given,
-    twist: Any,
-    proposal: Any,
-    look_ahead: TokenPotential | None,
-    tokenizer: Tokenizer | None,
-) -> Generation:
-    mover = _mover(process, twist, proposal, given)
-    made = compose(process, Asked(potential, given), twist, mover, num_steps=process.max_tokens, look_ahead=look_ahead)
-    return Generation(made.process, made.potential, made.twist, made.proposal, made.num_steps, made.ahead, tokenizer)
-
-
-def _tokens(text: Any, name: str, lm: CausalLM | HostLM, tokenizer: Tokenizer | None) -> Int[np.ndarray, " tokens"]:
+def _tokens(text: Any, name: str, lm: CausalLM, tokenizer: Tokenizer | None) -> Int[np.ndarray, " tokens"]:
     """Token ids of a text or of ids, checked against the model."""
     if isinstance(text, str):
         if tokenizer is None:
@@ -268,9 +236,7 @@ def _tokens(text: Any, name: str, lm: CausalLM | HostLM, tokenizer: Tokenizer | 
     return ids.astype(np.int32)
 
 
-def _continuation(
-    prompt: Any, text: Any, lm: CausalLM | HostLM, tokenizer: Tokenizer | None
-) -> Int[np.ndarray, " tokens"]:
+def _continuation(prompt: Any, text: Any, lm: CausalLM, tokenizer: Tokenizer | None) -> Int[np.ndarray, " tokens"]:
     """Tokens of what must follow generated text: encoded as if it followed the prompt."""
     if isinstance(text, str) and isinstance(prompt, str) and tokenizer is not None:
         text = tokenizer.encode_continuation(prompt, text)

@@ -3,20 +3,22 @@ r"""The base law of token sequences: a causal language model as a Feynman-Kac pr
 .. math:: p_0(s_{1:T} \mid \text{prompt}) = \prod_{t=1}^{T} p(s_t \mid \text{prompt}, s_{1:t-1})
 
 A sequence ends with the token EOS. It keeps its place among the particles afterwards and draws EOS with probability one, so
-that :math:`p_0` counts what came before and nothing else.
+that :math:`p_0` counts what came before and nothing else. Readers (`smcinfer.language.reader`) read each token with the model.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Process, Time
-from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree
-from smcinfer.ground.errors import surfacing
-from smcinfer.language.networks.lm import Cache, CausalLM, Output, Prefix
+from smcinfer.core.nouns import Process
+from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree, Time
+from smcinfer.ground.errors import ArgumentError, surfacing
+from smcinfer.language.networks.lm import Cache, CausalLM, Output, Prefix, prefill
 from smcinfer.language.networks.symbols import TokenLaw
+from smcinfer.language.reader import Reader, Reading
 
 
 class TokenState(eqx.Module):
@@ -30,6 +32,7 @@ class TokenState(eqx.Module):
         hidden: Float["D"], the model's last hidden state after the last token.
         last_hidden: Float["D"], the one before that token, from which it was drawn.
         cache: what the model keeps of the generated tokens.
+        readings: what each reader carries, by its name.
     """
 
     tokens: Int[Array, " max_tokens"]
@@ -39,6 +42,7 @@ class TokenState(eqx.Module):
     hidden: Float[Array, " dim"]
     last_hidden: Float[Array, " dim"]
     cache: Cache
+    readings: dict[str, Reading] = eqx.field(default_factory=dict)
 
     def just_read(self, t: Time) -> Bool[Array, ""]:
         """Whether step t added a token (or is the prompt's own, t = 0): false once the sequence has ended before t."""
@@ -81,7 +85,7 @@ class Rules(eqx.Module):
         only_eos = jnp.where(jnp.arange(logits.shape[0]) == self.eos_id, 0.0, -jnp.inf).astype(logits.dtype)
         return jnp.where(finished, only_eos, logits)
 
-    def first(self, output: Output, cache: Cache) -> TokenState:
+    def first(self, output: Output, cache: Cache, readings: dict[str, Reading]) -> TokenState:
         """The prompt's state."""
         no = jnp.zeros((), bool)
         return TokenState(
@@ -92,10 +96,19 @@ class Rules(eqx.Module):
             hidden=output.hidden,
             last_hidden=output.hidden,
             cache=cache,
+            readings=readings,
         )
 
-    def next(self, t: Time, state: TokenState, x: Int[Array, ""], output: Output, cache: Cache) -> TokenState:
-        """The state after token x, which the model has read."""
+    def next(
+        self,
+        t: Time,
+        state: TokenState,
+        x: Int[Array, ""],
+        output: Output,
+        cache: Cache,
+        readings: dict[str, Reading],
+    ) -> TokenState:
+        """The state after token x, which the model and the readers have read."""
         ended = jnp.zeros((), bool) if self.eos_id is None else x == self.eos_id
         finished = state.finished | ended
         return TokenState(
@@ -106,6 +119,7 @@ class Rules(eqx.Module):
             hidden=output.hidden,
             last_hidden=state.hidden,
             cache=cache,
+            readings=readings,
         )
 
 
@@ -118,6 +132,7 @@ class LanguageProcess(Process):
         first: what the model says after the prompt.
         prefix: what the prompt left behind, shared by all particles.
         rules: how a sequence is drawn and ends.
+        readers: what reads along, by name.
     """
 
     lm: CausalLM
@@ -125,6 +140,7 @@ class LanguageProcess(Process):
     first: Output
     prefix: Prefix
     rules: Rules
+    readers: dict[str, Reader] = eqx.field(default_factory=dict)
 
     @property
     def max_tokens(self) -> int:
@@ -151,18 +167,37 @@ class LanguageProcess(Process):
         return TokenLaw(state.logits)
 
     def advance(self, t: Time, state: TokenState | None, x: Int[Array, ""] | None) -> TokenState:
-        """The sequence with token x, the model having read it once; at t = 0 the prompt's state."""
+        """The sequence with token x, which the model and each reader read once; at t = 0 the prompt's state."""
         if state is None or x is None:
-            return self.rules.first(self.first, self.lm.empty(self.max_tokens))
+            started = {name: reader.start(self.max_tokens) for name, reader in self.readers.items()}
+            return self.rules.first(self.first, self.lm.empty(self.max_tokens), started)
         output, cache = self.lm.step(x, t - 1, state.cache, self.prefix)
-        return self.rules.next(t, state, x, output, cache)
+        read = {name: reader.read(t, state.readings[name], x) for name, reader in self.readers.items()}
+        return self.rules.next(t, state, x, output, cache, read)
 
 
-_prefill = eqx.filter_jit(lambda lm, tokens: lm.prefill(tokens))
+def language_process(
+    lm: CausalLM, prompt: Int[Array, " prompt"], rules: Rules, readers: Mapping[str, Reader] | None = None
+) -> LanguageProcess:
+    """The process of a model after a prompt, which the model and its readers read here, once.
 
+    Args:
+        lm: the model.
+        prompt: Int["P"], its tokens.
+        rules: how a sequence is drawn and ends.
+        readers: what reads along, by name.
 
-def language_process(lm: CausalLM, prompt: Int[Array, " prompt"], rules: Rules) -> LanguageProcess:
-    """The process of a model after a prompt, which is read here, once."""
+    Raises:
+        ArgumentError: for a reader of another vocabulary, or one that cannot read as much.
+    """
+    for name, reader in (readers or {}).items():
+        if reader.vocab_size != lm.vocab_size:
+            raise ArgumentError(
+                f"the reader {name!r} has another vocabulary than the model",
+                expected=f"{lm.vocab_size} tokens",
+                got=reader.vocab_size,
+            )
     with surfacing():
-        first, prefix = _prefill(lm, prompt)
-    return LanguageProcess(lm, prompt, first, prefix, rules)
+        first, prefix = prefill(lm, prompt)
+        begun = {name: reader.begin(prompt, rules.max_tokens) for name, reader in (readers or {}).items()}
+    return LanguageProcess(lm, prompt, first, prefix, rules, begun)

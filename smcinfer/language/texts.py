@@ -9,6 +9,9 @@ import numpy as np
 from smcinfer.ground.arrays import Float, Int
 from smcinfer.language.networks.tokenizer import Tokenizer
 
+TEXTS = "texts after the prompt, the model's law times what is asked; log Z is the log of the mean of what is asked"
+"""What the particles of a run over sequences stand for, in words."""
+
 
 @dataclasses.dataclass(frozen=True)
 class WeightedText:

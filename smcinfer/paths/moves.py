@@ -1,15 +1,16 @@
-r"""Moving a cloud: as many kernel steps as it takes to forget where it started.
+r"""How often a cloud moves: as many times as it takes to forget where it started.
 
-The cloud measures its own mixing. After k steps the autocorrelation
+The cloud measures its own mixing. After k moves the autocorrelation
 
 .. math:: \rho_k = \max\bigl( \max_j\, \mathrm{corr}_i(x_j^{0,i}, x_j^{k,i}),
     \ \mathrm{corr}_i(\Phi^{0,i}, \Phi^{k,i}) \bigr)
 
 over particles i compares where they are with where they were, in the slowest coordinate j (one minus it is half the
-squared jump in units of the variance) and in the potential, which is what log Z is made of. The move stops once it is small
+squared jump in units of the variance) and in the potential, which is what log Z is made of. The moves stop once it is small
 (Kantas, Beskos & Jasra 2014, section 4.2), or at a cap, and then the run says so.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -17,17 +18,22 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.core.feynman_kac import follow_leader
-from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Particles, Scalar
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
+
+Once = Callable[[KeyArray, Particles], tuple[Particles, dict[str, Scalar]]]
+"""One move of all particles, and what it reports."""
+Look = tuple[Callable[[Particles], Array], Callable[[Particles], Array | None]]
+"""The potential of the particles, and the coordinates that a move must forget."""
 
 
 class Moves(eqx.Module):
-    """How long a move is.
+    """How often a move is repeated at each step of a path.
 
     Attributes:
-        max_steps: the largest number of kernel steps.
-        min_steps: the smallest.
+        max_steps: the most moves.
+        min_steps: the fewest.
         autocorrelation: stop once the autocorrelation with the start is below this; 0 takes ``max_steps`` always.
     """
 
@@ -36,24 +42,28 @@ class Moves(eqx.Module):
     autocorrelation: float = eqx.field(static=True, default=0.2)
 
     def __check_init__(self) -> None:
-        if not 1 <= self.min_steps <= self.max_steps:
+        validate.count("max_steps of the moves", self.max_steps)
+        validate.count("min_steps of the moves", self.min_steps)
+        if self.min_steps > self.max_steps:
             raise ArgumentError(
-                "the number of move steps is out of range",
-                expected="1 <= min_move_steps <= max_move_steps",
-                got=(self.min_steps, self.max_steps),
+                "min_steps of the moves is out of range",
+                expected=f"at most max_steps = {self.max_steps}",
+                got=self.min_steps,
             )
-        if not 0.0 <= self.autocorrelation < 1.0:
-            raise ArgumentError("the autocorrelation is out of range", expected="in [0, 1)", got=self.autocorrelation)
+        validate.number("autocorrelation", self.autocorrelation, at_least=0.0, below=1.0)
+
+    @classmethod
+    def exactly(cls, count: int) -> "Moves":
+        """This many moves a step, whatever the cloud has forgotten."""
+        return cls(count, count, 0.0)
 
 
-class MoveReport(eqx.Module):
-    """What a move did: mean acceptance, steps, evaluations a particle, autocorrelation left, share of capped loops."""
+class Repeated(eqx.Module):
+    """What the moves of one step did: how many, what they reported together, and the autocorrelation that is left."""
 
-    acceptance: Scalar
     num_steps: Int[Array, ""]
-    num_evals: Scalar
+    report: dict[str, Scalar]
     autocorrelation: Scalar
-    cap_reached: Scalar
 
 
 def correlation(before: Float[Array, "n k"], after: Float[Array, "n k"]) -> Float[Array, " k"]:
@@ -64,101 +74,79 @@ def correlation(before: Float[Array, "n k"], after: Float[Array, "n k"]) -> Floa
     return jnp.where(scale > 0, jnp.mean(a * b, axis=0) / jnp.where(scale > 0, scale, 1.0), 1.0)
 
 
-def autocorrelation(start: KernelState, end: KernelState) -> Scalar:
-    """The module's rho between two populations of states (leading axis: particles)."""
-    coordinates = jnp.max(correlation(start.position, end.position))
-    finite = (start.log_potential > -jnp.inf) & (end.log_potential > -jnp.inf)
-    before = jnp.where(finite, start.log_potential, 0.0)[:, None]
-    after = jnp.where(finite, end.log_potential, 0.0)[:, None]
+def autocorrelation(start: Particles, end: Particles, look: Look) -> Scalar:
+    """The module's rho between two populations (leading axis: particles)."""
+    log_potential, coordinates = look
+    before, after = log_potential(start), log_potential(end)
+    finite = (before > -jnp.inf) & (after > -jnp.inf)
+    before, after = (jnp.where(finite, value, 0.0)[:, None] for value in (before, after))
     # A potential that is the same everywhere, a constant likelihood or a threshold say, has nothing to forget.
     flat = jnp.max(before) == jnp.min(before)
-    return jnp.maximum(coordinates, jnp.where(flat, 0.0, correlation(before, after)[0]))
+    rho, first = jnp.where(flat, 0.0, correlation(before, after)[0]), coordinates(start)
+    if first is None:
+        return rho
+    last: Any = coordinates(end)
+    return jnp.maximum(jnp.max(correlation(first, last)), rho)
 
 
-def sweep(
-    key: KeyArray, states: KernelState, density: TemperedDensity, kernel: Kernel, params: PyTree[Any], *, led: bool
-) -> tuple[KernelState, Any]:
-    """One kernel step of every particle; what lanes share is drawn once, and where led, once for all runs."""
-    size = states.position.shape[0]
-    share_key, lanes_key = jax.random.split(key, 2)
-    params = kernel.share(share_key, params)
-    # Followers then take trajectories as long as those that the leader stopped on, and one loop bound serves all runs.
-    params = follow_leader(params) if led else params
-    lanes = jax.random.split(lanes_key, size)
-    return jax.vmap(lambda key, state: kernel.step(key, state, density, params))(lanes, states)
-
-
-def move(
+def repeat(
     key: KeyArray,
-    states: KernelState,
-    density: TemperedDensity,
-    kernel: Kernel,
-    params: PyTree[Any],
+    particles: Particles,
+    once: Once,
+    look: Look,
     moves: Moves,
+    blank: dict[str, Scalar],
     *,
     led: bool,
     wanted: Array | bool = True,
-) -> tuple[KernelState, MoveReport]:
+) -> tuple[Particles, Repeated]:
     """Move all particles until they have forgotten their start, or the cap.
 
     Args:
         key: one key.
-        states: kernel states with a leading axis of particles, equally weighted.
-        density: what the kernel leaves invariant.
-        kernel, params: the kernel and its parameters, frozen here.
+        particles: leading axis of particles, equally weighted.
+        once: one move.
+        look: what must be forgotten.
         moves: the stopping rule.
+        blank: a zero for everything that a move reports.
         led: whether to stop when the leader's particles have forgotten theirs, and not one's own.
         wanted: where false, take none; the loop then costs nothing.
 
     Returns:
-        The moved states and a `MoveReport`.
+        The moved particles and what was done.
     """
-    zero = jnp.zeros((), jnp.result_type(float))
-    start = states
+    start = particles
+    one = jnp.ones((), jnp.result_type(float))
 
     def unfinished(carry: tuple[Any, ...]) -> Array:
         step, _, _, _, rho = carry
-        more = (step < moves.min_steps) | (rho > moves.autocorrelation)
+        more = (step < moves.min_steps) | (rho > moves.autocorrelation) | (moves.autocorrelation == 0)
         return wanted & (step < moves.max_steps) & more
 
-    def once(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        step, states, sums, _, _ = carry
-        states, info = sweep(jax.random.fold_in(key, step), states, density, kernel, params, led=led)
-        means = jax.tree.map(lambda leaf: jnp.mean(leaf.astype(zero.dtype)), info)
-        sums = jax.tree.map(jnp.add, sums, (means.acceptance, means.num_evals, means.cap_reached))
-        own = autocorrelation(start, states).astype(zero.dtype)
-        return step + 1, states, sums, own, follow_leader(own) if led else own
+    def again(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        step, particles, sums, _, _ = carry
+        particles, report = once(jax.random.fold_in(key, step), particles)
+        own = autocorrelation(start, particles, look).astype(one.dtype)
+        sums = jax.tree.map(jnp.add, sums, report)
+        return step + 1, particles, sums, own, follow_leader(own) if led else own
 
-    one = jnp.ones_like(zero)
-    carry = (jnp.zeros((), jnp.int32), states, (zero, zero, zero), one, one)
-    step, states, (acceptance, evals, caps), rho, _ = jax.lax.while_loop(unfinished, once, carry)
-    count = jnp.maximum(step, 1)
+    carry = (jnp.zeros((), jnp.int32), particles, blank, one, one)
+    step, particles, sums, rho, _ = jax.lax.while_loop(unfinished, again, carry)
     taken = step > 0
-    return states, MoveReport(
-        acceptance=jnp.where(taken, acceptance / count, jnp.nan),
-        num_steps=step,
-        num_evals=evals,
-        autocorrelation=jnp.where(taken, rho, jnp.nan),
-        cap_reached=caps / count,
-    )
+    means = {name: jnp.where(taken, total / jnp.maximum(step, 1), jnp.nan) for name, total in sums.items()}
+    report = {name: sums[name] if name.startswith("num_") else means[name] for name in sums}
+    return particles, Repeated(step, report, jnp.where(taken, rho, jnp.nan))
 
 
-def chains(
-    key: KeyArray,
-    states: KernelState,
-    density: TemperedDensity,
-    kernel: Kernel,
-    params: PyTree[Any],
-    length: int,
-    *,
-    led: bool,
-) -> tuple[KernelState, MoveReport]:
+def chain(key: KeyArray, particles: Particles, once: Once, look: Look, length: int) -> tuple[Particles, Repeated]:
     """Chains of ``length`` states from each particle, every state kept (waste-free).
 
     Args:
-        states: M starting states; they are the first states of their chains.
-        length: P, states a chain; P - 1 kernel steps.
-        led: whether runs share what the leader's sweeps share.
+        key: one key.
+        particles: M starting states; they are the first states of their chains.
+        once: one move.
+        look: as in `repeat`.
+        length: P, states a chain; P - 1 moves.
 
     Returns:
         M * P states, a chain's states side by side, and a report whose autocorrelation is that of the chains' *means*:
@@ -166,21 +154,16 @@ def chains(
         states.
     """
 
-    def once(states: KernelState, index: Array) -> tuple[KernelState, Any]:
-        states, info = sweep(jax.random.fold_in(key, index), states, density, kernel, params, led=led)
-        return states, (states, info)
+    def again(particles: Particles, index: Array) -> tuple[Particles, Any]:
+        particles, report = once(jax.random.fold_in(key, index), particles)
+        return particles, (particles, report)
 
-    _, (later, info) = jax.lax.scan(once, states, jnp.arange(length - 1))
-    joined = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), states, later)
+    _, (later, reports) = jax.lax.scan(again, particles, jnp.arange(length - 1))
+    joined = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), particles, later)
     flat = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1).reshape(-1, *leaf.shape[2:]), joined)
-    values = jnp.where(joined.log_potential > -jnp.inf, joined.log_potential, 0.0)
+    values = jax.vmap(look[0])(joined)
+    values = jnp.where(values > -jnp.inf, values, 0.0)
     spread = jnp.var(values)
     share = jnp.where(spread > 0, jnp.var(jnp.mean(values, axis=0)) / jnp.where(spread > 0, spread, 1.0), 0.0)
-    dtype = jnp.result_type(float)
-    return flat, MoveReport(
-        acceptance=jnp.mean(info.acceptance),
-        num_steps=jnp.asarray(length - 1, jnp.int32),
-        num_evals=jnp.sum(jnp.mean(info.num_evals.astype(dtype), axis=1)),
-        autocorrelation=share.astype(dtype),
-        cap_reached=jnp.mean(info.cap_reached.astype(dtype)),
-    )
+    report = {name: (jnp.sum if name.startswith("num_") else jnp.mean)(each) for name, each in reports.items()}
+    return flat, Repeated(jnp.asarray(length - 1, jnp.int32), report, share.astype(jnp.result_type(float)))

@@ -12,14 +12,14 @@ support could never take a first step.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from smcinfer.core.weights import conditional_ess, ess, normalise
+from smcinfer.core.weights import conditional_ess, ess
 from smcinfer.ground.arrays import Array, Float, Int, LogWeights, Scalar
 from smcinfer.ground.errors import ArgumentError
 
@@ -29,10 +29,28 @@ BISECTIONS = 60
 class Schedule(eqx.Module):
     """A rule for exponents.
 
-    ``resample_below`` is the fraction of N under which the driver must resample for the rule to be sound.
+    ``resample_below`` is the fraction of N under which the driver should resample.
     """
 
-    resample_below: eqx.AbstractVar[float]
+    if TYPE_CHECKING:  # a type checker takes an abstract field for an argument of every constructor
+
+        @property
+        def resample_below(self) -> float:
+            """The fraction of N."""
+            ...
+
+    else:
+        resample_below: eqx.AbstractVar[float]
+
+    @property
+    def resamples_always(self) -> bool:
+        """Whether the rule is sound only where every step resamples."""
+        return False
+
+    @property
+    def horizon(self) -> int | None:
+        """How many steps the path has where they are given beforehand; ``None`` where the particles decide."""
+        return None
 
     @abc.abstractmethod
     def next(self, t: Int[Array, ""], exponent: Scalar, log_weights: LogWeights, log_potential: LogWeights) -> Scalar:
@@ -57,7 +75,7 @@ def _largest(criterion: Callable[[Scalar], Array], exponent: Scalar) -> Scalar:
     return jnp.where(criterion(rest), 1.0, jnp.minimum(stepped, 1.0))
 
 
-def _times(delta: Scalar, log_potential: LogWeights) -> LogWeights:
+def times(delta: Scalar, log_potential: LogWeights) -> LogWeights:
     """delta * Phi, with zero times minus infinity zero."""
     return jnp.where(delta > 0, delta * log_potential, 0.0)
 
@@ -75,8 +93,13 @@ class ESS(Schedule):
 
     @property
     def resample_below(self) -> float:
-        """One: a rule on the ESS of all weights so far freezes wherever weights are carried over a step."""
+        """At every step."""
         return 1.0
+
+    @property
+    def resamples_always(self) -> bool:
+        """A rule on the ESS of all weights so far freezes wherever weights are carried over a step."""
+        return True
 
     def __check_init__(self) -> None:
         _check_fraction(self.fraction)
@@ -86,7 +109,7 @@ class ESS(Schedule):
         del t
         alive = jnp.where(log_potential > -jnp.inf, log_weights, -jnp.inf)
         target = self.fraction * ess(alive)
-        return _largest(lambda delta: ess(log_weights + _times(delta, log_potential)) >= target, exponent)
+        return _largest(lambda delta: ess(log_weights + times(delta, log_potential)) >= target, exponent)
 
 
 class ConditionalESS(Schedule):
@@ -111,7 +134,7 @@ class ConditionalESS(Schedule):
         del t
         killed = jnp.where(log_potential > -jnp.inf, 0.0, -jnp.inf)
         target = self.fraction * conditional_ess(log_weights, killed)
-        return _largest(lambda delta: conditional_ess(log_weights, _times(delta, log_potential)) >= target, exponent)
+        return _largest(lambda delta: conditional_ess(log_weights, times(delta, log_potential)) >= target, exponent)
 
 
 class Exponents(Schedule):
@@ -140,6 +163,11 @@ class Exponents(Schedule):
                 hint="leave out the 0 the path starts from; jnp.linspace(0, 1, 21)[1:] is one",
             )
 
+    @property
+    def horizon(self) -> int | None:
+        """One step for each exponent."""
+        return self.exponents.shape[0]
+
     def next(self, t: Int[Array, ""], exponent: Scalar, log_weights: LogWeights, log_potential: LogWeights) -> Scalar:
         """The t-th exponent."""
         del exponent, log_weights, log_potential
@@ -157,16 +185,14 @@ def by_name(schedule: "str | Schedule | Array | list[float] | tuple[float, ...] 
         return schedule
     if schedule is None or (isinstance(schedule, str) and schedule == "ess"):
         return ESS()
-    if isinstance(schedule, str):
-        if schedule == "conditional_ess":
-            return ConditionalESS()
-        raise ArgumentError(
-            "unknown schedule", expected='"ess", "conditional_ess" or a list of exponents', got=schedule
-        )
-    return Exponents(jnp.asarray(schedule, jnp.result_type(float)))
-
-
-def increments(delta: Scalar, log_weights: LogWeights, log_potential: LogWeights) -> tuple[LogWeights, LogWeights]:
-    """The step's log increments, and the normalised log weights after them."""
-    terms = _times(delta, log_potential)
-    return terms, normalise(log_weights + terms)[0]
+    if isinstance(schedule, str) and schedule == "conditional_ess":
+        return ConditionalESS()
+    expected = '"ess", "conditional_ess", a list of exponents, or a smcinfer.Schedule'
+    if isinstance(schedule, type):
+        hint = f"call it: {schedule.__name__}()"
+        raise ArgumentError("schedule is a class", expected=expected, got=f"the class {schedule.__name__}", hint=hint)
+    try:
+        exponents = jnp.asarray(schedule, jnp.result_type(float))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError("unknown schedule", expected=expected, got=repr(schedule)) from error
+    return Exponents(exponents)

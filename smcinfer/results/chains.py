@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smcinfer.ground.io import package_version
 from smcinfer.ground.names import exported
+from smcinfer.ground.version import package_version
 from smcinfer.results.record import Record, arrays
 from smcinfer.results.words import Lines, counted
 

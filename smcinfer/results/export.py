@@ -13,8 +13,8 @@ import xarray as xr
 
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.ground.io import package_version
 from smcinfer.ground.names import dimensions, exported
+from smcinfer.ground.version import package_version
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.pooling import resample
 

@@ -44,10 +44,12 @@ class Driven(NamedTuple):
     Attributes:
         records: arrays ``(num_chains, num_draws, ...)`` of what the sampler kept, with ``acceptance``.
         progress: where the chains ended.
-        seconds, compile_seconds: wall time.
+        seconds, compile_seconds: wall time, and the part of it spent compiling.
+        draw_seconds: wall time of the draws alone, compiling apart.
     """
 
     records: dict[str, Any]
     progress: PyTree[Any]
     seconds: float
     compile_seconds: float
+    draw_seconds: float = 0.0

@@ -9,6 +9,7 @@ import numpy as np
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array
+from smcinfer.ground.names import leaves_by_name
 from smcinfer.results.evidence import Bound, mean_bound
 from smcinfer.results.finished import Run
 from smcinfer.results.result import Result
@@ -16,8 +17,22 @@ from smcinfer.results.sandwich import Sandwich
 from smcinfer.results.survivors import Runs, fewest, floor_under, unit_of_rounding
 
 
+def record(key: Array, done: Run, model: FeynmanKac, num_particles: int, **common: Any) -> Result:
+    """The result of a finished run, showing what its model exports.
+
+    Args:
+        key: the run's key.
+        done: the run.
+        model: what ran.
+        num_particles: of each run.
+        **common: further settings of the run, by name, as JSON can hold them.
+    """
+    shown = leaves_by_name(jax.vmap(model.exported)(done.particles))
+    return result_of(done, shown, settings_of(key, model, num_particles, **common))
+
+
 def settings_of(key: Array, model: FeynmanKac, num_particles: int, **common: Any) -> dict[str, Any]:
-    """How a run was made, as JSON can hold it.
+    """How a run was made and what its particles are weighted for, as JSON can hold it.
 
     Args:
         key: the run's key.
@@ -25,13 +40,17 @@ def settings_of(key: Array, model: FeynmanKac, num_particles: int, **common: Any
         num_particles: of each run.
         **common: further settings of the run, by name.
     """
-    return common | {
-        "num_particles": num_particles,
-        "model": type(model).__name__,
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "precision": str(jax.numpy.result_type(float)),
-        "jax": jax.__version__,
-    }
+    return (
+        common
+        | {
+            "num_particles": num_particles,
+            "model": type(model).__name__,
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+            "precision": str(jax.numpy.result_type(float)),
+            "jax": jax.__version__,
+        }
+        | model.plan.described()
+    )
 
 
 def result_of(done: Run, particles: Mapping[str, Any], settings: dict[str, Any]) -> Result:
@@ -77,7 +96,7 @@ def sandwich_of(lower: Run, upper: Run, settings: dict[str, Any], **rest: Any) -
         upper_fewest=_fewest(upper),
         # The errors come from the spread between runs, not from genealogies.
         status=Status(int(bits)) & ~Status.GENEALOGY_COALESCED,
-        settings=settings,
+        settings=settings | {"weighted_for": Sandwich.WEIGHTED_FOR},
         seconds=lower.seconds + upper.seconds,
         compile_seconds=lower.compile_seconds + upper.compile_seconds,
         **rest,

@@ -14,6 +14,7 @@ holds what JSON can. That is all that `save` and `load` need to know, and checke
 
 import abc
 import dataclasses
+import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +28,18 @@ from smcinfer.ground.io import Content, read_netcdf, write_netcdf
 from smcinfer.results.words import Lines, as_html, as_text
 
 KINDS: dict[str, type["Record"]] = {}
-"""Kinds of records by name: what a file may say that it holds."""
+"""Kinds of records that are imported, by name: what a file may say that it holds."""
+
+HOMES = {
+    "BoundsByParticles": "smcinfer.bounds.by_particles",
+    "Cascade": "smcinfer.language.decoding.cascade",
+    "Chains": "smcinfer.results.chains",
+    "ParticleChains": "smcinfer.results.particle_chains",
+    "Result": "smcinfer.results.result",
+    "Sandwich": "smcinfer.results.sandwich",
+    "Smoothed": "smcinfer.results.smoothed",
+}
+"""Modules of the package's own kinds: a file can be read before anything else was imported. No file names a module."""
 
 
 def arrays(*axes: str, **options: Any) -> Any:
@@ -172,10 +184,12 @@ def load(path: str | Path) -> Record:
         CheckpointError: the file is damaged, or no record.
     """
     content = read_netcdf(path)
+    if content.kind in HOMES:
+        importlib.import_module(HOMES[content.kind])
     if content.kind not in KINDS:
         raise CheckpointError(
             f"{path} holds a kind of record that is not known here",
-            expected=" | ".join(sorted(KINDS)),
+            expected=" | ".join(sorted({*HOMES, *KINDS})),
             got=content.kind,
             hint="import what defines it first",
         )

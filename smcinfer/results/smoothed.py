@@ -162,7 +162,7 @@ class Smoothed(Record):
         """
         import arviz  # imports matplotlib and takes seconds
 
-        count = num_draws or self.log_weights.shape[2]
+        count: int = num_draws or self.log_weights.shape[2]
         generator = np.random.default_rng(np.asarray(_words(key)))
         chosen = np.empty((self.num_runs, self.num_steps + 1, count), np.int64)
         for r in range(self.num_runs):

@@ -1,139 +1,170 @@
-"""Checkpoints of a run: one safetensors file, complete or absent, that only its own run can continue.
+"""Checkpoints of runs, chains and trainings: one safetensors file, complete or absent, that only its own run continues.
 
-The file holds the state's arrays and the history so far; its header holds the step and a fingerprint of everything
-that decides the numbers: the settings, the key, the model's arrays and the compiled step itself. A file that was cut
-short, or that another model or seed wrote, is refused with the reason.
+The file holds the arrays of a state, the history so far, and a JSON header: how far the run is, an identity that digests
+everything that decides its numbers (settings, key, arrays, the compiled step itself), and a digest of the whole file. A file
+that was cut short, in which one bit has flipped, or that another run wrote is refused with the reason.
 """
 
 import hashlib
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
-from smcinfer.core import smc
-from smcinfer.core.feynman_kac import FeynmanKac
-from smcinfer.core.settings import Settings
-from smcinfer.ground.arrays import Array, PyTree
-from smcinfer.ground.errors import CheckpointError
-from smcinfer.ground.files import check_writable, write_atomically
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import PyTree
+from smcinfer.ground.errors import CheckpointError, CheckpointWarning, FileError
+from smcinfer.ground.files import check_writable, write_whole
 
-FORMAT = "smcinfer-checkpoint-1"
-Progress = tuple[int, PyTree[Any], list[dict[str, Any]]]
-"""Steps taken, the state after them, and the history so far: arrays whose second axis is time."""
+FORMAT = "smcinfer-checkpoint-2"
+
+_BLANK = b"0" * 64
+"""What stands in the place of the file's digest while the file is digested."""
+
+
+class Saved(NamedTuple):
+    """A run between two chunks.
+
+    Attributes:
+        step: how far it is, in whatever the run counts.
+        state: pytree of arrays, all that goes on.
+        history: what was recorded so far, in parts: trees whose arrays have time on their second axis.
+    """
+
+    step: int
+    state: PyTree[Any]
+    history: list[PyTree[Any]]
+
+
+class Shape(NamedTuple):
+    """What a checkpoint of a run must hold.
+
+    Attributes:
+        identity: hex digest of all that decides the run's numbers.
+        state: tree of shapes and dtypes.
+        history: likewise, without the axis of time.
+    """
+
+    identity: str
+    state: PyTree[Any]
+    history: PyTree[Any]
 
 
 class Checkpoint:
-    """Where a run keeps its state between chunks; does nothing where no path is given."""
+    """Where a run keeps itself between chunks; does nothing where no path is given."""
 
-    def __init__(
-        self, path: Path | None, fingerprint: str, template: Any, every_seconds: float, key_impl: Any = None
-    ) -> None:
-        self._path = path
-        self._key_impl = key_impl
-        self._fingerprint = fingerprint
-        self._template = template
-        self._every = every_seconds
-        self._saved = time.monotonic()
+    def __init__(self, path: Path | None, shape: Shape, every_seconds: float) -> None:
+        self.path = path
+        self._shape = shape
+        self.every_seconds = every_seconds
+        self._written = time.monotonic()
 
     @classmethod
-    def open(
-        cls,
-        path: str | Path | None,
-        model: FeynmanKac,
-        settings: Settings,
-        keys: Array,
-        chunk: int,
-        every_seconds: float,
-    ) -> "Checkpoint":
+    def open(cls, path: str | Path | None, every_seconds: float, describe: Callable[[], Shape]) -> "Checkpoint":
         """Prepare a checkpoint file: checks that it can be written before any work is done.
 
-        Raises:
-            ArgumentError: if the folder is absent or not writable.
-        """
-        if path is None:
-            return cls(None, "", None, every_seconds)
-        path = Path(path)
-        check_writable(path)
-        template = eqx.filter_eval_shape(smc.init, keys, model, settings)
-        identity = fingerprint(model, settings, keys, chunk, template[0])
-        return cls(path, identity, template, every_seconds, jax.random.key_impl(keys))
+        Args:
+            path: of the file; ``None`` for a run without one.
+            every_seconds: least time between two writes, seconds.
+            describe: what the file must hold; called only where there is a path, for it traces the run's program.
 
-    def load_or(self, start: Callable[[], Progress]) -> Progress:
-        """The saved step, state and history, or a fresh start where nothing was saved.
+        Raises:
+            ArgumentError: if the folder is absent or not writable, or the time is no time.
+        """
+        every_seconds = validate.seconds("checkpoint_seconds", every_seconds)
+        if path is None:
+            return cls(None, Shape("", None, None), every_seconds)
+        return cls(check_writable(path), describe(), every_seconds)
+
+    def load_or(self, start: Callable[[], Saved]) -> Saved:
+        """The run as it was saved, or a fresh start where nothing was saved.
 
         Raises:
             CheckpointError: if the file is damaged or belongs to another run.
         """
-        if self._path is None or not self._path.exists():
+        if self.path is None or not self.path.exists():
             return start()
-        header, tensors = _read(self._path)
-        if header.get("fingerprint") != self._fingerprint:
+        header, tensors = _read(self.path)
+        if header.get("identity") != self._shape.identity:
             raise CheckpointError(
-                f"{self._path} was written by another run",
-                expected=f"fingerprint {self._fingerprint[:12]} (same model, data, settings, precision and key)",
-                got=str(header.get("fingerprint"))[:12],
+                f"{self.path} was written by another run",
+                expected=f"identity {self._shape.identity[:12]} (same model, data, settings, precision and key)",
+                got=str(header.get("identity"))[:12],
                 hint="give this run its own checkpoint file, or delete this one to start afresh",
             )
-        state = self._unpack(self._template[0], tensors, "state")
-        record = self._unpack(self._template[1], tensors, "history", host=True)
-        self._saved = time.monotonic()
-        return int(header["t"]), state, [record]
+        state = self._unpack(self._shape.state, tensors, "state", header["keys"])
+        history = self._unpack(self._shape.history, tensors, "history", header["keys"])
+        self._written = time.monotonic()
+        return Saved(int(header["step"]), state, [history])
 
-    def save(self, t: int, state: PyTree[Any], records: list[dict[str, Any]], *, final: bool) -> None:
-        """Write the run so far, if it is time; always at the end.
+    def save(self, saved: Saved, *, now: bool) -> bool:
+        """Write the run so far, if it is time or ``now``; a disk that is full is a warning, and the run goes on.
 
-        ``records`` is joined in place, so that the history is not concatenated again at each save.
+        The parts of ``saved.history`` are joined in place, so that they are not joined again at each write.
+
+        Returns:
+            Whether it was written.
         """
-        if self._path is None or not (final or time.monotonic() - self._saved >= self._every):
-            return
-        records[:] = [jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *records)]
-        tensors = _pack(state, "state") | _pack(records[0], "history")
-        header = {"format": FORMAT, "t": str(t), "fingerprint": self._fingerprint}
-        write_atomically(self._path, save(tensors, metadata=header))
-        self._saved = time.monotonic()
+        if self.path is None or not (now or time.monotonic() - self._written >= self.every_seconds):
+            return False
+        self._written = time.monotonic()
+        saved.history[:] = [joined(saved.history)]
+        tensors = _pack(saved.state, "state") | _pack(saved.history[0], "history")
+        header = {
+            "format": FORMAT,
+            "step": str(saved.step),
+            "identity": self._shape.identity,
+            "keys": _key_kind(saved.state),
+            "sha256": _BLANK.decode(),
+        }
+        content = bytearray(save(tensors, metadata=header))
+        place = content.index(_BLANK)
+        content[place : place + len(_BLANK)] = hashlib.sha256(content).hexdigest().encode()
+        try:
+            write_whole(self.path, content)
+        except FileError as error:
+            warnings.warn(f"the run goes on without a checkpoint: {error}", CheckpointWarning, stacklevel=2)
+            return False
+        return True
 
-    def _unpack(self, template: Any, tensors: dict[str, Any], prefix: str, *, host: bool = False) -> Any:
-        """Rebuild a tree of the template's structure; the history's time axis may have any length."""
+    def _unpack(self, template: PyTree[Any], tensors: dict[str, Any], prefix: str, keys: str) -> PyTree[Any]:
+        """Rebuild a tree of the template's structure; the history's axis of time may have any length."""
         leaves, structure = jax.tree.flatten(template)
+        recorded = prefix == "history"
         rebuilt = []
         for index, want in enumerate(leaves):
             name = f"{prefix}.{index}"
             if name not in tensors:
-                raise CheckpointError(f"{self._path} lacks a tensor", expected=name, got=sorted(tensors)[:5])
+                raise CheckpointError(f"{self.path} lacks a tensor", expected=name, got=sorted(tensors)[:5])
             value = tensors[name]
             if jnp.issubdtype(want.dtype, jax.dtypes.prng_key):
-                rebuilt.append(jax.random.wrap_key_data(jnp.asarray(value), impl=self._key_impl))
+                rebuilt.append(jax.random.wrap_key_data(jnp.asarray(value), impl=keys))
                 continue
             value = value.view(jnp.bfloat16) if want.dtype == jnp.bfloat16 else value
-            shape = value.shape[:1] + value.shape[2:] if host else value.shape
+            shape = value.shape[:1] + value.shape[2:] if recorded else value.shape
             if shape != want.shape or value.dtype != want.dtype:
                 raise CheckpointError(
-                    f"{self._path} holds a tensor of another shape",
+                    f"{self.path} holds a tensor of another shape",
                     expected=f"{name}: {want.dtype}{list(want.shape)}",
                     got=f"{value.dtype}{list(shape)}",
                 )
-            rebuilt.append(value if host else jnp.asarray(value))
+            rebuilt.append(value if recorded else jnp.asarray(value))
         return jax.tree.unflatten(structure, rebuilt)
 
 
-def fingerprint(model: FeynmanKac, settings: Settings, keys: Array, chunk: int, template: smc.SMCState) -> str:
-    """Hex digest of all that decides a run's numbers."""
-    return program_digest(
-        (settings, chunk, model.num_steps),
-        lambda state, model: smc.step(jnp.ones((), jnp.int32), state, model, settings),
-        (template, model),
-        [*jax.tree.leaves(eqx.filter(model, eqx.is_array)), keys],
-    )
+def joined(history: list[PyTree[Any]]) -> PyTree[Any]:
+    """The parts of a history as one, joined along time."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *history) if len(history) > 1 else history[0]
 
 
 def program_digest(
@@ -147,23 +178,35 @@ def program_digest(
         arguments: what to trace it on.
         arrays: those among the arguments whose values decide the outcome.
     """
-    digest = hashlib.sha256(repr((FORMAT, jax.__version__, *identity)).encode())
     jaxpr, _, _ = eqx.filter_make_jaxpr(function)(*arguments)
     # Addresses of Python objects differ between processes; nothing else in the text does.
-    digest.update(re.sub(r"0x[0-9a-f]+", "0x", str(jaxpr.jaxpr)).encode())
-    for leaf in [*arrays, *jaxpr.consts]:
+    program = re.sub(r"0x[0-9a-f]+", "0x", str(jaxpr.jaxpr))
+    return array_digest((*identity, program), [*arrays, *jaxpr.consts])
+
+
+def array_digest(identity: tuple[Any, ...], arrays: list[Any]) -> str:
+    """Hex digest of arrays and of whatever else ``identity`` names."""
+    digest = hashlib.sha256(repr((FORMAT, jax.__version__, *identity)).encode())
+    for leaf in arrays:
         digest.update(_plain(leaf).tobytes())
     return digest.hexdigest()
 
 
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _key_kind(tree: PyTree[Any]) -> str:
+    """Name of the generator of a tree's random keys; empty where there are none."""
+    return next((str(jax.random.key_impl(leaf)) for leaf in jax.tree.leaves(tree) if _is_key(leaf)), "")
+
+
 def _plain(leaf: Any) -> np.ndarray:
     """A leaf as a numpy array; keys become their words."""
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf, order="C")
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
 
 
-def _pack(tree: Any, prefix: str) -> dict[str, np.ndarray]:
+def _pack(tree: PyTree[Any], prefix: str) -> dict[str, np.ndarray]:
     packed = {}
     for index, leaf in enumerate(jax.tree.leaves(tree)):
         plain = _plain(leaf)
@@ -173,22 +216,31 @@ def _pack(tree: Any, prefix: str) -> dict[str, np.ndarray]:
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Header and tensors of a file that is whole, bit by bit."""
+    content = bytearray(path.read_bytes())
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size])["__metadata__"]
+        if header["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} is not a checkpoint of this version",
+                expected=FORMAT,
+                got=header["format"],
+                hint="delete it to start afresh",
+            )
+        digest = header["sha256"].encode()
+        place = content.index(digest, 8, 8 + size)
+        content[place : place + len(digest)] = _BLANK
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            raise ValueError("its content does not match its digest")
+        return header, load(bytes(content))
+    # What a damaged header holds is anything at all.
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint",
+            f"{path} cannot be read as a checkpoint: it is damaged, cut short, or something else",
             expected="a complete safetensors file written by smcinfer",
             got=f"{type(error).__name__}: {error}",
             hint="delete it to start afresh",
         ) from error
-    if header.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of this version",
-            expected=FORMAT,
-            got=json.dumps(header.get("format")),
-            hint="delete it to start afresh",
-        )
-    return header, tensors

@@ -1,11 +1,10 @@
 """The one training loop: compiled chunks of steps, and between them the host for validation, early stop and checkpoint.
 
-A chunk is ``check_every`` steps, whatever the clock says, and the key of a step is a function of its number alone: a
+A check comes every ``check_every`` steps, whatever the clock says, and the key of a step is a function of its number alone: a
 training that was stopped and resumed ends bit for bit where it would have ended.
 """
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from smcinfer.ground.arrays import Array, Float, Int, PyTree
-from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
-from smcinfer.ground.files import check_writable
-from smcinfer.ground.progress import bar
-from smcinfer.nn import storage
+from smcinfer.ground.arrays import Array, Count, Float, Int, PyTree
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.validate import count
+from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, array_digest, joined
+from smcinfer.run.runner import as_typed_key
+from smcinfer.run.watch import compile_clock, watching
 
 Loss = Callable[[Any, Any, Any], Any]
 """``(module, key, data) -> Float[""]``, JAX code."""
@@ -70,8 +70,9 @@ def fit(
     validate: Callable[[Any], Any] | None = None,
     check_every: int = 100,
     patience: int | None = None,
-    checkpoint: str | Path | None = None,
     progress: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
     description: str = "training",
 ) -> Fitted:
     """Minimise an expected loss by stochastic gradients.
@@ -86,13 +87,15 @@ def fit(
             cosine. Ignored where ``optimiser`` is given.
         optimiser: any optax transformation.
         trainable: which leaves may change, an equinox filter specification.
-        refresh: ``(key, module) -> data``, called before every chunk: data made with the module as it is by then.
-        validate: ``module -> number``, lower is better, called after every chunk; the best module is what comes back.
-        check_every: steps of a chunk.
+        refresh: ``(key, module) -> data``, called every ``check_every`` steps: data made with the module as it is by then.
+        validate: ``module -> number``, lower is better, called every ``check_every`` steps; the best module is what comes
+            back.
+        check_every: steps between two checks.
         patience: checks without a new best after which to stop; ``None`` never.
-        checkpoint: a file to resume from and to save to after every chunk; removed by nobody.
         progress: draw a bar on stderr.
-        description: its label.
+        checkpoint: a file to resume from and to save to; removed by nobody.
+        checkpoint_seconds: least time between two writes, seconds.
+        description: label of the bar.
 
     Returns:
         `Fitted`.
@@ -101,8 +104,14 @@ def fit(
         ArgumentError: for settings out of range, before any work.
         TargetError: for a loss that is no scalar, or not finite at some step (says which).
         CheckpointError: for a checkpoint that is damaged or of another training.
+        Interrupted: after Ctrl-C where there is a bar or a checkpoint, at the end of the step under way.
     """
-    _check_arguments(num_steps, check_every, patience, validate)
+    num_steps, check_every = count("num_steps", num_steps), count("check_every", check_every)
+    if patience is not None:
+        count("patience", patience)
+        if validate is None:
+            raise ArgumentError("patience needs a validation", expected="validate=module -> number", got=None)
+    key = as_typed_key(key)
     step_key, refresh_key = jax.random.split(key)
     arrays, static = eqx.partition(module, trainable)
     if optimiser is None:
@@ -115,50 +124,58 @@ def fit(
         return loss(eqx.combine(arrays, static), key, data)
 
     @eqx.filter_jit
-    def chunk(state: _Progress, start: Array, data: Any, length: int) -> tuple[_Progress, Array]:
-        def one(state: _Progress, offset: Array) -> tuple[_Progress, Array]:
-            step_loss, gradient = jax.value_and_grad(value)(
-                state.arrays, jax.random.fold_in(step_key, start + offset), data
-            )
+    def chunk(state: _Progress, start: Count, data: Any, length: Count) -> tuple[_Progress, Array]:
+        """``length`` steps, and their losses in a row of ``check_every``."""
+
+        def one(offset: Count, carry: tuple[_Progress, Array]) -> tuple[_Progress, Array]:
+            state, losses = carry
+            loss_key = jax.random.fold_in(step_key, start + offset)
+            step_loss, gradient = jax.value_and_grad(value)(state.arrays, loss_key, data)
             updates, after = chosen.update(gradient, state.optimiser, state.arrays)
-            return _Progress(optax.apply_updates(state.arrays, updates), after, state.best), step_loss
+            losses = losses.at[offset].set(step_loss)
+            return _Progress(optax.apply_updates(state.arrays, updates), after, state.best), losses
 
-        return jax.lax.scan(one, state, jnp.arange(length))
+        losses = jnp.zeros((check_every,), jax.eval_shape(value, state.arrays, step_key, data).dtype)
+        return jax.lax.fori_loop(0, length, one, (state, losses))
 
-    store = _Store(checkpoint, key, state, (num_steps, check_every))
-    state, losses, check_steps, checks = store.load_or(state)
-    started, stopped = time.perf_counter(), False
-    with bar(progress, description) as report:
-        taken = len(losses)
-        while taken < num_steps and not (stopped := _out_of_patience(checks, patience)):
-            length = min(check_every, num_steps - taken)
-            if refresh is not None:
-                data = refresh(jax.random.fold_in(refresh_key, taken), eqx.combine(state.arrays, static))
-            if taken == 0:
-                _check_loss(value, state.arrays, step_key, data)
-            state, chunk_losses = chunk(state, jnp.asarray(taken), data, length)
-            losses = np.concatenate([losses, np.asarray(chunk_losses, np.float64)])
-            _check_finite(losses, taken)
-            taken += length
-            message = f"step {taken}  loss {losses[-length:].mean():.4g}"
-            if validate is not None:
-                checks = np.append(checks, float(validate(eqx.combine(state.arrays, static))))
-                check_steps = np.append(check_steps, taken)
-                if checks[-1] <= np.nanmin(checks):
+    started = time.perf_counter()
+    with compile_clock() as compiling:
+        known = None if refresh is not None else data
+        store = Checkpoint.open(
+            checkpoint, checkpoint_seconds, lambda: _shape(key, state, known, num_steps, check_every)
+        )
+        with watching(progress, description, store, compiling) as watch:
+            taken, state, parts = store.load_or(lambda: Saved(0, state, [_history([], [], [])]))
+            history = joined(parts)
+            saved, period_over, stopped = Saved(taken, state, [history]), True, _out_of_patience(history, patience)
+            while taken < num_steps and not stopped:
+                if refresh is not None and period_over:
+                    data = refresh(jax.random.fold_in(refresh_key, taken), eqx.combine(state.arrays, static))
+                if taken == 0:
+                    _check_loss(value, state.arrays, step_key, data)
+                due = min(num_steps, taken - taken % check_every + check_every)
+                length = min(watch.length(), due - taken)
+                state, row = chunk(state, jnp.asarray(taken), data, jnp.asarray(length))
+                losses = np.asarray(row, np.float64)[:length]
+                _check_finite(losses, taken)
+                taken += length
+                period_over = taken == due
+                message, checks = f"step {taken}  loss {losses.mean():.4g}", []
+                if validate is not None and period_over:
+                    checks = [float(validate(eqx.combine(state.arrays, static)))]
+                    message += f"  check {checks[0]:.4g}"
+                history = joined([history, _history(losses, [taken] * len(checks), checks)])
+                if checks and checks[0] <= np.nanmin(history["checks"]):
                     state = _Progress(state.arrays, state.optimiser, state.arrays)
-                message += f"  check {checks[-1]:.4g}"
-            report(taken / num_steps, message)
-            store.save(state, losses, check_steps, checks)
+                stopped = _out_of_patience(history, patience)
+                # In the middle of a period the data were made with a module that is no more: nothing could go on from there.
+                if period_over or refresh is None:
+                    saved = Saved(taken, state, [history])
+                if watch.on:
+                    watch.look(taken / num_steps, message, length, saved, over=stopped or taken == num_steps)
     final = state.arrays if validate is None else state.best
-    return Fitted(eqx.combine(final, static), losses, check_steps, checks, stopped, time.perf_counter() - started)
-
-
-def _check_arguments(num_steps: int, check_every: int, patience: int | None, validate: Any) -> None:
-    for name, value in {"num_steps": num_steps, "check_every": check_every, "patience": patience}.items():
-        if value is not None and value < 1:
-            raise ArgumentError(f"{name} is out of range", expected="at least 1", got=value)
-    if patience is not None and validate is None:
-        raise ArgumentError("patience needs a validation", expected="validate=module -> number", got=None)
+    found = {name: rows[0] for name, rows in history.items()}
+    return Fitted(eqx.combine(final, static), **found, stopped_early=stopped, seconds=time.perf_counter() - started)
 
 
 def _check_loss(value: Callable[..., Any], arrays: PyTree[Any], key: Any, data: Any) -> None:
@@ -178,47 +195,30 @@ def _check_finite(losses: np.ndarray, start: int) -> None:
         )
 
 
-def _out_of_patience(checks: np.ndarray, patience: int | None) -> bool:
+def _out_of_patience(history: dict[str, np.ndarray], patience: int | None) -> bool:
     """Whether the best check lies ``patience`` checks back (NaN is never best)."""
+    checks = history["checks"][0]
     if patience is None or len(checks) <= patience:
         return False
     ranked = np.where(np.isnan(checks), np.inf, checks)
     return len(checks) - 1 - int(ranked.argmin()) >= patience
 
 
-class _Store:
-    """The checkpoint of one training, or nothing where no path is given."""
-
-    def __init__(self, path: str | Path | None, key: Any, state: _Progress, settings: tuple[int, int]) -> None:
-        self._path = None if path is None else check_writable(path)
-        shapes = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), state)
-        words = np.asarray(jax.random.key_data(key)).tolist()
-        self._identity = hashlib.sha256(repr((words, settings, jax.tree.flatten(shapes))).encode()).hexdigest()
-
-    def load_or(self, state: _Progress) -> tuple[_Progress, np.ndarray, np.ndarray, np.ndarray]:
-        """The saved progress, or the given start."""
-        if self._path is None or not self._path.exists():
-            return state, np.zeros(0), np.zeros(0, np.int64), np.zeros(0)
-        found = storage.read_metadata(self._path)
-        if found.get("identity") != self._identity:
-            raise CheckpointError(
-                f"{self._path} was written by another training",
-                expected=f"identity {self._identity[:12]} (same key, module and settings)",
-                got=str(found.get("identity"))[:12],
-                hint="give this training its own checkpoint file, or delete this one to start afresh",
-            )
-        state = storage.restore(self._path, state)
-        return state, np.array(found["losses"]), np.array(found["check_steps"], np.int64), _from_json(found["checks"])
-
-    def save(self, state: _Progress, losses: np.ndarray, check_steps: np.ndarray, checks: np.ndarray) -> None:
-        """Write the progress."""
-        if self._path is None:
-            return
-        # NaN is no JSON: a check that said nothing is null.
-        said = [None if np.isnan(check) else float(check) for check in checks]
-        record = {"losses": losses.tolist(), "check_steps": check_steps.tolist(), "checks": said}
-        storage.save(self._path, state, record | {"identity": self._identity})
+def _history(losses: Any, check_steps: list[int], checks: list[float]) -> dict[str, np.ndarray]:
+    """A part of what `Fitted` shows, time on the second axis."""
+    return {
+        "losses": np.asarray(losses, np.float64)[None],
+        "check_steps": np.asarray(check_steps, np.int64)[None],
+        "checks": np.asarray(checks, np.float64)[None],
+    }
 
 
-def _from_json(checks: list[float | None]) -> np.ndarray:
-    return np.array([np.nan if check is None else check for check in checks], np.float64)
+def _shape(key: Any, state: _Progress, data: Any, num_steps: int, check_every: int) -> Shape:
+    """What a checkpoint of this training holds; data that are made anew are no part of its identity."""
+    template, history = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        (state, jax.tree.map(lambda leaf: leaf[:, 0], _history([0.0], [0], [0.0]))),
+    )
+    arrays = [leaf for leaf in jax.tree.leaves((state, data)) if hasattr(leaf, "dtype")]
+    identity = array_digest(("training", num_steps, check_every, str(template)), [key, *arrays])
+    return Shape(identity, template, history)

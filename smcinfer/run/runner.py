@@ -1,15 +1,14 @@
 """The host loop around the compiled step: chunks, progress, checkpoints, and the finished run.
 
-Between chunks the host looks at a few scalars; inside a chunk nothing leaves the device. The chunk length depends
-only on the settings, never on the clock, so that a run that was stopped and resumed takes the same steps in the same
-compiled program and ends bit for bit where it would have ended.
+Between chunks the host looks at a few scalars; inside a chunk nothing leaves the device. The number of steps of a chunk is an
+argument of one compiled program: the clock may choose it, and a run that was stopped and resumed still ends bit for bit where
+it would have ended.
 """
 
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +23,21 @@ from smcinfer.core import lineage, smc
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.settings import PARTICLES, Settings
 from smcinfer.core.status import Status
-from smcinfer.ground.arrays import Array, PyTree
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
-from smcinfer.ground.progress import bar
+from smcinfer.ground.memory import refuse_what_cannot_fit, size_of
 from smcinfer.results.finished import Run
-from smcinfer.run.checkpoint import Checkpoint
+from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, joined, program_digest
+from smcinfer.run.watch import compile_clock, watching
 
 CHUNKS_PER_RUN = 20
-ADAPTIVE_CHUNK = 4
+ADAPTIVE_CHUNK = 16
 # Families cannot report a relative variance much above one, however large it is: above this they are too few to tell.
 SATURATED = 0.5
 
 
 _init = eqx.filter_jit(smc.init)
-_scan = eqx.filter_jit(smc.scan)
 
 
 @functools.partial(eqx.filter_jit)
@@ -48,22 +48,6 @@ def _finish(state: smc.SMCState, num_ancestors: int) -> tuple[Array, Array, Arra
         return *lineage.variances(family, log_weights, num_ancestors), lineage.num_roots(family)
 
     return jax.vmap(one)(state.lineage, state.population.log_weights)
-
-
-@contextmanager
-def compile_clock() -> Iterator[list[float]]:
-    """Seconds that JAX reports spending on tracing and compiling while the block runs."""
-    spent = [0.0]
-
-    def listen(event: str, duration: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            spent[0] += duration
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield spent
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def as_typed_key(key: Any) -> Array:
@@ -88,7 +72,7 @@ def run(
     *,
     num_runs: int = 1,
     resampling: str = "systematic",
-    resample_below: float = 0.5,
+    resample_below: float | None = None,
     history: str = "scalars",
     lag: int = 0,
     islands: int = 1,
@@ -97,7 +81,7 @@ def run(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
     chunk_steps: int | None = None,
-    description: str = "smcinfer",
+    description: str | None = None,
 ) -> Run:
     """Run a Feynman-Kac model to its end.
 
@@ -107,14 +91,16 @@ def run(
         num_particles: particles of each run.
         num_runs: independent runs, mapped over in one program: the chains in ArviZ, the replicates of log Z. A led model
             takes one run more, which is not among the results.
-        resampling, resample_below, history, lag, islands: see `Settings`.
+        resampling, history, lag, islands: see `Settings`; a lag of 0 counts families from t = 0, which is cheap and noisy on
+            long runs (`smcinfer.sample` takes the lag of the model's plan).
+        resample_below: as in `Settings`; what the model's plan says where ``None``.
         devices: share the particles of every run among these (`jax.devices()`, of all processes where JAX's distributed
             runtime was started); resampling is global, or stays on each device with ``islands``.
         progress: draw a bar on stderr.
         checkpoint: a file. Where it exists the run resumes from it (and must be the same run); it is written at most
-            every ``checkpoint_seconds`` and at the end, complete or not at all.
-        chunk_steps: steps between two looks of the host; chosen from the horizon where ``None``.
-        description: the label of the progress bar.
+            every ``checkpoint_seconds`` seconds, at the end, and after Ctrl-C, complete or not at all.
+        chunk_steps: most steps between two looks of the host; chosen from the horizon where ``None``.
+        description: the label of the progress bar; what the model's plan says where ``None``.
 
     Returns:
         The finished `Run`.
@@ -122,11 +108,13 @@ def run(
     Raises:
         ArgumentError: for settings out of range, before any work.
         CheckpointError: for a checkpoint that is damaged or belongs to another run.
+        Interrupted: after Ctrl-C where there is a bar or a checkpoint, at the end of the step under way.
     """
-    if num_runs < 1:
-        raise ArgumentError("num_runs is out of range", expected="at least 1", got=num_runs)
-    mesh = None if devices is None else Mesh(np.asarray(devices), (PARTICLES,))
-    settings = Settings(num_particles, resampling, resample_below, history, lag, islands, mesh)
+    num_runs = validate.count("num_runs", num_runs)
+    progress = validate.flag("progress", progress)
+    pause = validate.seconds("checkpoint_seconds", checkpoint_seconds)
+    mesh, below = _mesh(devices), model.plan.threshold(resample_below)
+    settings = Settings(num_particles, resampling, below, history, lag, islands, mesh)
     model.num_ancestors(num_particles)  # raises if the population cannot be split
     if model.on_host and not model.fixed_horizon:
         raise ArgumentError(
@@ -144,35 +132,98 @@ def run(
     if model.on_host and model.led:
         raise ArgumentError("a model on the host cannot be led", expected="led is False", got=type(model).__name__)
     keys = jax.random.split(as_typed_key(key), num_runs + model.led)
-    watched = progress or checkpoint is not None
-    chunk = chunk_steps or _chunk_length(model, watched)
+    capacity = chunk_steps or _capacity(model, progress or checkpoint is not None)
     started = time.perf_counter()
-    with surfacing(), compile_clock() as compiling, bar(progress, description) as report:
-        store = Checkpoint.open(checkpoint, model, settings, keys, chunk, checkpoint_seconds)
-        t, state, records = store.load_or(lambda: _start(keys, model, settings))
-        while not _over(t, state, model):
-            length = min(chunk, model.num_steps - t) if model.fixed_horizon else chunk
-            advance = smc.scan if model.on_host else _scan
-            state, record = advance(jnp.asarray(t + 1, jnp.int32), state, model, settings, length)
-            records.append(_to_host(record))
-            t += length
-            if watched:
-                report(*_glance(t, state, model))
-                store.save(t, state, records, final=_over(t, state, model))
+    with surfacing(), compile_clock() as compiling:
+        store = Checkpoint.open(checkpoint, pause, lambda: _shape(model, settings, keys))
+        with watching(progress, description or model.plan.label, store, compiling) as watch:
+            t, state, records = store.load_or(lambda: _start(keys, model, settings, capacity))
+            over = _over(t, state, model)
+            while not over:
+                count = min(watch.length(), capacity, model.num_steps - t)
+                state, record = _advance(t + 1, state, model, settings, capacity, count)
+                records.append(record)
+                t += count
+                over = _over(t, state, model)
+                if watch.on:
+                    watch.look(*_glance(t, state, model), count, Saved(t, state, records), over=over)
         result = _collect(state, records, model, settings)
     return dataclasses.replace(result, seconds=time.perf_counter() - started, compile_seconds=compiling[0])
 
 
-def _chunk_length(model: FeynmanKac, watched: bool) -> int:
-    """Whole horizon where nobody looks; else about twenty looks, or a few steps of an adaptive model."""
+def _mesh(devices: Any) -> Mesh | None:
+    """The devices in a row, as a mesh that particles are laid over."""
+    if devices is None:
+        return None
+    listed = [] if isinstance(devices, str) or not isinstance(devices, Iterable) else list(devices)
+    if not listed or not all(isinstance(one, jax.Device) for one in listed) or len(set(listed)) < len(listed):
+        raise ArgumentError(
+            "devices are no list of devices", expected="distinct devices, jax.devices() say, or None", got=repr(devices)
+        )
+    return Mesh(np.asarray(listed), (PARTICLES,))
+
+
+def _capacity(model: FeynmanKac, watched: bool) -> int:
+    """Most steps between two looks: the whole horizon where nobody looks, a part where its length is not known."""
     if not model.fixed_horizon:
-        return min(ADAPTIVE_CHUNK, model.num_steps) if watched else min(16, model.num_steps)
+        return min(ADAPTIVE_CHUNK, model.num_steps)
     return max(1, -(-model.num_steps // CHUNKS_PER_RUN)) if watched else max(1, model.num_steps)
 
 
-def _start(keys: Array, model: FeynmanKac, settings: Settings) -> tuple[int, smc.SMCState, list[smc.Record]]:
+def _start(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -> Saved:
+    if not model.on_host:
+        # Traced once: the call below finds the program that this one looked at.
+        state, record = eqx.filter_eval_shape(_init, keys, model, settings)
+        needed = size_of(state) + capacity * size_of(record)
+        refuse_what_cannot_fit(f"a population of {settings.num_particles} particles in {keys.shape[0]} runs", needed)
     state, record = (smc.init if model.on_host else _init)(keys, model, settings)
-    return 0, state, [jax.tree.map(lambda leaf: leaf[:, None], _to_host(record))]
+    return Saved(0, state, [jax.tree.map(lambda leaf: leaf[:, None], _to_host(record))])
+
+
+def _advance(
+    t: int, state: smc.SMCState, model: FeynmanKac, settings: Settings, capacity: int, count: int
+) -> tuple[smc.SMCState, smc.Record]:
+    """``count`` steps from step ``t`` on, and their records on the host."""
+    first = jnp.asarray(t, jnp.int32)
+    if model.on_host:
+        state, record = smc.scan(first, state, model, settings, count)
+    else:
+        state, record = _steps(first, state, model, settings, capacity, jnp.asarray(count, jnp.int32))
+    return state, jax.tree.map(lambda leaf: leaf[:, :count], _to_host(record))
+
+
+@eqx.filter_jit
+def _steps(
+    t: Count, state: smc.SMCState, model: FeynmanKac, settings: Settings, capacity: int, count: Count
+) -> tuple[smc.SMCState, smc.Record]:
+    """At most ``count`` steps, fewer where every run is done; their records, on axis 1, have room for ``capacity``."""
+
+    def once(carry: tuple[Count, smc.SMCState, smc.Record]) -> tuple[Count, smc.SMCState, smc.Record]:
+        taken, state, rows = carry
+        state, record = smc.step(t + taken, state, model, settings)
+        put = lambda rows, row: jax.lax.dynamic_update_index_in_dim(rows, row, taken, 0)  # noqa: E731
+        return taken + 1, state, jax.tree.map(put, rows, record)
+
+    def more(carry: tuple[Count, smc.SMCState, smc.Record]) -> Flag:
+        taken, state, _ = carry
+        return (taken < count) & (True if model.fixed_horizon else ~jnp.all(state.done))
+
+    shapes = jax.eval_shape(lambda state: smc.step(t, state, model, settings)[1], state)
+    rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
+    _, state, rows = jax.lax.while_loop(more, once, (jnp.zeros((), jnp.int32), state, rows))
+    return state, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), rows)
+
+
+def _shape(model: FeynmanKac, settings: Settings, keys: Array) -> Shape:
+    """What a checkpoint of this run holds."""
+    state, record = eqx.filter_eval_shape(smc.init, keys, model, settings)
+    identity = program_digest(
+        (settings, model.num_steps),
+        lambda state, model: smc.step(jnp.ones((), jnp.int32), state, model, settings),
+        (state, model),
+        [*jax.tree.leaves(eqx.filter(model, eqx.is_array)), keys],
+    )
+    return Shape(identity, state, record)
 
 
 def _to_host(record: smc.Record) -> smc.Record:
@@ -210,7 +261,7 @@ def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, 
     variance, eve, roots = _finish(state, model.num_ancestors(settings.num_particles))
     state = _whole(eqx.tree_at(lambda tree: tree.lineage, state, None))
     steps = int(jnp.max(state.num_steps))
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1)[:, : steps + 1], *records)
+    history = jax.tree.map(lambda leaf: leaf[:, : steps + 1], joined(records))
     status = np.asarray(state.status).copy()
     unfinished = jax.vmap(lambda shared, _: model.unfinished(shared))(state.shared, state.num_steps)
     status[np.asarray(unfinished)] |= int(Status.SCHEDULE_UNFINISHED)
@@ -225,7 +276,7 @@ def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, 
         num_roots=roots,
         num_steps=state.num_steps,
         status=jnp.asarray(status),
-        history=joined,
+        history=history,
         shared=state.shared,
         seconds=0.0,
         compile_seconds=0.0,

@@ -16,7 +16,9 @@ import numpy as np
 from jax.core import Tracer
 from numpyro.distributions import Distribution, Independent, constraints
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Bool, Int, PyTree, Scalar
+from smcinfer.ground.data import read, refuse_missing
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.state_space.joint import as_law, is_law
 
@@ -54,67 +56,53 @@ class Observations(eqx.Module):
 
 
 def observations(data: PyTree[Any], missing: str) -> Observations:
-    """Take a user's data: one length, NaN refused or marked as missing.
+    """Take a user's data: one length, what is missing refused or marked.
 
     Args:
-        data: array or pytree of arrays, each with a leading axis of T + 1.
+        data: as `smcinfer.ground.data.read` takes them, each array with a leading axis of T + 1.
         missing: ``"refuse"`` or ``"skip"``.
 
     Raises:
-        ArgumentError: for arrays of different lengths, or NaN where it is refused (naming the first).
+        ArgumentError: for what is no number, arrays of different lengths, or a missing number where that is refused
+            (naming the first).
     """
-    if missing not in MISSING:
-        raise ArgumentError("unknown way to treat missing data", expected=" | ".join(MISSING), got=missing)
-    paths, structure = jax.tree_util.tree_flatten_with_path(data)
-    if not paths:
-        raise ArgumentError("data are empty", expected="an array with a leading axis of T + 1, or a tree of them")
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
-    leaves = [leaf if isinstance(leaf, Tracer) else np.asarray(leaf) for _, leaf in paths]
-    lengths = {name: leaf.shape[0] if leaf.ndim else 0 for name, leaf in zip(names, leaves, strict=True)}
-    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+    validate.one_of("missing", missing, MISSING)
+    values, present = read("data", data)
+    lengths = jax.tree.map(lambda leaf: leaf.shape[0] if leaf.ndim else 0, values)
+    each = jax.tree.leaves(lengths)
+    if len(set(each)) != 1 or 0 in each:
         raise ArgumentError(
             "data have no common leading axis of observations",
             expected="y_0 .. y_T along axis 0 of every array",
-            got=lengths if len(lengths) > 1 else leaves[0].shape,
+            got=lengths if len(each) > 1 else [leaf.shape for leaf in jax.tree.leaves(values)],
         )
-    present = [_present(leaf) for leaf in leaves]
-    if all(mask.all() for mask in present):
-        return Observations(_arrays(structure, leaves), None, None, None)
+    masks = jax.tree.leaves(present)
+    if all(mask.all() for mask in masks):
+        return Observations(_arrays(values), None, None, None)
     if missing == "refuse":
-        name, mask = next((name, mask) for name, mask in zip(names, present, strict=True) if not mask.all())
-        raise ArgumentError(
-            "data are NaN" + (f" in {name!r}" if name else ""),
-            expected="numbers",
-            got=f"NaN first at t = {int(np.argwhere(~mask)[0, 0])}, index {tuple(map(int, np.argwhere(~mask)[0]))}",
-            hint='missing="skip" takes NaN for an observation that was not made',
-        )
-    filled = [_fill(leaf, mask) for leaf, mask in zip(leaves, present, strict=True)]
-    rows = [mask.reshape(len(mask), -1) for mask in present]
+        refuse_missing("data", present, 'missing="skip" takes NaN for an observation that was not made', "t")
+    rows = [mask.reshape(len(mask), -1) for mask in masks]
     complete = jnp.asarray(np.all([row.all(axis=1) for row in rows], axis=0))
     anything = np.any([row.any(axis=1) for row in rows], axis=0)
     return Observations(
-        _arrays(structure, filled),
-        _arrays(structure, present),
+        _arrays(jax.tree.map(_fill, values, present)),
+        _arrays(present),
         complete,
         None if anything.all() else jnp.asarray(anything),
     )
 
 
-def _arrays(structure: Any, leaves: list[Any]) -> PyTree[Any]:
+def _arrays(tree: PyTree[Any]) -> PyTree[Any]:
     """The tree as JAX arrays, known ones staying known inside a trace: they are still to be checked."""
     with jax.ensure_compile_time_eval():
-        return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
-
-
-def _present(leaf: Any) -> np.ndarray:
-    """Where there is a number. Values of traced data are not known, and are taken for numbers."""
-    known = not isinstance(leaf, Tracer) and leaf.dtype.kind == "f"
-    return ~np.isnan(leaf) if known else np.ones(leaf.shape, bool)
+        return jax.tree.map(jnp.asarray, tree)
 
 
 def _fill(leaf: Any, mask: np.ndarray) -> Any:
     """Missing entries replaced by one that was observed: within the support, so that no gradient is NaN."""
-    return leaf if mask.all() else np.where(mask, leaf, leaf[mask][0] if mask.any() else 0.5)
+    if mask.all():
+        return leaf
+    return np.where(mask, leaf, leaf[mask][0] if mask.any() else np.asarray(0.5).astype(leaf.dtype))
 
 
 class Observed(eqx.Module):
@@ -153,12 +141,16 @@ def _log_prob(law: Distribution, value: Array, mask: Array | None) -> Scalar:
     return jnp.sum(jnp.where(jnp.all(mask, axis=event), each.log_prob(value), 0.0))
 
 
-def check_observation(potential: Observed, x: PyTree[Any]) -> None:
+def fitted(potential: Observed, x: PyTree[Any]) -> Observed:
     """Hold the data against the observation's law at one abstract state, before any work.
 
     Args:
         potential: the observation and the data.
         x: shapes and dtypes of one state.
+
+    Returns:
+        The potential with data as its laws take them: whole numbers that came as floats (a gap among categories makes
+        them so) are integers where the law is discrete.
 
     Raises:
         TargetError: the law is no distribution, or its event has not the shape of one observation, or is one whose
@@ -166,6 +158,7 @@ def check_observation(potential: Observed, x: PyTree[Any]) -> None:
         ArgumentError: an observation lies outside the support of its law.
     """
     supports: list[Any] = []
+    structures: list[Any] = []
 
     def trace(t: Array, x: PyTree[Any]) -> Array:
         value = potential.observation(t, x)
@@ -180,6 +173,7 @@ def check_observation(potential: Observed, x: PyTree[Any]) -> None:
                 got=structure,
                 hint="the observation of a dict of data is a dict of distributions with the same names",
             ) from error
+        structures.append(structure)
         for law, leaf, mask in zip(laws, *aligned, strict=True):
             _check_shape(law, leaf, mask)
             supports.append((_coordinates(law).support, leaf, mask))
@@ -188,6 +182,14 @@ def check_observation(potential: Observed, x: PyTree[Any]) -> None:
     jax.eval_shape(trace, jax.ShapeDtypeStruct((), jnp.int32), x)
     for support, leaf, mask in supports:
         _check_support(support, leaf, mask)
+    values = [_whole(leaf) if support.is_discrete else leaf for support, leaf, _ in supports]
+    return eqx.tree_at(lambda made: made.data.values, potential, jax.tree.unflatten(structures[0], values))
+
+
+def _whole(leaf: Array) -> Array:
+    """Whole numbers as integers."""
+    with jax.ensure_compile_time_eval():
+        return leaf.astype(jnp.int32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def _check_shape(law: Distribution, leaf: Array, mask: Array | None) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.ground.arrays import PyTree
-from smcinfer.ground.errors import SmcinferError, TargetError
+from smcinfer.ground.errors import TargetError, calling
 
 
 def describe(structure: PyTree[Any]) -> str:
@@ -40,19 +40,13 @@ def abstract_output(name: str, function: Callable[..., Any], *arguments: PyTree[
         TargetError: if it is not callable or raises.
     """
     check_callable(name, function)
-    try:
+    called = ", ".join(describe(argument) for argument in arguments)
+    with calling(
+        name,
+        expected=f"a JAX function that can be traced on one particle: {name}({called})",
+        hint="call it by hand on one such value; use jax.numpy, and jnp.where for branches on values",
+    ):
         return jax.eval_shape(function, *arguments)
-    except SmcinferError:
-        raise
-    except Exception as error:
-        text = str(error).strip()
-        reason = text.splitlines()[0] if text else "no message"
-        called = ", ".join(describe(argument) for argument in arguments)
-        raise TargetError(
-            f"{name} raised {type(error).__name__}: {reason}",
-            expected=f"a JAX function that can be traced on one particle: {name}({called})",
-            hint="call it by hand on one such value; use jax.numpy, and jnp.where for branches on values",
-        ) from error
 
 
 def check_scalar(name: str, function: Callable[..., Any], *arguments: PyTree[Any]) -> None:

@@ -16,11 +16,14 @@ from numpyro.distributions.transforms import IdentityTransform
 
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.names import check_names
 from smcinfer.static.contract import check_callable
-from smcinfer.static.numpyro_replay import Replay, Trace, example_trace, is_latent
-from smcinfer.static.prior import Prior, inner_bijection
+from smcinfer.static.numpyro_data import complete_trace, plain_arguments
+from smcinfer.static.numpyro_replay import Replay, Trace, is_latent
+from smcinfer.static.on_reals import inner_bijection, strip
+from smcinfer.static.prior import Prior
 from smcinfer.static.reference import laplace_reference
-from smcinfer.static.target import StaticTarget
+from smcinfer.static.target import POSTERIOR, StaticTarget
 
 LAPLACE = "laplace"
 Reference = dist.Distribution | dict[str, dist.Distribution] | str | None
@@ -31,7 +34,8 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
 
     Args:
         model: a numpyro model; latent sites must be continuous, plates not subsampled.
-        args: its positional arguments, the data among them.
+        args: its positional arguments, the data among them: arrays, or columns of a table, with nothing missing but where
+            the model masks it (``numpyro.handlers.mask``, ``obs_mask=``).
         reference: what to start from instead of the prior, needed where the prior is improper:
             ``None``, the prior; a dict of site name to distribution, for those sites; one
             distribution over the whole unconstrained vector (sites in the model's order); or
@@ -45,9 +49,12 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
 
     Raises:
         TargetError: for discrete or improper latent sites, subsampled plates, or a model that raises.
+        ArgumentError: for data of which some are missing (naming the first).
     """
     check_callable("model", model)
-    trace = example_trace(model, args, kwargs)
+    args, kwargs = plain_arguments(args, kwargs)
+    trace = complete_trace(model, args, kwargs)
+    check_names([name for name, site in trace.items() if is_latent(site) or site["type"] == "deterministic"], "sites")
     _check_sites(trace)
     per_site = reference if isinstance(reference, dict) else {}
     replay = Replay(model, args, kwargs, per_site, trace)
@@ -62,6 +69,7 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
             got=repr(reference),
         )
     _check_references(trace, per_site)
+    replay.check_draws(trace)
     mean, scale = replay.gaussian() or (None, None)
     log_terms, num_data = replay.terms() or (None, None)
     return StaticTarget(
@@ -75,6 +83,7 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
         base_scale=scale,
         log_terms=log_terms,
         num_data=num_data,
+        weighted_for=POSTERIOR,
     )
 
 
@@ -105,15 +114,10 @@ def _over_vectors(replay: Replay, law: dist.Distribution) -> StaticTarget:
         sample_base=base.sample,
         constrain=replay.constrain,
         unconstrain=replay.unconstrain,
+        weighted_for=POSTERIOR,
         base_mean=mean,
         base_scale=scale,
     )
-
-
-def _strip(law: Any) -> Any:
-    while isinstance(law, dist.Independent | dist.ExpandedDistribution):
-        law = law.base_dist
-    return law
 
 
 def _refuse(names: list[str], what: str, expected: str, hint: str) -> None:
@@ -147,13 +151,13 @@ def _check_sites(trace: Trace) -> None:
         "sum them out: numpyro.distributions.MixtureSameFamily, or logsumexp in a numpyro.factor",
     )
     _refuse(
-        [name for name, site in latent.items() if isinstance(_strip(site["fn"]), dist.Delta)],
+        [name for name, site in latent.items() if isinstance(strip(site["fn"]), dist.Delta)],
         "the model has latent sites that are point masses",
         "sites with a density",
         "use numpyro.deterministic for a computed value",
     )
     _refuse(
-        [name for name, site in latent.items() if isinstance(_strip(site["fn"]), dist.MaskedDistribution)],
+        [name for name, site in latent.items() if isinstance(strip(site["fn"]), dist.MaskedDistribution)],
         "the model has masked latent sites",
         "latent sites that keep their whole prior: a masked one is improper",
         "make what is unknown a site of its own, and mask observed sites only",
@@ -177,7 +181,7 @@ def _check_references(trace: Trace, references: dict[str, dist.Distribution]) ->
         raise TargetError(
             "reference names sites the model does not draw", expected=f"some of {list(latent)}", got=unknown
         )
-    improper = [name for name, site in latent.items() if isinstance(_strip(site["fn"]), dist.ImproperUniform)]
+    improper = [name for name, site in latent.items() if isinstance(strip(site["fn"]), dist.ImproperUniform)]
     _refuse(
         [name for name in improper if name not in references],
         "the model has improper priors, from which nothing can be drawn",

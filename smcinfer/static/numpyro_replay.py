@@ -17,29 +17,28 @@ from numpyro import handlers
 from numpyro.infer import init_to_uniform
 
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.ground.errors import TargetError
-from smcinfer.static.prior import gaussian_part, to_finite
+from smcinfer.ground.errors import calling
+from smcinfer.static.on_reals import CHECKED_DRAWS, LOST_LIMIT, Carried, is_well_inside, on_reals, strip, to_finite
+from smcinfer.static.prior import gaussian_part, lost_draws
 
 Site = dict[str, Any]
 Trace = dict[str, Site]
 
+# Beside a latent site its replay leaves its log density on the reals and the log Jacobian, a forward run its vector.
+_ON_REALS = "_log_density_on_reals_of_"
 _JACOBIAN = "_log_det_of_"
+_VECTOR = "_vector_of_"
 
 
 def example_trace(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], seed: int = 0) -> Trace:
     """One trace of a model with every continuous latent site at a random point, improper ones too."""
     seeded = handlers.seed(model, jax.random.key(seed))
-    try:
-        with warnings.catch_warnings():
-            # A random point may be where the model overflows; only the sites are read here.
-            warnings.filterwarnings("ignore", message="Out-of-support values")
-            return handlers.trace(handlers.substitute(seeded, substitute_fn=init_to_uniform)).get_trace(*args, **kwargs)
-    except Exception as error:
-        raise TargetError(
-            f"the model raised {type(error).__name__}: {error}",
-            expected="a numpyro model that runs on the arguments given",
-            hint="run it once by hand: numpyro.handlers.seed(model, 0)(...)",
-        ) from error
+    promise = "a numpyro model that runs on the arguments given"
+    by_hand = "run it once by hand: numpyro.handlers.seed(model, 0)(...)"
+    with calling("the model", expected=promise, hint=by_hand), warnings.catch_warnings():
+        # A random point may be where the model overflows; only the sites are read here.
+        warnings.filterwarnings("ignore", message="Out-of-support values")
+        return handlers.trace(handlers.substitute(seeded, substitute_fn=init_to_uniform)).get_trace(*args, **kwargs)
 
 
 def is_latent(site: Site) -> bool:
@@ -82,7 +81,7 @@ class Replay:
         return pieces
 
     def trace_at(self, x: Float[Array, " dim"]) -> Trace:
-        """The model's trace with its latent sites at ``x``; log Jacobians are factors beside them."""
+        """The model's trace with its latent sites at ``x``; what they weigh on the reals is left in factors beside them."""
         pieces = self.split(x)
 
         def place(site: Site) -> Array | None:
@@ -96,62 +95,115 @@ class Replay:
                 piece = piece[index]
             value = bijection(piece)
             log_det = bijection.log_abs_det_jacobian(piece, value)
-            # The plates around the site see this factor too: it must carry the site's own batch shape.
+            # The plates around the site see these factors too: they must carry the site's own batch shape.
             log_det = jnp.sum(log_det, axis=tuple(range(len(site["fn"].batch_shape), log_det.ndim)))
             numpyro.factor(_JACOBIAN + site["name"], log_det)
+            numpyro.factor(_ON_REALS + site["name"], on_reals(site["fn"]).log_prob(piece))
             return value
 
         substituted = handlers.substitute(self.model, substitute_fn=place)
         return handlers.trace(substituted).get_trace(*self.args, **self.kwargs)
 
+    def _reference(self, name: str, site: Site) -> dist.Distribution:
+        """The law on the site's reals that stands in for its prior."""
+        law = self.references[name]
+        return on_reals(law.to_event(len(law.batch_shape)), dist.biject_to(site["fn"].support))
+
+    def _base(self, name: str, trace: Trace, piece: Array) -> Scalar:
+        """What a latent site weighs in the base, nats."""
+        if name in self.references:
+            return jnp.sum(self._reference(name, trace[name]).log_prob(piece))
+        return jnp.sum(_log_prob(trace[_ON_REALS + name]))
+
+    def _whole(self, name: str, trace: Trace) -> Scalar:
+        """What a latent site weighs in the joint density as the model counts it, nats: a scale leaves the Jacobian alone."""
+        scale, on_vectors = trace[name]["scale"], _log_prob(trace[_ON_REALS + name])
+        if scale is None:
+            return jnp.sum(on_vectors)
+        log_det = _log_prob(trace[_JACOBIAN + name])
+        return jnp.sum(scale * (on_vectors - log_det) + log_det)
+
+    def _observed(self, trace: Trace) -> Scalar:
+        """What was observed and the model's factors, nats."""
+        latent = {prefix + name for name in self.sites for prefix in ("", _ON_REALS, _JACOBIAN)}
+        sites = [site for name, site in trace.items() if site["type"] == "sample" and name not in latent]
+        return sum((jnp.sum(_scaled(site)) for site in sites), jnp.zeros(()))
+
     def log_base(self, x: Float[Array, " dim"]) -> Scalar:
         """Log density of the joint prior, or of the references, on the vectors, nats."""
-        total = jnp.zeros((), x.dtype)
-        for name, site in self.trace_at(x).items():
-            if name in self.references:
-                total += jnp.sum(self.references[name].log_prob(site["value"]))
-            elif name in self.sites or name.startswith(_JACOBIAN):
-                total += jnp.sum(_log_prob(site))
+        trace = self.trace_at(x)
+        total = sum((self._base(name, trace, piece) for name, piece in self.split(x).items()), jnp.zeros(()))
         return total.astype(x.dtype)
 
     def log_potential(self, x: Float[Array, " dim"]) -> Scalar:
         """Log joint density minus `log_base`, nats."""
-        total = jnp.zeros((), x.dtype)
-        for name, site in self.trace_at(x).items():
-            if site["type"] != "sample" or name.startswith(_JACOBIAN):
-                continue
-            if name in self.references:
-                total += jnp.sum(_scaled(site)) - jnp.sum(self.references[name].log_prob(site["value"]))
-            elif name not in self.sites:
-                total += jnp.sum(_scaled(site))
-            elif site["scale"] is not None:
-                total += jnp.sum(_scaled(site) - _log_prob(site))
+        trace = self.trace_at(x)
+        total = self._observed(trace)
+        for name, piece in self.split(x).items():
+            if name in self.references or trace[name]["scale"] is not None:
+                total += self._whole(name, trace) - self._base(name, trace, piece)
         return total.astype(x.dtype)
 
     def log_joint(self, x: Float[Array, " dim"]) -> Scalar:
         """Log joint density of latent and observed sites on the vectors, nats."""
-        total = jnp.zeros((), x.dtype)
-        for name, site in self.trace_at(x).items():
-            if site["type"] == "sample":
-                total += jnp.sum(_log_prob(site) if name.startswith(_JACOBIAN) else _scaled(site))
-        return total.astype(x.dtype)
+        trace = self.trace_at(x)
+        return sum((self._whole(name, trace) for name in self.sites), self._observed(trace)).astype(x.dtype)
 
     def sample_base(self, key: KeyArray, n: int) -> Float[Array, "n dim"]:
-        """``n`` exact draws of the base, by running the model forward."""
+        """``n`` exact draws of the base, by running the model forward.
 
-        def one(key: KeyArray) -> Array:
-            key_model, *keys = jax.random.split(key, 1 + len(self.references))
-            references = zip(keys, self.references.items(), strict=True)
-            drawn = {name: jnp.asarray(law.sample(k)) for k, (name, law) in references}
-            seeded = handlers.seed(self.model, key_model)
-            return self._vector(handlers.trace(handlers.substitute(seeded, data=drawn)))
+        Args:
+            key: one random key.
+            n: how many.
+        """
+        return to_finite(jax.vmap(lambda key: self._concatenated(self._forward(key)))(jax.random.split(key, n)))
 
-        return jax.vmap(one)(jax.random.split(key, n))
+    def _forward(self, key: KeyArray) -> dict[str, Array]:
+        """One draw of every latent site on the reals, not finite where it lies at an edge."""
+
+        def draw(site: Site) -> Array | None:
+            name = site["name"]
+            if name not in self.sites:
+                return None
+            law = self._reference(name, site) if name in self.references else on_reals(site["fn"])
+            sample = law.raw if isinstance(law, Carried) else law.sample
+            vector = sample(site["kwargs"]["rng_key"])
+            numpyro.deterministic(_VECTOR + name, vector)
+            return dist.biject_to(site["fn"].support)(to_finite(vector))
+
+        drawn = handlers.substitute(handlers.seed(self.model, key), substitute_fn=draw)
+        trace = handlers.trace(drawn).get_trace(*self.args, **self.kwargs)
+        return {name: trace[_VECTOR + name]["value"] for name in self.sites}
+
+    @staticmethod
+    def _concatenated(pieces: dict[str, Array]) -> Float[Array, " dim"]:
+        return jnp.concatenate([jnp.ravel(piece) for piece in pieces.values()]).astype(jnp.result_type(float))
+
+    def check_draws(self, trace: Trace) -> None:
+        """Raise `TargetError` for a latent site whose draws lie at the edge of its support.
+
+        Args:
+            trace: an example: the families in it say whether there is anything to check.
+        """
+        laws = {name: self.references.get(name, trace[name]["fn"]) for name in self.sites}
+        # A law that is exact on the reals is still lost on sites below it, whose parameters it may round to infinity.
+        alone = len(laws) == 1 and not any(isinstance(on_reals(law), Carried) for law in laws.values())
+        if alone or all(is_well_inside(law) for law in laws.values()):
+            return
+        drawn = jax.jit(jax.vmap(self._forward))(jax.random.split(jax.random.key(0), CHECKED_DRAWS))
+        for name, vectors in drawn.items():
+            share = 1.0 - float(jnp.isfinite(vectors.reshape(CHECKED_DRAWS, -1)).all(axis=1).mean())
+            if share > LOST_LIMIT:
+                raise lost_draws(f"site {name!r}", type(strip(laws[name])).__name__, share)
 
     def _vector(self, traced: handlers.trace) -> Float[Array, " dim"]:
         trace = traced.get_trace(*self.args, **self.kwargs)
-        pieces = [dist.biject_to(trace[name]["fn"].support).inv(trace[name]["value"]) for name in self.sites]
-        return to_finite(jnp.concatenate([jnp.ravel(piece) for piece in pieces]))
+        laws = {name: trace[name]["fn"] for name in self.sites}
+        return to_finite(
+            self._concatenated(
+                {name: dist.biject_to(law.support).inv(trace[name]["value"]) for name, law in laws.items()}
+            )
+        )
 
     def constrain(self, x: Float[Array, " dim"]) -> dict[str, Array]:
         """Latent and deterministic sites at ``x``, by the model's names."""

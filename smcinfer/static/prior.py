@@ -4,6 +4,8 @@ Every support is mapped to the whole real line by the bijection numpyro register
 density carries the log Jacobian, so that it is normalised on the vectors:
 
 .. math:: \\log \\mu(x) = \\sum_j \\log p_j(T_j(x_j)) + \\log |\\det T_j'(x_j)|
+
+Both are taken on the vectors themselves (`on_reals`), so that what rounds to the edge of a support is drawn and weighed right.
 """
 
 import math
@@ -14,10 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.scipy.linalg import block_diag
-from numpyro.distributions.transforms import ExpTransform, IdentityTransform, IndependentTransform
+from numpyro.distributions.transforms import ExpTransform, IdentityTransform
 
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.names import check_names
+from smcinfer.static.on_reals import LOST_LIMIT, inner_bijection, lost_share, on_reals, strip, to_finite
 
 BARE_NAME = "theta"
 """What the draws of a bare distribution (no dict, so no name) are called."""
@@ -59,6 +63,33 @@ def check_leaf(name: str, leaf: Any) -> None:
             got=f"{type(leaf).__name__} on {leaf.support}",
             hint="write it as a transformed distribution of unconstrained variables",
         ) from error
+    _check_draws(name, leaf)
+
+
+def _check_draws(name: str, leaf: dist.Distribution) -> None:
+    """Raise `TargetError` for a law so vague that its draws have no place among the numbers of this precision."""
+    if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(leaf)):
+        return
+    share = lost_share(leaf, jax.random.key(0))
+    if share > LOST_LIMIT:
+        raise lost_draws(f"prior {name!r}", type(strip(leaf)).__name__, share)
+
+
+def lost_draws(what: str, law: str, share: float) -> TargetError:
+    """The error for a law whose draws round to the edge of its support.
+
+    Args:
+        what: the part of the model, for the message.
+        law: its family.
+        share: of draws that were lost, in [0, 1].
+    """
+    return TargetError(
+        f"{what} is too vague for this precision: its draws round to zero, to infinity or to the edge of its support",
+        expected="draws that are numbers inside the support",
+        got=f"{share:.2%} of the draws of a {law} at an edge",
+        hint="give it a less extreme shape or scale, or write it on the scale where it is spread out (its logarithm, say: "
+        "dist.TransformedDistribution(law of the logarithm, dist.transforms.ExpTransform()))",
+    )
 
 
 class Prior(eqx.Module):
@@ -83,6 +114,7 @@ class Prior(eqx.Module):
         if not with_paths:
             raise TargetError("the prior is empty", expected="a distribution, or a dict of them", got=repr(prior))
         names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") or BARE_NAME for path, _ in with_paths)
+        check_names(names, "parameters")
         leaves = tuple(leaf for _, leaf in with_paths)
         for name, leaf in zip(names, leaves, strict=True):
             check_leaf(name, leaf)
@@ -118,26 +150,34 @@ class Prior(eqx.Module):
 
     def unconstrain(self, values: dict[str, Array]) -> Float[Array, " dim"]:
         """The vector whose `constrain` is ``values``."""
-        return self._to_vectors([jnp.asarray(values[name])[None] for name in self.names])[0]
+        pairs = zip(self.names, self.distributions, strict=True)
+        pieces = [dist.biject_to(leaf.support).inv(jnp.asarray(values[name])) for name, leaf in pairs]
+        return to_finite(jnp.concatenate([jnp.ravel(piece) for piece in pieces]))
 
-    def log_prob(self, values: PyTree[Any]) -> Scalar:
-        """Log density on the constrained space, nats."""
-        pairs = zip(self.distributions, jax.tree.leaves(values), strict=True)
-        return sum((jnp.sum(leaf.log_prob(value)) for leaf, value in pairs), jnp.zeros(()))
-
-    def log_density(self, x: Float[Array, " dim"]) -> Scalar:
-        """Log density on the unconstrained space, Jacobians included, nats."""
+    def log_jacobian(self, x: Float[Array, " dim"]) -> Scalar:
+        """Log Jacobian of `values`, nats."""
         total = jnp.zeros((), x.dtype)
         for leaf, piece in zip(self.distributions, self.split(x), strict=True):
             bijection = dist.biject_to(leaf.support)
-            value = bijection(piece)
-            total += jnp.sum(leaf.log_prob(value)) + jnp.sum(bijection.log_abs_det_jacobian(piece, value))
+            total += jnp.sum(bijection.log_abs_det_jacobian(piece, bijection(piece)))
+        return total
+
+    def log_density(self, x: Float[Array, " dim"]) -> Scalar:
+        """Log density on the unconstrained space, Jacobians included, nats."""
+        pairs = zip(self.distributions, self.split(x), strict=True)
+        total = sum((jnp.sum(on_reals(leaf).log_prob(piece)) for leaf, piece in pairs), jnp.zeros((), x.dtype))
         return total.astype(x.dtype)
 
     def sample(self, key: KeyArray, n: int) -> Float[Array, "n dim"]:
-        """``n`` exact draws, mapped to unconstrained vectors."""
+        """``n`` exact draws as unconstrained vectors.
+
+        Args:
+            key: one random key.
+            n: how many.
+        """
         keys = jax.random.split(key, len(self.distributions))
-        return self._to_vectors([leaf.sample(keys[j], (n,)) for j, leaf in enumerate(self.distributions)])
+        draws = [on_reals(leaf).sample(keys[j], (n,)) for j, leaf in enumerate(self.distributions)]
+        return jnp.concatenate([draw.reshape(n, -1) for draw in draws], axis=1).astype(jnp.result_type(float))
 
     def gaussian(self) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]] | None:
         """Mean and lower Cholesky factor on the vectors where every leaf is Gaussian there, else ``None``."""
@@ -147,36 +187,6 @@ class Prior(eqx.Module):
         found = [part for part in parts if part is not None]
         return jnp.concatenate([mean for mean, _ in found]), block_diag(*[scale for _, scale in found])
 
-    def _to_vectors(self, values: list[Array]) -> Float[Array, "n dim"]:
-        pairs = zip(self.distributions, values, strict=True)
-        vectors = [dist.biject_to(leaf.support).inv(value).reshape(value.shape[0], -1) for leaf, value in pairs]
-        return to_finite(jnp.concatenate(vectors, axis=1))
-
-
-def to_finite(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Unconstrained draws in the default dtype, with infinities brought back.
-
-    A draw that rounded to the edge of its support maps to infinity; it is put at the furthest point
-    whose exponential is still a normal number.
-    """
-    dtype = jnp.result_type(float)
-    edge = -math.log(2.0 * float(jnp.finfo(dtype).tiny))
-    return jnp.nan_to_num(x.astype(dtype), nan=jnp.nan, posinf=edge, neginf=-edge)
-
-
-def inner_bijection(leaf: dist.Distribution) -> Any:
-    """The elementwise map from the real line to a distribution's support, reinterpreted axes stripped."""
-    bijection = dist.biject_to(leaf.support)
-    while isinstance(bijection, IndependentTransform):
-        bijection = bijection.base_transform
-    return bijection
-
-
-def _strip(leaf: Any) -> Any:
-    while isinstance(leaf, dist.Independent | dist.ExpandedDistribution):
-        leaf = leaf.base_dist
-    return leaf
-
 
 def gaussian_part(leaf: dist.Distribution) -> tuple[Array, Array] | None:
     """Flat mean and lower Cholesky factor of a distribution that is Gaussian on its unconstrained space.
@@ -184,9 +194,9 @@ def gaussian_part(leaf: dist.Distribution) -> tuple[Array, Array] | None:
     ``None`` where it is not Gaussian there, or not known to be.
     """
     dtype = jnp.result_type(float)
-    inner = _strip(leaf)
+    inner = strip(leaf)
     if isinstance(inner, dist.LogNormal) and isinstance(inner_bijection(inner), ExpTransform):
-        inner = _strip(inner.base_dist)
+        inner = strip(inner.base_dist)
     elif not isinstance(inner_bijection(inner), IdentityTransform):
         return None
     shape = leaf.shape()

@@ -14,10 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
-from smcinfer.ground.errors import TargetError
+from smcinfer.ground.data import complete
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.static.contract import abstract_output, check_scalar
 from smcinfer.static.prior import Prior
+
+POSTERIOR = "the posterior; log Z is the log evidence"
+"""What the particles of a prior and a likelihood stand for, in words."""
 
 
 class StaticTarget(eqx.Module):
@@ -38,6 +42,8 @@ class StaticTarget(eqx.Module):
         log_terms: ``(Float["dim"], Int["k"]) -> Float["k"]``, the potential's terms for some data
             points, or ``None`` for a potential that is not a sum over data.
         num_data: how many terms there are, or ``None``.
+        weighted_for: what weighted particles stand for and what log Z is of, in words.
+        made_in: precision that was on when the target was made, ``"float32"`` or ``"float64"``.
     """
 
     dim: int = eqx.field(static=True)
@@ -50,9 +56,26 @@ class StaticTarget(eqx.Module):
     base_scale: Float[Array, "dim dim"] | None = None
     log_terms: Callable[[Array, Array], Array] | None = None
     num_data: int | None = eqx.field(static=True, default=None)
+    weighted_for: str = eqx.field(static=True, default="the density; log Z is the log of its integral")
+    made_in: str = eqx.field(static=True, default_factory=lambda: str(jnp.result_type(float)))
+
+    def check_precision(self) -> None:
+        """Raise `ArgumentError` where the target was made in double precision, which is off now.
+
+        Its arrays are doubles, and no program of single precision can hold them.
+        """
+        now = str(jnp.result_type(float))
+        if self.made_in == "float64" and now == "float32":
+            raise ArgumentError(
+                "the target was made in double precision and is run in single precision",
+                expected="one precision for both",
+                got=f"a target of {self.made_in}, a run of {now}",
+                hint="make the target where you run it: inside the same jax.enable_x64() block, or after jax_enable_x64 is set",
+            )
 
     def density(self, exponent: Scalar | float) -> TemperedDensity:
         r"""The tempered density :math:`\mu(x) \exp(\lambda \Phi(x))` that kernels move on."""
+        self.check_precision()
         exponent = jnp.asarray(exponent, dtype=jnp.result_type(float))
         return TemperedDensity(self.log_base, self.log_potential, exponent, self.base_mean, self.base_scale)
 
@@ -72,14 +95,14 @@ class _Whole(eqx.Module):
 
 
 class _OverReference(eqx.Module):
-    """Log target minus log reference; the Jacobians of the two cancel."""
+    """Log target minus log reference, both on the vectors: there the reference is finite wherever it was drawn."""
 
     reference: Prior
     function: Callable[..., Any]
 
     def __call__(self, x: Float[Array, " dim"]) -> Scalar:
-        values = self.reference.values(x)
-        return jnp.asarray(self.function(values) - self.reference.log_prob(values), x.dtype)
+        there = self.function(self.reference.values(x)) + self.reference.log_jacobian(x)
+        return jnp.asarray(there - self.reference.log_density(x), x.dtype)
 
 
 class _Terms(eqx.Module):
@@ -122,26 +145,18 @@ def _with_base(prior: Prior, log_potential: Callable[[Array], Array], **extra: A
 
 
 def _check_data(data: PyTree[Any]) -> tuple[PyTree[Any], int]:
-    leaves = jax.tree.leaves(data)
-    try:
-        data = jax.tree.map(jnp.asarray, data)
-    except TypeError as error:
-        raise TargetError(
-            "data cannot be read as arrays",
-            expected="arrays whose leading axis is the datum",
-            got=", ".join(type(leaf).__name__ for leaf in leaves),
-            hint="keep text and metadata out of data; put them in the likelihood's closure",
-        ) from error
+    """Data as arrays, one leading axis to all, and how many there are."""
+    data = jax.tree.map(jnp.asarray, complete("data", data))
     shapes = [leaf.shape for leaf in jax.tree.leaves(data)]
     if len({shape[:1] for shape in shapes}) != 1 or shapes[0] == ():
-        raise TargetError(
+        raise ArgumentError(
             "the leaves of data do not share a leading axis",
             expected="arrays with the same leading length, one entry a datum",
             got=shapes,
             hint="put what is not per datum in the likelihood's closure",
         )
     if shapes[0][0] == 0:
-        raise TargetError("data is empty", expected="at least one datum", got=shapes)
+        raise ArgumentError("data is empty", expected="at least one datum", got=shapes)
     return data, shapes[0][0]
 
 
@@ -156,8 +171,8 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
             for a bare distribution.
         log_likelihood: without ``data``, ``theta -> Float[""]`` on the value the prior itself draws
             (array or dict), in nats; with ``data``, ``(theta, datum) -> Float[""]`` for one datum.
-        data: pytree of arrays with the datum as leading axis, or ``None``. It makes data annealing
-            possible.
+        data: arrays, columns of a table, or a tree of them, with the datum as leading axis and nothing missing;
+            or ``None``. They make data annealing possible.
 
     Returns:
         `StaticTarget` whose log normaliser is the log evidence.
@@ -165,17 +180,18 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
     Raises:
         TargetError: for an improper, discrete or unknown prior, or a likelihood that raises, or does
             not return one floating-point scalar.
+        ArgumentError: for data that are no numbers, or of which some are missing (naming the first).
     """
     base = Prior.of(prior)
     value = _value_structure(base)
     if data is None:
         check_scalar("log_likelihood", log_likelihood, value)
-        return _with_base(base, _Whole(base, log_likelihood))
+        return _with_base(base, _Whole(base, log_likelihood), weighted_for=POSTERIOR)
     data, num_data = _check_data(data)
     datum = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
     check_scalar("log_likelihood", log_likelihood, value, datum)
     terms = _Terms(base, log_likelihood, data)
-    return _with_base(base, terms.total, log_terms=terms.some, num_data=num_data)
+    return _with_base(base, terms.total, log_terms=terms.some, num_data=num_data, weighted_for=POSTERIOR)
 
 
 def log_density(fn: Callable[..., Any], reference: PyTree[Any]) -> StaticTarget:

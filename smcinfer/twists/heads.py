@@ -185,8 +185,19 @@ def linear_head(dim: int, vocab_size: int, *, level: float = 0.0, bounded: bool 
             differences (``"rl"``, ``"pcl"``, ``"subtb"``, ``"fudge"``).
         bounded: whether chi_t is at most one (objective ``"fudge"``).
     """
+    _check_hidden(dim)
     dtype = jnp.result_type(float)
     return LinearHead(jnp.zeros((vocab_size, dim), dtype), jnp.full((vocab_size,), level, dtype), bounded)
+
+
+def _check_hidden(dim: int) -> None:
+    if dim < 1:
+        raise ArgumentError(
+            "there is no hidden state to read",
+            expected="dim at least 1, the model's lm.dim",
+            got=dim,
+            hint="a model on the host, or given as a function, shows its logits alone: calibrated_head reads those",
+        )
 
 
 def calibrated_head(vocab_size: int) -> CalibratedHead:
@@ -224,6 +235,7 @@ def network_head(
         level: as for `linear_head`.
         bounded: whether chi_t is at most one (objective ``"fudge"``).
     """
+    _check_hidden(dim)
     if width < 1 or depth < 1 or context_size < 0:
         raise ArgumentError("no such network", expected="width, depth >= 1", got=(width, depth))
     keys = jax.random.split(key, depth + 2)

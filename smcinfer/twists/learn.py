@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.compose import Composed
+from smcinfer.ground import validate as checked
 from smcinfer.ground.arrays import Float, Int, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.run.fit import fit
@@ -88,18 +89,20 @@ def learn(
     validation_runs: int = 32,
     check_every: int = 100,
     patience: int | None = None,
+    progress: bool = True,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    checkpoint_seconds: float = 30.0,
 ) -> Learned:
     """Learn a twist for a target, or for a family of them.
 
     Args:
         key: one random key; the same key gives the same twist bit for bit, resumed or not.
-        target: made by `compose`, `twisted`, `state_space` or `language.generation` (a twist that it has already is put aside);
-            or a `Family` of such targets.
-        objective: ``"ctl"``, ``"dpg"``, ``"nasmc"``, ``"sixo"``, ``"fudge"``, ``"rl"``, ``"pcl"``, ``"subtb"``, an
-            `Objective` with settings of its own, or ``"controlled"``: backward regressions of a quadratic twist instead of
-            gradient steps, ``num_steps`` of them (six are many).
+        target: made by `compose`, `state_space`, `language.generation`, `diffusion.alignment` or
+            `diffusion.corrected` (a twist that it has already is put aside); or a `Family` of such targets.
+        objective: ``"ctl"``, ``"dpg"``, ``"nasmc"``, ``"sixo"``, ``"fudge"``, ``"rl"``, ``"pcl"``, ``"subtb"``; ``"linex"``,
+            which asks nothing of the proposal and is the one for a `diffusion.soft_value`; an `Objective` with settings of
+            its own; or ``"controlled"``: backward regressions of a quadratic twist instead of gradient steps, ``num_steps``
+            of them (six are many).
         twist: where to start; for Gaussian transitions a flat `QuadraticTwist` by default, in units measured on a run.
         num_particles: of each run that is learned from, and exact draws at a time.
         num_steps: gradient steps.
@@ -116,8 +119,9 @@ def learn(
         validation_particles, validation_runs: see there.
         check_every: steps between two looks of the host.
         patience: validations without a new best after which to stop.
-        checkpoint: a file to resume from and to save to.
         progress: draw a bar on stderr.
+        checkpoint: a file to resume from and to save to.
+        checkpoint_seconds: least time between two writes, seconds.
 
     Returns:
         `Learned`; `attach` puts its twist on a model.
@@ -132,13 +136,16 @@ def learn(
     key = as_typed_key(key)
     if not isinstance(target, Composed | Family):
         raise ArgumentError(
-            "there is nothing to learn a twist for",
-            expected="a model made by compose, twisted, state_space or language.generation, or a twists.Family",
+            "target is nothing that a twist can be learned for",
+            expected="a model made by compose, state_space, language.generation or diffusion, or a twists.Family",
             got=type(target).__name__,
         )
     for name, value in {"num_particles": num_particles, "num_steps": num_steps, "num_contexts": num_contexts}.items():
-        if value < 1:
-            raise ArgumentError(f"{name} is out of range", expected="at least 1", got=value)
+        checked.count(name, value)
+    checked.number("learning_rate", learning_rate, above=0.0)
+    checked.fraction("resample_below", resample_below)
+    if patience is not None:
+        checked.count("patience", patience)
     unit_key, fit_key, check_key = jax.random.split(key, 3)
     if isinstance(target, Composed):
         target = attach(target, None)
@@ -157,13 +164,14 @@ def learn(
         _check_bounded(unit_key, target, twist, num_particles)
     # Where only the proposal is learned, resampling has nothing to look at before the end.
     below = resample_below if rule.learns_values else 0.0
-    problem = (target, exact_draw)
+    ready = rule.prepare(jax.random.fold_in(unit_key, 1), target, twist) if isinstance(target, Composed) else None
+    problem = (target, exact_draw, ready)
 
     def loss(module: Any, key: Any, problem: Any) -> Scalar:
-        goal, draw = problem
+        goal, draw, ready = problem
         if isinstance(goal, Composed):
             many = None if draw is None else lambda key: jax.vmap(draw)(jax.random.split(key, num_particles))
-            return rule(module, Sample(key, goal, module, num_particles, below, many, rule.stop_symbol))
+            return rule(module, Sample(key, goal, module, num_particles, below, many, rule.stop_symbol, ready))
 
         def one(key: Any) -> Scalar:
             draw_key, sample_key = jax.random.split(key)
@@ -194,8 +202,9 @@ def learn(
         validate=check if validate else None,
         check_every=check_every,
         patience=patience,
-        checkpoint=checkpoint,
         progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
         description="learning a twist",
     )
     name = objective if isinstance(objective, str) else type(objective).__name__

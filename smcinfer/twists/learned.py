@@ -95,7 +95,7 @@ def attach(model: Any, twist: LearnedTwist | None) -> Any:
     """The model with a learned twist and the proposal that it induces; without either where the twist is ``None``.
 
     Args:
-        model: made by `compose`, `twisted`, `state_space` or `language.generation`; its own twist, proposal and look-ahead are
+        model: made by `compose`, `state_space` or `language.generation`; its own twist, proposal and look-ahead are
             replaced.
         twist: the learned twist.
 
@@ -108,17 +108,9 @@ def attach(model: Any, twist: LearnedTwist | None) -> Any:
     if not isinstance(model, Composed):
         raise ArgumentError(
             "a twist needs a composed model",
-            expected="a model made by compose, twisted, state_space or language.generation",
+            expected="a model made by compose, state_space or language.generation",
             got=type(model).__name__,
         )
     bound = None if twist is None else BoundTwist(model.process, twist)
     mover = Bootstrap(model.process) if twist is None else twist.proposal(model.process)
-    rebuild: Any = getattr(model, "with_twist", None)
-    if rebuild is not None:
-        return rebuild(bound, mover)
-    return eqx.tree_at(
-        lambda tree: (tree.twist, tree.proposal, tree.ahead),
-        model,
-        (bound, mover, None),
-        is_leaf=lambda leaf: leaf is None,
-    )
+    return model.with_twist(bound, mover)

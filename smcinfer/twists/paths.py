@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from smcinfer.core import smc
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.core.plan import Plan
 from smcinfer.core.settings import Settings
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
@@ -83,6 +84,11 @@ class Watched(FeynmanKac):
     twist: LearnedTwist
     stop: int | None = eqx.field(static=True)
     num_steps: int = eqx.field(static=True)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the model that is watched."""
+        return self.model.plan
 
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
         """The model's own start."""

@@ -11,11 +11,13 @@ from smcinfer import bounds
 from smcinfer.core import resampling
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import HMC, RandomWalk
-from smcinfer.paths import Exponents, Moves, tempering
-from smcinfer.paths.conditional import Choices, ConditionalTempering
+from smcinfer.paths import Exponents, Moves
 from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, simulate, state_space
 from smcinfer.static import StaticTarget, posterior
+from smcinfer.static.conditional import Choices, ConditionalTempering
+from smcinfer.static.methods import Tempering
+from smcinfer.static.tempering import TemperingPath
 from tests import exact_models, exact_paths
 from tests.static.test_static import DATA, DIM, NOISE, conjugate, exact_log_z, exact_mean
 from tests.statistics import assert_mean_one_log
@@ -37,7 +39,7 @@ def wrong_draw(key: jax.Array) -> jax.Array:
 def conditional_runs(scheme: str, draw, num_runs: int) -> jax.Array:  # noqa: ANN001
     """log Z_hat of runs of eight particles through ``draw``."""
     kernel = RandomWalk()
-    model = tempering(conjugate(), kernel, PATH, moves=Moves(2, 2, 0.0), record_params=True)
+    model = TemperingPath(conjugate(), kernel, schedule=PATH, moves=Moves.exactly(2), record_params=True)
     forward = run(jax.random.key(0), model, 64, resample_below=1.0)
     choices = Choices.of(forward.history, 3)
     conditional = ConditionalTempering(conjugate(), kernel, choices, draw, 3)
@@ -195,6 +197,12 @@ def test_targets_without_bounds_are_refused() -> None:
         bounds.sandwich(jax.random.key(0), lambda x: x, exact_draw)
     with pytest.raises(ArgumentError, match="resample_below"):
         bounds.sandwich(jax.random.key(0), conjugate(), exact_draw, resample_below=0.5)
+    for method in (Tempering(led=False), Tempering(chain_length=8), "data_annealing"):
+        with pytest.raises(ArgumentError, match="walked back"):
+            bounds.sandwich(jax.random.key(0), conjugate(), exact_draw, method=method)
+    for option in ({"kernel": "hmc"}, {"method": "tempering"}):
+        with pytest.raises(ArgumentError, match=f"takes no {next(iter(option))}"):
+            bounds.sandwich(jax.random.key(0), exact_models.hmm("twisted"), exact_paths.draw_hmm_path, **option)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from smcinfer.checks.report import Check, Report, close, follows, mean
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, info
-from smcinfer.paths.tempering import tempering
+from smcinfer.static.methods import Tempering
 from smcinfer.static.target import StaticTarget, posterior
 from tests.statistics import assert_ks, assert_mean
 
@@ -214,7 +214,7 @@ def test_potential_faults_are_named(log_likelihood: Callable[[Array], Array], co
 
 
 def test_models_that_look_across_runs_are_traced_as_the_driver_runs_them(target: StaticTarget) -> None:
-    report = checks.check(tempering(target, Walk()), KEY, num_particles=64)
+    report = checks.check(Tempering().model(target, Walk()), KEY, num_particles=64)
     assert report.passed, report
 
 

@@ -1,8 +1,8 @@
 """The command line, end to end on a small target, and every way a person can get it wrong."""
 
+import shlex
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-import smcinfer.cli
+import smcinfer.cli.demo as demonstration
 from smcinfer import api, plots
 from smcinfer.cli import main
-from smcinfer.cli.commands import parse_schedule
-from smcinfer.cli.parser import build_parser
-from smcinfer.ground.errors import ArgumentError
-from smcinfer.paths.schedules import ESS, ConditionalESS
-from smcinfer.results import load
+from smcinfer.cli.app import COMMANDS, build
+from smcinfer.ground.errors import FileError, Interrupted
+from smcinfer.paths.moves import Moves
+from smcinfer.paths.schedules import ConditionalESS
+from smcinfer.results import Result, load
+from smcinfer.static.methods import DataAnnealing
 from tests.synthetic import make_result
 
 SOURCE = """
@@ -64,6 +65,9 @@ EXACT = -0.5 * np.log(4 * np.pi) - 0.25
 """log of the density of an observation of 1 under N(0, 2)."""
 
 Files = dict[str, Path]
+
+# A command reads the sampler's signature when it is imported: before a test puts another function in its place.
+build().resolved_commands()
 
 
 @pytest.fixture(scope="module")
@@ -176,33 +180,34 @@ def test_options_reach_the_sampler(source: Path, monkeypatch: pytest.MonkeyPatch
         return make_result()
 
     monkeypatch.setattr(api, "sample", record)
-    words = "--kernel nuts --path tempering --schedule .1,.5,1 --max-steps 9 --x64 --no-progress --checkpoint c"
+    words = "--kernel nuts --schedule .1,.5,1 --x64 --no-progress --checkpoint c --no-led --moves-max-steps 9"
     assert main(["sample", f"{source}:target", *words.split()]) == 0
+    method = seen.pop("method")
+    assert (method.schedule, method.led, method.moves) == ([0.1, 0.5, 1.0], False, Moves(max_steps=9))
+    # What was not given is not handed on: defaults are the sampler's own.
     assert seen == {
-        "num_particles": 4096,
-        "num_runs": 4,
         "kernel": "nuts",
-        "path": "tempering",
-        "schedule": [0.1, 0.5, 1.0],
-        "max_steps": 9,
-        "history": "scalars",
         "progress": False,
         "checkpoint": Path("c"),
         "precision": "float64",
         "target": "StaticTarget",
     }
     assert str(jax.numpy.result_type(float)) == "float32"
+    words = "--method data_annealing --batch-size 2"
+    assert main(["sample", f"{source}:target", *words.split()]) == 0 and seen["method"] == DataAnnealing(batch_size=2)
+    words = "--schedule=conditional_ess --schedule-fraction .7"
+    assert main(["sample", f"{source}:target", *words.split()]) == 0
+    assert seen["method"].schedule == ConditionalESS(fraction=0.7)
 
 
-def test_schedules() -> None:
-    assert parse_schedule(None, None) is None and parse_schedule("ess", None) == "ess"
-    assert parse_schedule(None, 0.7) == ESS(fraction=0.7)
-    assert parse_schedule("conditional_ess", 0.7) == ConditionalESS(fraction=0.7)
-    assert parse_schedule("1", None) == [1.0]
-    with pytest.raises(ArgumentError, match="separated by commas"):
-        parse_schedule("linear", None)
-    with pytest.raises(ArgumentError, match="fixed exponents"):
-        parse_schedule(".5,1", 0.7)
+def test_an_option_of_another_choice_is_refused(source: Path, refuse: Callable[..., str]) -> None:
+    message = refuse("sample", f"{source}:target", "--schedule", ".5,1", "--schedule-fraction", ".7")
+    assert "--schedule-fraction does nothing here" in message and "--schedule conditional_ess" in message
+    message = refuse("sample", f"{source}:target", "--method", "data_annealing", "--max-steps", "9")
+    assert "--max-steps does nothing here" in message and "it beside --method tempering" in message
+    assert "max_steps" in refuse("sample", f"{source}:target", "--schedule", ".5,1", "--max-steps", "9")
+    assert "method" in refuse("sample", f"{source}:target", "--method", "flying")
+    assert "conditional_ess" in refuse("sample", f"{source}:target", "--schedule", "linear")
 
 
 @pytest.mark.parametrize(
@@ -230,8 +235,18 @@ def test_files_that_are_wrong(tmp_path: Path, saved: Files, refuse: Callable[...
     assert "no such file" in refuse("sample", f"{tmp_path}/absent.py:target")
     assert "not a Python file" in refuse("sample", f"{saved['run']}:target")
     assert "line 2: y = undefined" in refuse("sample", f"{broken}:target")
-    broken.write_text("def (:\n")
-    assert "SyntaxError" in refuse("sample", f"{broken}:target")
+    broken.write_text("import math\n\ndef (:\n")
+    message = refuse("sample", f"{broken}:target")
+    assert "raised SyntaxError: invalid syntax" in message and f"{broken}, line 3: def (:" in message
+    (tmp_path / "unfinished.py").write_text("x = [1,\n")
+    broken.write_text("import unfinished\n")
+    message = refuse("sample", f"{broken}:target")
+    assert "unfinished.py, line 1: x = [1," in message and "importlib" not in message
+    broken.write_bytes(b"x = 1\0\n")
+    message = refuse("sample", f"{broken}:target")
+    assert str(broken) in message and "importlib" not in message
+    broken.write_text("import sys\nsys.exit(0)\n")
+    assert "line 2: sys.exit(0)" in refuse("sample", f"{broken}:target")
     assert "no such file" in refuse("summary", tmp_path / "absent.nc")
     assert "damaged, cut short" in refuse("plot", broken, "--out", tmp_path / "figures")
 
@@ -250,38 +265,140 @@ def test_wrong_values_are_found_before_any_work(
     monkeypatch.setattr(api, "sample", never)
     assert "cannot write" in refuse("sample", target, "--out", tmp_path / "absent" / "run.nc")
     assert "cannot make the output folder" in refuse("sample", target, "--plots", source)
+    for name in ("run.nc", "log_z.png"):
+        (tmp_path / name).write_text("dear")
+    assert "--force overwrites it" in refuse("sample", target, "--out", tmp_path / "run.nc")
+    assert "--force overwrites them" in refuse("sample", target, "--plots", tmp_path)
+    assert "run.nc exists" in refuse("generate", "--prompt", "A", "--out", tmp_path / "run.nc")
+    assert "run.nc exists" in refuse("tree", "(S (NN _))", "--out", tmp_path / "run.nc")
+    assert "run.nc exists" in refuse("blocks", target, "--out", tmp_path / "run.nc")
+    assert "files of an earlier run" in refuse("demo", "--out", tmp_path)
+    assert (tmp_path / "run.nc").read_text() == "dear"
 
 
-def test_interruption_is_not_a_traceback(
-    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_force_overwrites(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run.nc"
+    out.write_text("old")
+    monkeypatch.setattr(api, "sample", lambda *_, **__: make_result())
+    assert main(["sample", f"{source}:target", "--out", str(out), "--force"]) == 0
+    assert load(out).log_z == make_result().log_z
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "advice"),
+    [
+        (["--checkpoint", "c"], KeyboardInterrupt(), "the same command goes on from what was saved to c"),
+        ([], KeyboardInterrupt(), "with --checkpoint PATH the same command goes on"),
+        (["--checkpoint", "c"], Interrupted("step 3", "c", written=True), "step 3\n  kept in c"),
+        (["--checkpoint", "c"], Interrupted("step 3", "c"), "step 3\n  c could not be written"),
+        ([], Interrupted("step 3"), "step 3\n  nothing was saved: with --checkpoint PATH"),
+    ],
+)
+def test_interruption_says_how_to_resume(
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    error: BaseException,
+    advice: str,
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(api, "sample", interrupt)
-    assert main(["sample", f"{source}:target", "--checkpoint", "c"]) == 130
-    assert "goes on from it" in capsys.readouterr().err
+    assert main(["sample", f"{source}:target", *options]) == 130
+    assert advice in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_failure_and_no_wrong_command(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise FileError("the disk is full")
+
+    monkeypatch.setattr(api, "sample", lambda *_, **__: make_result())
+    monkeypatch.setattr(Result, "save", full)
+    assert main(["sample", f"{source}:target", "--out", str(tmp_path / "run.nc")]) == 1
+    assert "the disk is full" in capsys.readouterr().err
 
 
 def test_demo_gets_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    demonstration = types.SimpleNamespace(main=lambda out: seen.append(out))
-    monkeypatch.setattr(smcinfer.cli, "demo", demonstration, raising=False)
+    monkeypatch.setattr(demonstration, "main", lambda out: seen.append(out) or 0)
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     assert seen == [tmp_path / "demo"] and seen[0].is_dir()
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["sample"], ["sample", "x.py:y", "--num-runs", "two"]])
-def test_unknown_words_exit_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2 and "usage:" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], "unknown command 'fly'"),
+        (["sampl"], "to fix:   smcinfer sample"),
+        (["sample"], "TARGET requires an argument"),
+        (["sample", "x.py:y", "--num-runs", "two"], 'unable to convert "two" into int'),
+        (["sample", "x.py:y", "--num-particels", "2"], "Did you mean --num-particles?"),
+        (["--fly"], 'Unknown command "--fly"'),
+    ],
+)
+def test_unknown_words_exit_with_two(arguments: list[str], words: str, refuse: Callable[..., str]) -> None:
+    assert words in refuse(*arguments)
 
 
-def test_help_has_an_example_of_every_command() -> None:
-    text = build_parser().format_help()
-    for command in ("sample", "summary", "plot", "check", "demo"):
-        assert f"smcinfer {command} " in text
+def test_no_words_show_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "Commands" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_has_examples_that_are_understood(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "130" in shown and "Usage: smcinfer" in shown
+    for example in COMMANDS[name].examples:
+        assert example in shown
+        # A script for a shell is given to it.
+        line = example.partition(" > ")[0].replace('eval "$(smcinfer completion bash)"', "smcinfer completion bash")
+        words = shlex.split(line)
+        assert words[:2] == ["smcinfer", name]
+        function, _, _ = build().parse_args(words[1:])
+        assert function.__name__ == name
+
+
+def test_errors_are_coloured_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    main(["summary", "absent.nc"])
+    assert "\x1b[" not in capsys.readouterr().err
+    # What rich takes for a terminal.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    main(["summary", "absent.nc"])
+    assert "\x1b[1;31msmcinfer summary" in capsys.readouterr().err
+    monkeypatch.setenv("NO_COLOR", "1")
+    main(["summary", "absent.nc"])
+    assert "\x1b[1;31m" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_commands_and_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in COMMANDS)
+    assert "schedule-fraction" in script and "num-particles" in script
+
+
+def test_version_and_help_import_no_engine() -> None:
+    program = """
+import sys
+from smcinfer.cli import main
+assert main(["--version"]) == 0 and main(["--help"]) == 0 and main(["fly"]) == 2
+heavy = {"jax", "numpy", "scipy", "matplotlib", "numpyro", "sklearn", "tokenizers", "xarray"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("smcinfer ")
 
 
 def test_python_dash_m_runs_it() -> None:

@@ -1,5 +1,6 @@
 """Resampling against exact laws: every scheme and its conditional version is enumerated on five particles."""
 
+import collections
 import itertools
 import math
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from smcinfer.core.resampling import SCHEMES, Scheme, by_name, resample
 from smcinfer.ground.errors import ArgumentError
-from tests.resampling_laws import Law, law_of
+from tests.resampling_laws import Law, in_order, law_of, orders_of
 from tests.statistics import assert_chi2, assert_mean
 
 NUM_DRAWS = 12_000
@@ -81,6 +82,18 @@ def test_copies_have_the_enumerated_law(name: str, conditional: bool, precision:
     copies = copies_of(ancestors, 5)
     for row in rows(num):
         assert_law(copies[row], law_of(name, WEIGHTS[row], num, conditional))
+
+
+@pytest.mark.parametrize("name", ["systematic", "stratified"])
+def test_the_kept_copy_and_the_places_of_the_others_have_the_enumerated_law(name: str) -> None:
+    """Not only how many copies there are: which of them is kept, and who stands next to it."""
+    ancestors = law_draws(name, True, 5)
+    for row in rows(5):
+        law: dict[tuple[int, ...], float] = collections.defaultdict(float)
+        for order in orders_of(name, 5):
+            for slots, chance in in_order(name, WEIGHTS[row], 5, order).items():
+                law[slots] += chance / len(orders_of(name, 5))
+        assert_law(ancestors[row], law)
 
 
 @EVERY
@@ -185,7 +198,9 @@ def test_zero_weights_are_never_chosen(name: str, conditional: bool) -> None:
             # Where particle 0 has no weight the law is undefined, and the path is kept all the same.
             drawn = drawn[:, 1:]
         assert np.all(np.isfinite(row[drawn]))
-        assert name == "killing" or np.all(np.diff(drawn, axis=-1) >= 0)
+        # Conditional schemes that know an order turn it, so that it may start anew once.
+        turns = 1 if conditional and name in ("systematic", "stratified") else 0
+        assert name == "killing" or np.all((np.diff(drawn, axis=-1) < 0).sum(-1) <= turns)
     # No weight at all: every particle in turn.
     in_turn = np.r_[0, np.arange(N - 1)] if (name, conditional) == ("multinomial", True) else np.arange(N)
     assert np.all(ancestors[8:] == in_turn)

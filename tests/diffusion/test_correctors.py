@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,8 +47,8 @@ def error_of(target: Composed, exact: float) -> float:
 
 A, B = (0.7, 0.8), (-0.2, 1.1)
 CASES: dict[str, tuple[Any, float]] = {
-    "annealed": (
-        lambda: diffusion.annealed(normal_model(VP, *A), 2.5, num_steps=STEPS, data_std=0.8, noise_scale=1.5),
+    "power": (
+        lambda: diffusion.power(normal_model(VP, *A), 2.5, num_steps=STEPS, data_std=0.8, noise_scale=1.5),
         exact_log_z([A], [2.5]),
     ),
     "product": (
@@ -113,7 +112,7 @@ def mutated(target: Composed, kind: type[Corrector]) -> Composed:
 
 @pytest.mark.parametrize("kind", [WideStart, pytest.param(NoVolume, marks=pytest.mark.slow)])
 def test_faults_of_integrated_weights_are_seen(kind: type[Corrector]) -> None:
-    build, exact = CASES["annealed"]
+    build, exact = CASES["power"]
     assert abs(error_of(mutated(build(), kind), exact)) > 2 * BIAS
 
 
@@ -141,8 +140,8 @@ def test_probes_stand_in_for_the_divergence() -> None:
     volume = dim * np.log(2 * np.pi) + np.linalg.slogdet(np.asarray(spread))[1]
     exact = 0.5 * float((1 - power) * volume - dim * np.log(power))
     options: dict[str, Any] = {"num_steps": 20, "data_std": 1.0, "noise_scale": "matched"}
-    assert abs(error_of(diffusion.annealed(model, power, **options), exact)) < 0.01
-    target = diffusion.annealed(model, power, num_probes=4, **options)
+    assert abs(error_of(diffusion.power(model, power, **options), exact)) < 0.01
+    target = diffusion.power(model, power, num_probes=4, **options)
     assert abs(error_of(target, exact)) < 0.05
     assert error_of(mutated(target, Uncorrected), exact) > 0.08
     done = run(jax.random.key(0), target, 100)
@@ -188,21 +187,21 @@ def test_mixture_facts() -> None:
     assert_chi2(np.bincount(nine.nearest(jnp.asarray(tilted)), minlength=9), first.weights)
 
 
-def test_annealed_mixture_on_a_grid(shared_data: Path) -> None:
+def test_a_power_of_a_mixture_on_a_grid(shared_data: Path) -> None:
     law, facts = gaussian_mixtures.from_json(shared_data / "targets" / "mixture40.json")
-    wide = law.annealed(3.0, facts["sigma_max"], points=400)
-    sharp = law.annealed(3.0, points=800)
+    wide = law.power(3.0, facts["sigma_max"], points=400)
+    sharp = law.power(3.0, points=800)
     assert abs(sharp.log_z - wide.log_z - facts["log_z"]) < 2e-3
     draws = sharp.draw(np.random.default_rng(0), 20_000)
     assert_chi2(np.bincount(np.asarray(law.nearest(jnp.asarray(draws))), minlength=40), sharp.masses)
 
 
-def test_forty_modes_annealed(shared_data: Path) -> None:
+def test_forty_modes_to_a_power(shared_data: Path) -> None:
     """Few particles and steps already find every mode: exact ratios are unbiased, and the masses are near."""
     law, facts = gaussian_mixtures.from_json(shared_data / "targets" / "mixture40.json")
-    exact = law.annealed(3.0, points=600)
+    exact = law.power(3.0, points=600)
     times, schedule = jnp.append(jnp.geomspace(10.0, 0.01, 60), 0.0), diffusion.EDM(end=10.0)
-    target = diffusion.annealed(
+    target = diffusion.power(
         law.model(schedule),
         facts["power"],
         times=times,
@@ -215,20 +214,3 @@ def test_forty_modes_annealed(shared_data: Path) -> None:
     modes = np.asarray(law.nearest(done.particles.state.x))
     masses = np.bincount(modes.reshape(-1), shares.reshape(-1), minlength=40)
     assert 0.5 * np.abs(masses - exact.masses).sum() < 0.1
-
-
-@pytest.mark.slow
-def test_a_learned_control_of_a_corrector() -> None:
-    """A drift along a learned value keeps log Z and steadies it."""
-    model = diffusion.annealed(normal_model(VP, *A), 2.0, num_steps=STEPS, data_std=0.8)
-    network = diffusion.value_network(jax.random.key(0), VP, (1,), width=32)
-    fitted = diffusion.learn_soft_value(jax.random.key(1), model, network, num_paths=2048, num_steps=1000).module
-    helped = diffusion.annealed(
-        normal_model(VP, *A), 2.0, num_steps=STEPS, data_std=0.8, twist=fitted, control=diffusion.GradientOf(fitted)
-    )
-    plain, better = (log_z_of(target, 64, RUNS) for target in (model, helped))
-    # Weights at noise z = 1 have heavy tails: the mean asks for many particles, the spread is that of few.
-    ratios = np.exp(log_z_of(helped, 4000) - exact_log_z([A], [2.0]))
-    assert abs(np.log(ratios.mean())) < BIAS + 4 * ratios.std(ddof=1) / ratios.mean() / len(ratios) ** 0.5
-    assert better.std() < 0.7 * plain.std()
-    assert eqx.is_array(fitted.baseline)

@@ -14,8 +14,9 @@ from smcinfer import diffusion
 from smcinfer.core.compose import compose
 from smcinfer.core.status import Status
 from smcinfer.diffusion.model import PARAMETERISATIONS, Prediction
+from smcinfer.diffusion.potentials import by_name
 from smcinfer.diffusion.proposals import Controlled, SoftSelection
-from smcinfer.diffusion.soft_value import simulate
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.models import gaussian_mixtures
 from smcinfer.run.runner import run
 from tests.exact_diffusion import MEAN, STD, affine_steps, end_of, log_tilt, normal_model
@@ -222,6 +223,41 @@ def test_nine_modes_under_a_reward_that_the_look_ahead_misjudges(
     assert not held(strength=1.0)
 
 
+@pytest.mark.parametrize("name", ["difference", "max", "sum"])
+def test_path_potentials_stand_on_the_scale_of_one_value(name: str) -> None:
+    """However long the path: increments that pile up are taken back in one step, from the one particle that is left."""
+    path = by_name(name)
+    for length in (1, 7, 200):
+        memory = path.start(jnp.asarray(-3.0), 0.5)
+        for _ in range(length):
+            memory = path.extend(memory, jnp.asarray(-3.0), 0.5)
+        if name == "sum":
+            # The mean of all sums so far, by their number of terms.
+            np.testing.assert_allclose(memory.weight, (length + 1) * (length + 2) / 2)
+        np.testing.assert_allclose(path.log_twist(memory), -1.5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_no_path_potential_loses_the_particles_at_the_end() -> None:
+    """Nine modes under a broad reward, resampled wherever weights differ: the interval is narrow and holds the exact value."""
+    model = gaussian_mixtures.nine_modes().model(diffusion.Cosine())
+    for potential in ("sum", "max"):
+        target = diffusion.alignment(
+            model,
+            lambda x: -0.01 * x[0] ** 2 - x[1] ** 2,
+            num_steps=50,
+            kernel=diffusion.DDPM(3.3),
+            potential=potential,
+            strength="signal",
+        )
+        result = smcinfer.sample(
+            jax.random.key(0), target, num_particles=2000, num_runs=4, resample_below=1.0, progress=False
+        )
+        low, high = result.log_z_interval(0.999)
+        assert low < -1.4397 < high and high - low < 0.2
+        assert np.asarray(result.history["ess"])[:, -1].min() > 400
+
+
 class Uncorrected(eqx.Module):
     """The maximum potential whose increments are never taken back: no terminal correction."""
 
@@ -326,7 +362,7 @@ def sequence_log_z(process: Any, data: np.ndarray, noise: float, slope: float) -
 def test_a_sequence_of_frames_is_filtered(proposal: str) -> None:
     data, noise, slope = np.array([0.2, 1.4, 0.9]), 0.6, 0.8
     seen = diffusion.measurement(lambda x: x, data[:, None], noise, data_std=STD)
-    options: Any = {"warm_time": 0.4, "num_steps": 4, "warm_steps": 3, "proposal": proposal}
+    options: Any = {"warm_time": 0.4, "num_steps": 4, "num_warm_steps": 3, "proposal": proposal}
     target = diffusion.sequence(normal_model(SCHEDULES["vp"]), lambda k, x: slope * x, seen, 3, **options)
     exact = sequence_log_z(target.process, data, noise, slope)
     found = log_z_runs(target)
@@ -335,22 +371,11 @@ def test_a_sequence_of_frames_is_filtered(proposal: str) -> None:
         assert_mean_one_log(found, exact + 0.3)
 
 
-@pytest.mark.slow
-def test_a_learned_soft_value_lowers_the_variance() -> None:
-    model = normal_model(SCHEDULES["vp"])
-    plain = diffusion.alignment(model, reward, num_steps=STEPS, look="none")
-    network = diffusion.value_network(jax.random.key(0), model.schedule, (1,), width=32)
-    learned = diffusion.learn_soft_value(jax.random.key(1), plain, network, num_paths=2048, num_steps=1500).module
-    twisted = diffusion.alignment(
-        model, reward, num_steps=STEPS, look=diffusion.SoftValue(learned), proposal=diffusion.GradientOf(learned)
-    )
-    spread = {}
-    for name, target in {"plain": plain, "twisted": twisted}.items():
-        found = log_z_runs(target)
-        assert_mean_one_log(found, exact_log_z(plain))
-        spread[name] = found.std()
-    assert spread["twisted"] < 0.5 * spread["plain"]
-    # What it foresees on the way is what is earned, to a tenth.
-    paths = simulate(jax.random.key(2), plain, 20_000)
-    ahead = jax.vmap(lambda x: learned(x, plain.process.times[2]))(paths.x[2])
-    assert abs(np.mean(np.exp(ahead)) / np.mean(np.exp(paths.to_come[2])) - 1.0) < 0.1
+def test_what_lies_under_a_mask_is_no_measurement() -> None:
+    y = np.ma.array([1.1, -999.0], mask=[0, 1])
+    for missing in (y, np.array([1.1, np.nan])):
+        with pytest.raises(ArgumentError, match=r"missing in y(.|\n)*index \(1,\)"):
+            diffusion.measurement(lambda x: x, missing, 0.3)
+        with pytest.raises(ArgumentError, match="known & seen"):
+            diffusion.inpainting([True, True], missing, 0.3)
+        np.testing.assert_allclose(diffusion.inpainting([True, False], missing, 0.3).y, [1.1], rtol=1e-6)

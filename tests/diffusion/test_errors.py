@@ -114,7 +114,7 @@ CASES: dict[str, tuple[Any, type[SmcinferError], str]] = {
     ),
     "frame reward": (lambda: sequence(MODEL, lambda k, x: x, lambda k, x: x, 2, warm_time=0.5), TargetError, "scalar"),
     "value of nothing": (
-        lambda: diffusion.learn_soft_value(jax.random.key(0), _walk(), lambda x, u: x[0]),
+        lambda: diffusion.soft_value(jax.random.key(0), _walk()),
         ArgumentError,
         "no diffusion",
     ),

@@ -37,7 +37,7 @@ def target() -> diffusion.Alignment:
 
 def log_z(aligned: diffusion.Alignment) -> float:
     """Exact: the chain is linear, so the sample is Gaussian and the reward's exponential has a closed mean."""
-    process = aligned.reverse
+    process = aligned.watched
     mean, variance = 0.0, float(process.start_std) ** 2
 
     def moments(t: int, x: float) -> tuple[float, float]:
@@ -54,8 +54,8 @@ def log_z(aligned: diffusion.Alignment) -> float:
 
 def tilted_noise(aligned: diffusion.Alignment) -> tuple[float, float]:
     """Mean and standard deviation of each coordinate of the noise tilted by the foreseen reward, which is linear."""
-    std = float(aligned.reverse.start_std)
-    look = initial.Foreseen(aligned.reverse)
+    std = float(aligned.watched.start_std)
+    look = initial.Foreseen(aligned.watched)
     slope = float(look(jnp.array([1.0, 0.0])) - look(jnp.zeros(2)))
     return slope * std**2, std
 

@@ -55,7 +55,7 @@ def test_any_order_of_exact_conditionals_gives_the_table(table: masked_table.Mas
 def test_unmasking_in_parallel_tends_to_the_table(table: masked_table.MaskedTable) -> None:
     exact, distances = np.exp(np.asarray(table.log_p, np.float64)), []
     for steps in (1, 4, 16):
-        tokens, masses = final_masses(discrete.alignment(table.model, None, steps=steps))
+        tokens, masses = final_masses(discrete.alignment(table.model, None, num_steps=steps))
         distances.append(np.abs(masses[np.all(tokens < VOCAB, axis=1)] - exact).sum() / 2)
     assert distances[0] > 3 * distances[1] > 6 * distances[2]
 
@@ -68,8 +68,8 @@ GUIDED = {
         "tilt": lambda t, state: 0.5 * jnp.ones((LENGTH, 1)) * jnp.arange(VOCAB),
         "twist": lambda t, state: 0.4 * jnp.sum(state.tokens == 1),
     },
-    "in parallel": {"steps": 2, "guide_order": SURE},
-    "in parallel, its own order": {"steps": 2, "order": "confidence", "guide_order": "uniform"},
+    "in parallel": {"num_steps": 2, "guide_order": SURE},
+    "in parallel, its own order": {"num_steps": 2, "order": "confidence", "guide_order": "uniform"},
 }
 
 
@@ -92,7 +92,7 @@ class WithoutPositions(Guided):
 
 @pytest.mark.parametrize("steps", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_dropping_the_ratio_of_positions_is_seen(rough: discrete.MaskedModel, steps: int | None) -> None:
-    target = discrete.alignment(rough, bonus, 0.7, steps=steps, guide_order=SURE)
+    target = discrete.alignment(rough, bonus, 0.7, num_steps=steps, guide_order=SURE)
     wrong = eqx.tree_at(
         lambda tree: tree.proposal, target, WithoutPositions(target.process, Guide(target.process, SURE, None))
     )
@@ -114,24 +114,24 @@ def test_the_order_does_not_matter_to_exact_conditionals(table: masked_table.Mas
 
 @pytest.mark.parametrize("steps", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_multiplied(table: masked_table.MaskedTable, rough: discrete.MaskedModel, steps: int | None) -> None:
-    target = discrete.multiplied([table.model, rough], [1.5, -0.5], bonus, steps=steps, guide_order="confidence")
+    target = discrete.multiplied([table.model, rough], [1.5, -0.5], bonus, num_steps=steps, guide_order="confidence")
     assert_mean_one_log(estimates(target, 2), log_z(target))
 
 
-def test_annealed_is_the_power_of_the_table(table: masked_table.MaskedTable) -> None:
-    sharpened = discrete.annealed(table.model, 2.5)
+def test_a_power_is_that_of_the_table(table: masked_table.MaskedTable) -> None:
+    sharpened = discrete.power(table.model, 2.5)
     assert log_z(sharpened) == pytest.approx(table.log_z(np.zeros(len(table.log_p)), 2.5), abs=1e-5)
 
 
 def test_sharpened_conditionals_without_weights_are_seen(table: masked_table.MaskedTable) -> None:
-    target = discrete.annealed(table.model, 2.5)
+    target = discrete.power(table.model, 2.5)
     plain = eqx.tree_at(lambda tree: tree.potential, target, lambda t, state: jnp.zeros(()), is_leaf=callable)
     with pytest.raises(AssertionError, match="mean differs"):
         assert_mean_one_log(estimates(plain, 2), log_z(target))
 
 
 def test_masses_of_a_weighted_run(table: masked_table.MaskedTable) -> None:
-    target = discrete.annealed(table.model, 2.0, bonus, guide_order="confidence")
+    target = discrete.power(table.model, 2.0, bonus, guide_order="confidence")
     done = run(jax.random.key(3), target, 64, num_runs=300)
     exact = np.exp(2.0 * np.asarray(table.log_p, np.float64) + sequence_rewards(table))
     # Z_hat times the weighted mean is unbiased; the weighted mean alone is not quite.
@@ -226,11 +226,11 @@ def test_bad_input(table: masked_table.MaskedTable) -> None:
         discrete.alignment(table.model, lambda tokens: jnp.log(tokens[0] - 1.0))
     with pytest.raises(ArgumentError, match="unknown order"):
         discrete.alignment(table.model, bonus, order="right_to_left")
-    for how in ({"guide_order": "left_to_right"}, {"order": "most_confident", "steps": 2}):
+    for how in ({"guide_order": "left_to_right"}, {"order": "most_confident", "num_steps": 2}):
         with pytest.raises(ArgumentError, match="no chance"):
             discrete.alignment(table.model, bonus, **how)
     with pytest.raises(ArgumentError, match="share"):
-        discrete.alignment(table.model, bonus, steps=4, share=lambda time: time)
+        discrete.alignment(table.model, bonus, num_steps=4, unmasked=lambda time: time)
     with pytest.raises(ArgumentError, match="does not know"):
         discrete.alignment(table.model, bonus, start=[0, 3, 0])
     with pytest.raises(ArgumentError, match="one power a model"):

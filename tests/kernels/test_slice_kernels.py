@@ -22,8 +22,9 @@ from smcinfer.kernels import (
     as_blackjax,
     by_name,
 )
-from smcinfer.paths import Moves, tempering
+from smcinfer.paths import Moves
 from smcinfer.run.runner import run
+from smcinfer.static.methods import Tempering
 from tests.kernel_checks import NUM_LANES, check_invariance, check_support
 from tests.kernel_targets import Target, last, move
 from tests.statistics import assert_chi2, assert_ks, assert_mean, assert_mean_one_log
@@ -317,7 +318,7 @@ ALL_NAMES = ["gibbsian_polar_slice", "polar_slice", "hit_and_run", "elliptical_s
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_led_runs_are_unbiased(name: str, precision: str) -> None:
     values = np.array([[0.7, -0.4], [1.9, 1.1], [2.3, 0.2]])
-    model = tempering(posterior_of(values), by_name(name), moves=Moves(3, 1, 0.5))
+    model = Tempering(moves=Moves(3, 1, 0.5)).model(posterior_of(values), by_name(name))
     done = run(jax.random.key(1), model, 16, num_runs=1500, resample_below=1.0)
     covariance = 0.64 * np.eye(3) + 1.0
     log_det = np.linalg.slogdet(2 * np.pi * covariance)[1]
@@ -336,7 +337,7 @@ def test_ranks_of_the_truth_are_uniform(name: str) -> None:
     for number in range(200):
         truth = rng.normal(size=2)
         values = truth + 0.8 * rng.normal(size=(3, 2))
-        model = tempering(posterior_of(values), by_name(name))
+        model = Tempering().model(posterior_of(values), by_name(name))
         done = run(jax.random.key(number), model, num_particles, num_runs=1, resample_below=1.0)
         ranks.append(np.sum(np.asarray(done.particles.position[0]) < truth, axis=0))
     for column in np.array(ranks).T:

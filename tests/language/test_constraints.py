@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 
 import smcinfer
 from smcinfer import twists
-from smcinfer.core.status import Status
+from smcinfer.core.status import Status, explain
 from smcinfer.ground.errors import ArgumentError, TargetError
-from smcinfer.language import Pretrained, generation
+from smcinfer.language import Pretrained, generation, table_lm
 from smcinfer.language.constraints import (
     Constraint,
     adaptive_rejection,
@@ -123,7 +124,35 @@ def test_a_set_that_nothing_is_in_ends_with_its_status() -> None:
     done = run(jax.random.key(0), constrained(small_lm(), PROMPT, never, max_tokens=LENGTH), 16, num_runs=2)
     assert (np.asarray(done.log_z) == -np.inf).all()
     assert (np.asarray(done.status) & int(Status.ALL_WEIGHTS_ZERO)).all()
-    assert not (np.asarray(done.status) & int(Status.NON_FINITE_POTENTIAL)).any()
+    assert not (np.asarray(done.status) & int(Status.NON_FINITE_POTENTIAL | Status.CUT_OFF)).any()
+
+
+def test_a_limit_that_no_sequence_ends_by_is_named() -> None:
+    model = constrained(small_lm(), PROMPT, regex("c{9}", WORDS, EOS), max_tokens=LENGTH)
+    done = run(jax.random.key(0), model, 16, num_runs=2)
+    assert (np.asarray(done.status) & int(Status.CUT_OFF)).all()
+    assert any("max_tokens" in line for line in explain(int(done.status[0])))
+    open_ = constrained(small_lm(), PROMPT, regex("c{9}", WORDS, EOS), max_tokens=LENGTH, cut_off=True)
+    cut = run(jax.random.key(0), open_, 16, num_runs=2)
+    assert np.isfinite(cut.log_z).all() and not np.asarray(cut.status).any()
+
+
+@pytest.mark.parametrize("end", ["open", "force"])
+def test_an_end_that_the_model_hardly_wants_comes_by_the_limit(end: str, x64: None) -> None:
+    r"""Tokens are independent, so that :math:`Z = \sum_{k < T} p(a)^k\, p(\mathrm{EOS})`."""
+    lm = table_lm(jax.random.key(0), 2, 1)
+
+    def go(logit: float) -> Any:
+        law = jnp.asarray([logit, 0.0])
+        rare = eqx.tree_at(lambda tree: tree.table, lm, jnp.broadcast_to(law, lm.table.shape))
+        log_p = jax.nn.log_softmax(law)
+        model = constrained(rare, (1,), regex("a*", WORDS[:2], EOS), max_tokens=LENGTH, end=end)
+        log_z = run(jax.random.key(0), model, 16, num_runs=256).log_z
+        return np.asarray(log_z) - float(jax.nn.logsumexp(jnp.arange(LENGTH) * log_p[1]) + log_p[EOS])
+
+    assert_mean(np.exp(go(-2.0)), 1.0)
+    # Drawn by chance it would hardly ever come: no run has found nothing.
+    assert np.isfinite(go(-12.0)).all()
 
 
 def test_forks_do_not_touch_each_other() -> None:

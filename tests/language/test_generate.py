@@ -1,6 +1,5 @@
 """``smcinfer generate`` from its own entry: text that does as asked, bounds, a file, and every way to get it wrong."""
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -104,8 +103,7 @@ def test_infilling_says_why_there_is_no_upper_bound(model: Path, capsys: pytest.
 
 def test_a_potential_without_a_known_bound_has_no_upper_bound() -> None:
     target = generation(small_lm(), [1], max_tokens=1, eos_id=None)
-    args = argparse.Namespace(filter=None, num_runs=2)
-    upper, why = upper_bound(None, args, target, None, make_result())
+    upper, why = upper_bound(None, target, None, make_result(), 4096, False)
     assert upper is None and "no known largest value" in why
 
 
@@ -134,7 +132,11 @@ def test_what_a_function_raises_is_named(model: Path, functions: Path, refuse: C
         (("--prompt", "A", "--schema", "no.json"), "no such file"),
         (("--prompt", "A", "--regex", "a", "--infill", " b"), "a constraint is on the whole text"),
         (("--prompt", "A", "--stop", "there was"), "no single token"),
-        (("--prompt", "A", "--tree", "(S (NN _))"), "--tree does not go with --prompt"),
+        (("--prompt", "A", "--model-share", ".5"), "--model-share does nothing here"),
+        (("--prompt", "A", "--whole-words"), "--whole-words does nothing here"),
+        (("--prompt", "A", "--strength", "2"), "--strength does nothing here"),
+        ((), "--prompt"),
+        (("--prompt", "A", "--classifier", "neutral"), "neutral"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_work(
@@ -146,9 +148,3 @@ def test_what_is_wrong_is_said_before_any_work(
 
 def test_a_directory_that_is_no_model(tmp_path: Path, refuse: Callable[..., str]) -> None:
     assert "has no config.json" in refuse("--model", tmp_path, "--prompt", "A")
-
-
-def test_a_choice_that_does_not_exist_is_refused_by_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["generate", "--prompt", "A", "--classifier", "neutral"])
-    assert "invalid choice" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Gibbs over segments, the next byte, and attribute tokens, each against the sum over all strings."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language import generation, table_lm
 from smcinfer.language.decoding.cascade import cascade
 from smcinfer.language.decoding.next_byte import END, next_byte
-from smcinfer.language.decoding.segment_gibbs import _Sampler, _sweeps, segment_gibbs
+from smcinfer.language.decoding.segment_gibbs import SegmentGibbs, segment_gibbs
 from smcinfer.language.proposals.attribute import attribute_tokens
 from smcinfer.language.proposals.filtered import filtered
 from smcinfer.run.runner import run
@@ -42,40 +43,54 @@ def all_texts() -> tuple[np.ndarray, np.ndarray]:
     return texts, np.exp(log_joint - np.logaddexp.reduce(log_joint))
 
 
-def sweep_once(sampler: _Sampler, count: int) -> np.ndarray:
+def sweep_once(kind: type[SegmentGibbs], count: int) -> np.ndarray:
     """How often each text is met one sweep after an exact start."""
     texts, law = all_texts()
     start = texts[np.random.default_rng(0).choice(len(texts), size=count, p=law)]
-    after = np.asarray(_sweeps(sampler, jax.random.key(1), jnp.asarray(start, jnp.int32), 1)[0])[0]
+    sampler = kind(small_lm(), reward, jnp.asarray(TEMPLATE, jnp.int32), SPANS, 4)
+    keys = jax.random.split(jax.random.key(1), count)
+    step = jax.jit(jax.vmap(lambda key, text: sampler.step(key, text, None)[0]))
+    after = np.asarray(step(keys, jnp.asarray(start, jnp.int32)))
     codes = after[:, 2] * VOCAB**2 + after[:, 3] * VOCAB + after[:, 5]
     return np.bincount(codes, minlength=len(texts))
 
 
 def test_a_sweep_keeps_the_law(x64: None) -> None:
     _, law = all_texts()
-    assert_chi2(sweep_once(_Sampler(small_lm(), reward, SPANS, 4), 20_000), law)
+    assert_chi2(sweep_once(SegmentGibbs, 20_000), law)
 
 
 def test_a_sweep_that_forgets_what_follows_is_caught(x64: None) -> None:
-    class Forgetful(_Sampler):
+    class Forgetful(SegmentGibbs):
         def log_tail(self, tokens: Any, start: int) -> Any:
             return self.log_potential(tokens)
 
     _, law = all_texts()
     with pytest.raises(AssertionError):
-        assert_chi2(sweep_once(Forgetful(small_lm(), reward, SPANS, 4), 20_000), law)
+        assert_chi2(sweep_once(Forgetful, 20_000), law)
 
 
-def test_chains_end_in_the_law_and_keep_what_is_given(x64: None) -> None:
+def test_chains_end_in_the_law_and_keep_what_is_given(x64: None, tmp_path: Path) -> None:
     texts, law = all_texts()
-    chains = segment_gibbs(
-        jax.random.key(0), small_lm(), GIVEN, reward, num_sweeps=10, num_warmup=30, num_chains=500, num_candidates=8
-    )
-    assert (chains.tokens[..., [0, 1, 4, 6, 7]] == TEMPLATE[[0, 1, 4, 6, 7]]).all()
+    options: dict[str, Any] = {
+        "num_draws": 10,
+        "num_warmup": 30,
+        "num_chains": 500,
+        "num_candidates": 8,
+        "progress": False,
+    }
+    chains = segment_gibbs(jax.random.key(0), small_lm(), GIVEN, reward, **options)
+    tokens = chains.draws["tokens"]
+    assert tokens.shape == (500, 10, 8)
+    assert (tokens[..., [0, 1, 4, 6, 7]] == TEMPLATE[[0, 1, 4, 6, 7]]).all()
     expected = (law[:, None] * (texts == 2)).sum(0)[[2, 3, 5]]
-    assert_mean((chains.tokens[-1] == 2)[:, 2], expected[0])
-    assert_mean((chains.tokens[-1] == 2)[:, 5], expected[2])
-    assert "2 segments: 500 chains, 10 sweeps" in str(chains) and (chains.moved > 0.2).all()
+    assert_mean((tokens[:, -1] == 2)[:, 2], expected[0])
+    assert_mean((tokens[:, -1] == 2)[:, 5], expected[2])
+    assert "2 segments: 500 chains, 10 draws" in str(chains) and min(chains.settings["moved"]) > 0.2
+    with pytest.raises(ArgumentError, match="without a tokenizer"):
+        chains.texts()
+    again = segment_gibbs(jax.random.key(0), small_lm(), GIVEN, reward, checkpoint=tmp_path / "run.ckpt", **options)
+    np.testing.assert_array_equal(again.draws["tokens"], tokens)
 
 
 WORDS = [b"", b"a", b"b", b"ab", b"ba"]

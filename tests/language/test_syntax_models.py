@@ -1,14 +1,12 @@
 """The trained parts of syntactic control: what their cards say, what they do on plain sentences, and the command line."""
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
 from smcinfer import nn
-from smcinfer.cli.tree import generate_tree
-from smcinfer.ground.errors import ArgumentError
+from smcinfer.cli import main
 from smcinfer.language.syntax import bracket_score, parse, split_words
 from smcinfer.models import parser as parsers
 from smcinfer.models import syntactic_control, word_lm
@@ -53,25 +51,14 @@ def test_words_become_tokens_and_text() -> None:
     assert word_lm.load_gram().pos.shape[1] == len(model.words)
 
 
-def arguments(tmp_path: Path, **changes: object) -> argparse.Namespace:
-    """What the command line would hand on."""
-    settings = {
-        "tree": "(S (NP (DT) (NN)) (VP (VBD)) (. .))",
-        "out": tmp_path / "found.json",
-        "temperature": 1.0,
-        "num_particles": 32,
-        "num_runs": 2,
-        "seed": 0,
-        "show": 3,
-        "no_progress": True,
-        "prompt": None,
-    }
-    return argparse.Namespace(**(settings | changes))
+TREE = "(S (NP (DT) (NN)) (VP (VBD)) (. .))"
 
 
 def test_the_command_line_generates_and_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    generate_tree(arguments(tmp_path))
-    found = json.loads((tmp_path / "found.json").read_text(encoding="utf8"))
+    out = tmp_path / "found.json"
+    size = ("--num-particles", "32", "--num-runs", "2", "--show", "3", "--no-progress")
+    assert main(["tree", TREE, "--out", str(out), *size]) == 0
+    found = json.loads(out.read_text(encoding="utf8"))
     assert "log Z" in capsys.readouterr().out
     assert found["unknown_tags"] == []
     assert sum(text["weight"] for text in found["texts"]) == pytest.approx(1.0, abs=1e-4)
@@ -80,11 +67,9 @@ def test_the_command_line_generates_and_saves(tmp_path: Path, capsys: pytest.Cap
     assert bracket_score(parse(found["tree"]), best).f1 > 0.6
 
 
-def test_the_command_line_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="line 1, column 4"):
-        generate_tree(arguments(tmp_path, tree="(S (NP (DT)"))
-    with pytest.raises(ArgumentError, match="--tree does not go with --prompt"):
-        generate_tree(arguments(tmp_path, prompt="Once"))
+def test_the_command_line_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tree", "(S (NP (DT)"]) == 2
+    assert "line 1, column 4" in capsys.readouterr().err
 
 
 def test_tags_too_rare_are_named() -> None:

@@ -1,5 +1,9 @@
 """The training loop and the weights on disk."""
 
+import contextlib
+import itertools
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
+from smcinfer.ground.errors import ArgumentError, CheckpointError, Interrupted, TargetError
 from smcinfer.nn import read_metadata, restore, save
+from smcinfer.run import watch
+from smcinfer.run.checkpoint import _read
 from smcinfer.run.fit import fit
 
 
@@ -68,14 +74,43 @@ def test_a_cut_training_resumes_bit_for_bit(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return error(module)
 
+    options |= {"checkpoint": tmp_path / "a", "checkpoint_seconds": 0.0}
     with pytest.raises(KeyboardInterrupt):
-        fit(jax.random.key(1), START, regression, TRUTH, checkpoint=tmp_path / "a", **options | {"validate": dies})
-    resumed = fit(jax.random.key(1), START, regression, TRUTH, checkpoint=tmp_path / "a", **options)
+        fit(jax.random.key(1), START, regression, TRUTH, **options | {"validate": dies})
+    assert int(_read(tmp_path / "a")[0]["step"]) >= 20
+    resumed = fit(jax.random.key(1), START, regression, TRUTH, **options)
     assert resumed.losses.shape == (50,)
     np.testing.assert_array_equal(whole.module.slope, resumed.module.slope)
     np.testing.assert_array_equal(whole.losses, resumed.losses)
-    with pytest.raises(CheckpointError, match="another training"):
-        fit(jax.random.key(2), START, regression, TRUTH, checkpoint=tmp_path / "a", **options)
+    with pytest.raises(CheckpointError, match="another run"):
+        fit(jax.random.key(2), START, regression, TRUTH, **options)
+
+
+def test_ctrl_c_keeps_what_a_training_can_go_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data are made anew every ten steps: a training that is stopped between goes on from the last time they were made."""
+
+    def refresh(key: Any, module: Line) -> jax.Array:
+        return TRUTH + module.slope
+
+    options: dict[str, Any] = {"num_steps": 30, "check_every": 10, "refresh": refresh}
+    whole = fit(jax.random.key(1), START, regression, **options)
+    with monkeypatch.context() as patch:
+        lengths = itertools.cycle([3, 4])
+        patch.setattr(watch.Watch, "length", lambda self: next(lengths))
+        patch.setattr(watch, "bar", ctrl_c)
+        with pytest.raises(Interrupted, match="step 14 "):
+            fit(jax.random.key(1), START, regression, checkpoint=tmp_path / "a", **options)
+    assert _read(tmp_path / "a")[0]["step"] == "10"
+    resumed = fit(jax.random.key(1), START, regression, checkpoint=tmp_path / "a", **options)
+    np.testing.assert_array_equal(whole.module.slope, resumed.module.slope)
+    np.testing.assert_array_equal(whole.losses, resumed.losses)
+
+
+@contextlib.contextmanager
+def ctrl_c(enabled: bool, description: str) -> Iterator[Any]:
+    """A bar that stands for a person who presses Ctrl-C after a third of the way."""
+    del enabled, description
+    yield lambda fraction, message: fraction > 0.4 and signal.raise_signal(signal.SIGINT)
 
 
 def test_data_are_made_anew_with_the_current_module() -> None:

@@ -66,7 +66,7 @@ def _law(grid: BinaryGrid) -> jax.Array:
 def test_one_line_runs_it_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "model.py"
     file.write_text(FILE, encoding="utf8")
-    words = ("--proposal", "grid", "--num-steps", "8", "--num-chains", "4", "--num-warmup", "4", "--no-progress")
+    words = ("--proposal", "grid", "--num-draws", "8", "--num-chains", "4", "--num-warmup", "4", "--no-progress")
     out = tmp_path / "run.nc"
     assert main(["blocks", f"{file}:graph", *words, "--out", str(out)]) == 0
     printed = capsys.readouterr().out

@@ -15,7 +15,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError
 from smcinfer.ground.io import FORMAT, Content, write_netcdf
 from smcinfer.results import Bound, Record, load
-from smcinfer.results.record import KINDS, arrays
+from smcinfer.results.record import HOMES, KINDS, arrays
 from tests.synthetic import COMMON, RECORDS, make_chains, make_result, make_smoothed
 
 
@@ -52,7 +52,8 @@ def assert_same(first: Any, second: Any) -> None:
 
 def test_every_kind_is_in_the_table() -> None:
     kinds = {name for name, kind in KINDS.items() if kind.__module__.startswith("smcinfer.")}
-    assert {name for name in kinds if not inspect.isabstract(KINDS[name])} == set(RECORDS)
+    assert {name for name in kinds if not inspect.isabstract(KINDS[name])} == set(RECORDS) == set(HOMES)
+    assert {name: KINDS[name].__module__ for name in HOMES} == HOMES
 
 
 @pytest.mark.parametrize("name", RECORDS)

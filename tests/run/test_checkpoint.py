@@ -1,21 +1,29 @@
 """Checkpoints: a killed run ends where it would have ended, and nothing else is ever taken for a checkpoint."""
 
+import contextlib
+import itertools
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from smcinfer.ground.errors import ArgumentError, CheckpointError
+from smcinfer import Moves, Tempering
+from smcinfer.ground.errors import ArgumentError, CheckpointError, CheckpointWarning, Interrupted
 from smcinfer.kernels import RandomWalk
-from smcinfer.paths import Moves, tempering
+from smcinfer.run import watch
+from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, _read
 from smcinfer.run.runner import run
+from smcinfer.run.watch import Watch
 from smcinfer.static import posterior
 from tests import exact_models
 from tests.conftest import ROOT
@@ -28,7 +36,7 @@ class KilledError(Exception):
 def gaussian_path(max_move_steps: int = 4):  # noqa: ANN201
     """A small adaptive run."""
     target = posterior(dist.Normal(0.0, 1.0).expand([2]).to_event(1), lambda x: -20.0 * ((x - 1.0) ** 2).sum())
-    return tempering(target, RandomWalk(), moves=Moves(max_move_steps, 1, 0.0))
+    return Tempering(moves=Moves(max_move_steps, 1, 0.0)).model(target, RandomWalk())
 
 
 @pytest.mark.parametrize("family", ["filter", "tempering"])
@@ -36,8 +44,6 @@ def test_resume_continues_bit_for_bit(family: str, tmp_path: Path, monkeypatch: 
     model = exact_models.linear_gaussian(20)[0] if family == "filter" else gaussian_path()
     options = {"num_runs": 2, "resample_below": 1.0, "history": "full", "chunk_steps": 2, "checkpoint_seconds": 0.0}
     whole = run(jax.random.key(0), model, 64, checkpoint=tmp_path / "whole.ckpt", **options)
-    from smcinfer.run.checkpoint import Checkpoint
-
     saves = []
     real = Checkpoint.save
 
@@ -111,10 +117,10 @@ SCRIPT = """
 import sys, jax, numpy as np, numpyro.distributions as dist
 from smcinfer.kernels import RandomWalk
 from smcinfer.run.runner import run
-from smcinfer.paths import Moves, tempering
+from smcinfer import Moves, Tempering
 from smcinfer.static import posterior
 target = posterior(dist.Normal(0.0, 1.0).expand([2]).to_event(1), lambda x: -20.0 * ((x - 1.0) ** 2).sum())
-model = tempering(target, RandomWalk(), moves=Moves(int(sys.argv[2]), 1, 0.0))
+model = Tempering(moves=Moves(int(sys.argv[2]), 1, 0.0)).model(target, RandomWalk())
 options = dict(num_runs=2, resample_below=1.0, chunk_steps=1, checkpoint=sys.argv[1], checkpoint_seconds=0.0)
 done = run(jax.random.key(0), model, 512, **options)
 print(np.asarray(done.log_z).tobytes().hex(), np.asarray(done.particles.position).tobytes().hex()[:4000])
@@ -143,3 +149,95 @@ def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
     )
     assert resumed.stdout == whole.stdout
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp") and name.startswith(".a")]
+
+
+@pytest.mark.parametrize("family", ["filter", "tempering"])
+def test_the_clock_does_not_change_the_numbers(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = exact_models.linear_gaussian(40)[0] if family == "filter" else gaussian_path()
+    options: dict[str, Any] = {"num_runs": 2, "resample_below": 1.0, "history": "full", "checkpoint_seconds": 0.0}
+
+    def lasting(*lengths: int) -> Any:
+        """A run whose chunks have these lengths, again and again."""
+        clock = itertools.cycle(lengths)
+        monkeypatch.setattr(Watch, "length", lambda self: next(clock))
+        return run(jax.random.key(0), model, 64, checkpoint=tmp_path / f"{lengths}.ckpt", **options)
+
+    whole, parts = lasting(2**30), lasting(1, 2, 1, 1)
+    for a, b in zip(jax.tree.leaves(vars(whole)), jax.tree.leaves(vars(parts) | times(whole)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def times(done: Any) -> dict[str, float]:
+    """What alone may differ between two runs."""
+    return {name: getattr(done, name) for name in ("seconds", "compile_seconds")}
+
+
+def test_every_flipped_bit_is_seen(tmp_path: Path) -> None:
+    model, _ = exact_models.linear_gaussian(4)
+    path = tmp_path / "run.ckpt"
+    run(jax.random.key(0), model, 16, checkpoint=path)
+    whole = path.read_bytes()
+    for place in np.linspace(0, 8 * len(whole) - 1, 400).astype(int):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << (place % 8)
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"run\.ckpt"):
+            _read(path)
+
+
+def test_a_full_disk_is_a_warning_and_the_run_goes_on(small_disk: Path) -> None:
+    model, _ = exact_models.linear_gaussian(30)
+    path = small_disk / "run.ckpt"
+    with pytest.warns(CheckpointWarning, match=rf"{path} could not be written\n.*No space left"):
+        done = run(jax.random.key(0), model, 4096, history="full", checkpoint=path, checkpoint_seconds=0.0)
+    np.testing.assert_array_equal(done.log_z, run(jax.random.key(0), model, 4096, history="full").log_z)
+    # What could still be written before the disk was full is whole.
+    assert [file.name for file in small_disk.iterdir()] == ["run.ckpt"]
+    assert int(_read(path)[0]["step"]) > 0
+
+
+def interrupting(after: int) -> Any:
+    """A bar that stands for a person who presses Ctrl-C at some look."""
+
+    @contextlib.contextmanager
+    def bar(enabled: bool, description: str) -> Iterator[Any]:
+        looks = itertools.count(1)
+        yield lambda fraction, message: next(looks) == after and signal.raise_signal(signal.SIGINT)
+
+    return bar
+
+
+def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = exact_models.linear_gaussian(30)
+    path = tmp_path / "run.ckpt"
+    whole = run(jax.random.key(0), model, 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(watch, "bar", interrupting(3))
+        with pytest.raises(Interrupted, match=rf"step \d+ .*\n.*kept in {path}; the same call goes on"):
+            run(jax.random.key(0), model, 64, checkpoint=path)
+        with pytest.raises(Interrupted, match="nothing was kept; with checkpoint="):
+            run(jax.random.key(0), model, 64, progress=True)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert 0 < int(_read(path)[0]["step"]) < 30
+    resumed = run(jax.random.key(0), model, 64, checkpoint=path)
+    np.testing.assert_array_equal(resumed.log_z, whole.log_z)
+
+
+def test_a_second_ctrl_c_stops_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), watch._asking_first(True) as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.asked
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_chunks_follow_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of a run whose steps take a second each are one step long, and grow where steps become quick."""
+    now = [0.0]
+    monkeypatch.setattr(watch.time, "perf_counter", lambda: now[0])
+    seen = []
+    with watch.watching(False, "", Checkpoint(Path("never"), Shape("", None, None), math.inf), [0.0]) as looking:
+        for seconds in [1.0] * 3 + [2**-7] * 5 + [1.0] * 2:
+            seen.append(looking.length())
+            now[0] += seen[-1] * seconds
+            looking.look(0.0, "", seen[-1], Saved(0, {}, []))
+    assert seen == [1, 1, 1, 1, 4, 16, 64, 64, 64, 1]

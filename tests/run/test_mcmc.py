@@ -1,6 +1,7 @@
 """Chains: right draws, the same draws whatever the pace, resumed bit for bit; a record that is kept whole; clear errors."""
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import pytest
 import smcinfer
 from smcinfer import ArgumentError, CheckpointError, TargetError
 from smcinfer.core.status import Status
+from smcinfer.ground.errors import Interrupted
 from smcinfer.kernels import HMC, RandomWalk
 from smcinfer.kernels.gibbsian_polar_slice import GibbsianPolarSlice
 from smcinfer.models import conjugate
 from smcinfer.results.chains import Chains
-from smcinfer.run.chains import run
+from smcinfer.run import watch
 from smcinfer.run.chains.run import mcmc
 from tests.statistics import assert_mean
 
@@ -28,7 +30,7 @@ MODEL = conjugate.EXAMPLES["linear_regression"]()
 
 
 def sample(kernel: Any = "hmc", target: Any = MODEL.target, seed: int = 0, **changes: Any) -> Chains:
-    return mcmc(jax.random.key(seed), kernel, target, **(SIZE | changes))
+    return mcmc(jax.random.key(seed), target, kernel, **(SIZE | changes))
 
 
 @pytest.fixture(scope="module")
@@ -86,23 +88,18 @@ def test_draws_do_not_depend_on_the_pace(chains: Chains) -> None:
 
 
 @contextlib.contextmanager
-def interrupted(enabled: bool, description: str) -> Iterator[Any]:
-    """A progress bar that stops the run in the middle of the draws."""
+def ctrl_c(enabled: bool, description: str) -> Iterator[Any]:
+    """A progress bar that stands for a person who presses Ctrl-C in the middle of the draws."""
     del enabled, description
-
-    def report(fraction: float, message: str) -> None:
-        if fraction > 0.8:
-            raise KeyboardInterrupt(message)
-
-    yield report
+    yield lambda fraction, message: fraction > 0.8 and signal.raise_signal(signal.SIGINT)
 
 
 def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chains: Chains) -> None:
     path = tmp_path / "run.ckpt"
     options: dict[str, Any] = {"checkpoint": path, "checkpoint_seconds": 0.0, "pace": "flat"}
     with monkeypatch.context() as patch:
-        patch.setattr(run, "bar", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="draws"):
+        patch.setattr(watch, "bar", ctrl_c)
+        with pytest.raises(Interrupted, match="draws .*\n.*goes on from there"):
             sample(GibbsianPolarSlice(), **options)
     before = path.read_bytes()
     resumed = sample(GibbsianPolarSlice(), **options)
@@ -185,16 +182,26 @@ def crooked(x: jax.Array) -> jax.Array:
     ("changes", "error", "said"),
     [
         ({"num_chains": 0}, ArgumentError, "num_chains"),
+        ({"num_chains": "4"}, ArgumentError, "num_chains is not a whole number"),
+        ({"num_draws": 1e3}, ArgumentError, "num_draws=1000"),
+        ({"thin": True}, ArgumentError, "thin is not a whole number"),
+        ({"checkpoint_seconds": -1}, ArgumentError, "checkpoint_seconds"),
         ({"num_draws": 0}, ArgumentError, "num_draws"),
         ({"num_warmup": -1}, ArgumentError, "num_warmup"),
         ({"thin": 0}, ArgumentError, "thin"),
         ({"pace": "fast"}, ArgumentError, "pace"),
         ({"kernel": "hcm"}, ArgumentError, "unknown kernel"),
+        ({"target": "hmc"}, ArgumentError, "target comes before"),
         ({"target": 3.0}, TargetError, "target is of no kind"),
         ({"target": square}, ArgumentError, "where to start"),
         ({"target": square, "initial": 0}, ArgumentError, "dimension"),
         ({"target": square, "initial": np.zeros((3, 2))}, ArgumentError, "wrong shape"),
         ({"initial": np.zeros(5)}, ArgumentError, "wrong shape"),
+        ({"initial": "zero"}, ArgumentError, "no numbers"),
+        ({"initial": {"wrong": np.zeros((32, 3))}}, ArgumentError, "initial names 'wrong'"),
+        ({"initial": {"theta": np.zeros(3)}}, ArgumentError, r"initial\['theta'\] has the wrong shape"),
+        ({"initial": {"theta": ["a"] * 32}}, ArgumentError, r"initial\['theta'\] holds no numbers"),
+        ({"initial": {}}, ArgumentError, "initial is empty"),
         ({"target": lambda x: x, "initial": 2}, TargetError, "scalar"),
         ({"target": lambda x: jnp.log(jnp.sum(x)), "initial": [-1.0, 0.0]}, TargetError, "no density"),
         ({"target": crooked, "initial": [0.0, 1.0], "kernel": HMC()}, TargetError, "gradient is not finite"),

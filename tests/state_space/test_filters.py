@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,7 +13,7 @@ import pytest
 from smcinfer.core.conditional import condition
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import Generation, generation, table_lm, terminal
-from smcinfer.language.proposals.companion import second_model, with_companion
+from smcinfer.language.proposals.companion import COMPANION, companion, second_model
 from smcinfer.language.proposals.filtered import FilteredProposal, filtered
 from smcinfer.language.proposals.filters import Chain, Eta, Filter, MinP, Nucleus, Temperature, TopK, Typical, by_name
 from smcinfer.run.runner import run
@@ -163,28 +164,31 @@ def test_a_filter_that_leaves_nothing_falls_back_to_the_model() -> None:
     assert model.proposal.log_weight(jnp.asarray(1), state, jnp.asarray(2)) == 0.0
 
 
-def companion_lm() -> object:
-    """The enumerable model with another one that reads along."""
-    return with_companion(exact.small_lm(), table_lm(jax.random.key(11), exact.VOCAB, 1))
+SECOND = table_lm(jax.random.key(11), exact.VOCAB, 1)
+
+
+def read_along(second: Any) -> Generation:
+    """The enumerable model with a companion."""
+    return generation(exact.small_lm(), exact.PROMPT, max_tokens=2, readers={COMPANION: second})
+
+
+def proposed_by_second(prompt: list[int] | None = None, temperature: float = 1.0, **options: Any) -> Generation:
+    """Sequences of the enumerable model that another one proposes."""
+    readers = {COMPANION: companion(SECOND, prompt)}
+    return generation(exact.small_lm(), exact.PROMPT, readers=readers, proposal=second_model(temperature), **options)
 
 
 def test_a_second_model_proposes_for_the_first() -> None:
-    model = generation(
-        companion_lm(),
-        exact.PROMPT,
-        terminal(exact.terminal_score),
-        max_tokens=exact.LENGTH,
-        eos_id=exact.EOS,
-        proposal=second_model(1.3),
+    model = proposed_by_second(
+        potential=terminal(exact.terminal_score), max_tokens=exact.LENGTH, eos_id=exact.EOS, temperature=1.3
     )
     assert_mean_one_log(log_z_of(model), exact.strings().log_z)
 
 
 def test_the_second_model_reads_what_the_first_one_reads() -> None:
-    lm = companion_lm()
-    model = generation(lm, exact.PROMPT, max_tokens=4, eos_id=None, proposal=second_model())
+    model = proposed_by_second(max_tokens=4, eos_id=None)
     tokens = [2, 4, 1, 3]
-    said = [row for row in lm.companion.forward(jnp.asarray([*exact.PROMPT, *tokens])).logits[1:]]
+    said = SECOND.forward(jnp.asarray([*exact.PROMPT, *tokens])).logits[1:]
     state = model.process.advance(jnp.asarray(0), None, None)
     for t, token in enumerate(tokens, start=1):
         np.testing.assert_allclose(model.proposal.logits(jnp.asarray(t), state), said[t - 1], rtol=1e-6)
@@ -192,10 +196,9 @@ def test_the_second_model_reads_what_the_first_one_reads() -> None:
 
 
 def test_the_companion_may_read_another_prompt() -> None:
-    lm = with_companion(exact.small_lm(), table_lm(jax.random.key(11), exact.VOCAB, 1), [0])
-    model = generation(lm, exact.PROMPT, max_tokens=2, eos_id=None, proposal=second_model())
+    model = proposed_by_second([0], max_tokens=2, eos_id=None)
     state = model.process.advance(jnp.asarray(0), None, None)
-    expected = lm.companion.forward(jnp.asarray([0])).logits[-1]
+    expected = SECOND.forward(jnp.asarray([0])).logits[-1]
     np.testing.assert_allclose(model.proposal.logits(jnp.asarray(1), state), expected, rtol=1e-6)
 
 
@@ -209,10 +212,11 @@ def test_the_companion_may_read_another_prompt() -> None:
         (lambda: by_name("temperature=-1"), "temperature is out of range"),
         (lambda: filtered(TopK(2), model_share=1.0), "model_share is out of range"),
         (lambda: target(filtered(lambda logits: logits[:2])), "does not return logits"),
-        (lambda: target(second_model()), "the model has no companion"),
+        (lambda: target(second_model()), "no companion reads along"),
         (lambda: second_model(0.0), "temperature is out of range"),
-        (lambda: with_companion(exact.small_lm(), table_lm(jax.random.key(0), 4)), "different vocabularies"),
-        (lambda: with_companion(exact.small_lm(), exact.small_lm(), []), "no sequence of tokens"),
+        (lambda: read_along(companion(table_lm(jax.random.key(0), 4))), "another vocabulary than the model"),
+        (lambda: companion(SECOND, []), "no sequence of tokens"),
+        (lambda: companion("a name"), "no language model"),
     ],
 )
 def test_bad_arguments_are_named(make: Callable[[], object], words: str) -> None:

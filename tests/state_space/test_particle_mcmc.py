@@ -1,5 +1,8 @@
 """Particle MCMC: chains started at an exact draw of the joint law stay in it, and SMC squared finds the evidence."""
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,9 +16,9 @@ from scipy.special import logsumexp
 from smcinfer.core.compose import Composed, compose, process
 from smcinfer.core.conditional import Conditioned, Fixed
 from smcinfer.core.settings import Settings
-from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
+from smcinfer.ground.errors import ArgumentError, CheckpointError, Interrupted, TargetError
 from smcinfer.kernels import HMC, RandomWalk
-from smcinfer.run.chains import drive
+from smcinfer.run import watch
 from smcinfer.run.runner import run
 from smcinfer.state_space.parameters.gibbs import ParticleGibbs, particle_gibbs
 from smcinfer.state_space.parameters.parametric import Parametric, filter_path, log_z, next_path, parametric
@@ -91,7 +94,7 @@ def gibbs_step(ancestor_sampling: bool) -> Any:
 
     def step(key: jax.Array, carry: Any, y: jax.Array) -> Any:
         sampler = ParticleGibbs(target(y), kernel, settings, ancestor_sampling, 1)
-        state, _ = sampler.step(key, type(sampler.begin(key))(carry[0][None], carry[1]), params)
+        state, _ = sampler.step(key, type(sampler.begin(key, jnp.asarray(0)))(carry[0][None], carry[1]), params)
         return state.position[0], state.path
 
     return step
@@ -134,7 +137,7 @@ def marginal_chains(refresh: bool) -> jax.Array:
         a, path, y = joint_draw(start_key)
         sampler = PMMH(target(y), kernel, settings)
         estimate = through(first_key, walk(a, y), path, settings)
-        state = sampler.begin(key)
+        state = sampler.begin(key, jnp.asarray(0))
         state = type(state)(a[None], sampler.target.prior.log_density(a[None]), estimate)
 
         def once(state: Any, key: jax.Array) -> Any:
@@ -224,11 +227,10 @@ def test_particle_gibbs_and_pmmh_agree_with_the_grid(tmp_path: Any, monkeypatch:
     mean = np.sum(np.exp(logs - logsumexp(logs)) * points)
     sd = np.sqrt(np.sum(np.exp(logs - logsumexp(logs)) * (points - mean) ** 2))
     options: dict[str, Any] = {"num_chains": 32, "num_draws": 100, "num_warmup": 75, "progress": False}
-    monkeypatch.setattr(drive, "CHECKPOINT_SECONDS", 0.0)
     file = tmp_path / "chains.safetensors"
     with monkeypatch.context() as patched:
-        patched.setattr(drive, "_to_host", interrupt_after(7))
-        with pytest.raises(KeyboardInterrupt):
+        patched.setattr(watch, "bar", ctrl_c)
+        with pytest.raises(Interrupted, match="warm-up"):
             pmmh(jax.random.key(10), model(), num_particles=32, checkpoint=file, **options)
     marginal = pmmh(jax.random.key(10), model(), num_particles=32, checkpoint=file, **options)
     whole = pmmh(jax.random.key(10), model(), num_particles=32, **options)
@@ -246,17 +248,11 @@ def test_particle_gibbs_and_pmmh_agree_with_the_grid(tmp_path: Any, monkeypatch:
     assert set(gibbs.to_arviz()["posterior"].data_vars) == {"a", "x"}
 
 
-def interrupt_after(count: int) -> Any:
-    """A stand-in for taking records to the host that is interrupted at some chunk."""
-    taken = []
-
-    def to_host(record: Any) -> Any:
-        taken.append(record)
-        if len(taken) > count:
-            raise KeyboardInterrupt
-        return jax.tree.map(np.asarray, record)
-
-    return to_host
+@contextlib.contextmanager
+def ctrl_c(enabled: bool, description: str) -> Iterator[Any]:
+    """A progress bar that stands for a person who presses Ctrl-C in the warm-up."""
+    del enabled, description
+    yield lambda fraction, message: fraction > 0.2 and signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow
@@ -296,14 +292,21 @@ def test_bad_arguments_are_refused() -> None:
     known = walk(0.8, jnp.asarray(DATA))
     for bad, message in [
         ({"num_particles": 1}, "room"),
-        ({"resampling": "ssp"}, "ssp"),
         ({"num_moves": 0}, "num_moves"),
     ]:
         with pytest.raises(ArgumentError, match=message):
             particle_gibbs(jax.random.key(0), known, **bad)
     with pytest.raises(ArgumentError, match="num_draws"):
         particle_gibbs(jax.random.key(0), known, num_draws=0)
-    with pytest.raises(ArgumentError, match="random walk"):
-        pmmh(jax.random.key(0), model(), kernel=HMC())  # pyright: ignore
+    for door in (pmmh, smc2):
+        for kernel in (HMC(), "nuts", RandomWalk):
+            with pytest.raises(ArgumentError, match="random walk"):
+                door(jax.random.key(0), model(), kernel=kernel)  # pyright: ignore
+        with pytest.raises(ArgumentError, match="num_particles is not a whole number"):
+            door(jax.random.key(0), model(), num_particles="64")  # pyright: ignore
+    with pytest.raises(ArgumentError, match="num_inner"):
+        smc2(jax.random.key(0), model(), num_inner=2.5)  # pyright: ignore
+    with pytest.raises(ArgumentError, match="led"):
+        smc2(jax.random.key(0), model(), led="yes")  # pyright: ignore
     with pytest.raises(ArgumentError, match="history"):
         smc2(jax.random.key(0), model(), history="full")

@@ -1,15 +1,20 @@
 """Every smoother against the exact law of paths given all data."""
 
 import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.plots import plot_smoothed
 from smcinfer.results.smoothed import Smoothed
+from smcinfer.state_space import StateSpace, state_space
 from smcinfer.state_space.smoothing.backward import marginals
 from smcinfer.state_space.smoothing.genealogy import fixed_lag, trace
 from smcinfer.state_space.smoothing.smooth import METHODS, smooth
@@ -96,7 +101,8 @@ def _history(model):  # noqa: ANN001, ANN202
 def test_blocks_do_not_change_the_marginals(monkeypatch: pytest.MonkeyPatch) -> None:
     done = jax.tree.map(lambda leaf: leaf[:, :50], _history(exact_paths.walk(5)))
     whole = marginals(exact_paths.walk(5), done["particles"], done["log_weights"])
-    monkeypatch.setattr("smcinfer.state_space.smoothing.backward.BLOCK_ENTRIES", 50 * 7)
+    # By module, not by dotted name: `smcinfer.state_space` is the function that makes a model.
+    monkeypatch.setattr(sys.modules[marginals.__module__], "BLOCK_ENTRIES", 50 * 7)
     np.testing.assert_allclose(marginals(exact_paths.walk(5), done["particles"], done["log_weights"]), whole, atol=1e-4)
 
 
@@ -122,7 +128,14 @@ def test_a_short_lag_is_biased_and_a_genealogy_coalesces() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"method": "sideways"}, "method"), ({"num_draws": 5, "method": "ffbs"}, "num_draws"), ({"lag": 3}, "lag")],
+    [
+        ({"method": "sideways"}, "method"),
+        ({"num_draws": 5, "method": "ffbs"}, "num_draws"),
+        ({"lag": 3}, "lag"),
+        ({"method": "fixed_lag", "lag": 1000}, "lag is out of range(.|\n)*1 to 3"),
+        ({"method": "fixed_lag", "lag": 2.0}, "lag is not a whole number"),
+        ({"num_draws": 0}, "num_draws"),
+    ],
 )
 def test_bad_arguments_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -138,3 +151,47 @@ def test_methods_that_need_a_density_and_draws_that_need_paths() -> None:
         found.draws(0, 10)
     with pytest.raises(ArgumentError, match="unknown state"):
         found.mean("speed")
+
+
+SINE_DATA = 0.3 * np.array([0.1, 0.4, 1.1, 1.5, 2.2, 2.4])
+SINE_FIRST = -0.0145
+"""E[p_0 | y] by weighing 400,000 simulated paths: to 0.001."""
+
+
+def sine(move: Callable[[Any], Any]) -> StateSpace:
+    """A place that follows from place and speed before it, and a speed that drifts."""
+    return state_space(
+        {"p": dist.Normal(0.0, 0.5), "v": dist.Normal(0.0, 1.0)},
+        lambda t, x: {"p": move(1.1 * jnp.sin(x["p"]) + 0.3 * jnp.exp(-(x["v"] ** 2))), "v": dist.Normal(x["v"], 0.3)},
+        lambda t, x: dist.Normal(x["p"], 0.4),
+        SINE_DATA,
+    )
+
+
+POINT_MASSES: dict[str, Callable[[Any], Any]] = {
+    "plain": dist.Delta,
+    "shifted": lambda p: dist.TransformedDistribution(dist.Delta(p), [dist.transforms.AffineTransform(0.0, 1.0)]),
+    "in a mixture": lambda p: dist.MixtureGeneral(
+        dist.Categorical(jnp.array([0.5, 0.5])), [dist.Delta(p), dist.Normal(p, 0.1)], support=dist.constraints.real
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ["backward", "ffbs"])
+@pytest.mark.parametrize("name", POINT_MASSES)
+def test_a_state_that_follows_from_the_one_before_is_not_smoothed_by_a_density(method: str, name: str) -> None:
+    with pytest.raises(TargetError, match="no density: 'p' of the state(.|\n)*genealogy(.|\n)*noise that drives"):
+        smooth(jax.random.key(0), sine(POINT_MASSES[name]), method=method)
+
+
+@pytest.mark.parametrize("method", ["genealogy", "fixed_lag"])
+def test_a_state_that_follows_from_the_one_before_is_smoothed_by_its_parents(method: str) -> None:
+    lag = {"lag": 5} if method == "fixed_lag" else {}
+    found = smooth(jax.random.key(0), sine(dist.Delta), method=method, num_particles=4000, num_runs=RUNS, **lag)
+    assert abs(found.mean("p")[0] - SINE_FIRST) < 5 * found.mean_se("p")[0] + 0.001
+    assert found.mean_se("p")[0] < 0.004 and found.status == 0
+
+
+def test_a_transition_of_scale_zero_is_found_by_what_its_density_misses() -> None:
+    with pytest.raises(TargetError, match="misses the filter's own moves"):
+        smooth(jax.random.key(0), sine(lambda p: dist.Normal(p, 0.0 * jnp.abs(p))), num_particles=64, num_runs=2)

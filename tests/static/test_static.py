@@ -9,11 +9,11 @@ import pytest
 from smcinfer.core.status import Status
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import HMC, RandomWalk
-from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, data_annealing, tempering
+from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves
 from smcinfer.paths.schedules import by_name
-from smcinfer.paths.tempering import Tempering
 from smcinfer.run.runner import run
 from smcinfer.static import StaticTarget, log_density, posterior
+from smcinfer.static.methods import DataAnnealing, Tempering
 from tests.statistics import assert_mean, assert_mean_one_log
 
 DATA = np.array([0.7, 1.9, -0.4, 1.1, 2.3, 0.2])
@@ -50,7 +50,7 @@ STEPS = Moves(2, 2, 0.0)
 @pytest.mark.parametrize("kernel", [RandomWalk(), HMC()], ids=["random_walk", "hmc"])
 def test_led_runs_are_unbiased(kernel, precision: str) -> None:  # noqa: ANN001
     """Few particles and few steps: any bias of the order of 1/N would show."""
-    model = tempering(conjugate(), kernel, ESS(0.5), moves=Moves(3, 1, 0.5))
+    model = Tempering(ESS(0.5), moves=Moves(3, 1, 0.5)).model(conjugate(), kernel)
     done = run(jax.random.key(1), model, 16, num_runs=1500, resample_below=1.0)
     assert done.log_z.shape == (1500,)
     assert done.log_z.dtype == precision
@@ -61,7 +61,7 @@ def test_led_runs_are_unbiased(kernel, precision: str) -> None:  # noqa: ANN001
 
 def test_adaptation_is_biased_with_few_particles() -> None:
     """The negative control of the test above: a run that chooses by its own particles pays for it."""
-    model = tempering(conjugate(), HMC(), moves=Moves(3, 1, 0.5), led=False)
+    model = Tempering(moves=Moves(3, 1, 0.5), led=False).model(conjugate(), HMC())
     done = run(jax.random.key(1), model, 6, num_runs=1500, resample_below=1.0)
     with pytest.raises(AssertionError):
         assert_mean_one_log(done.log_z, exact_log_z())
@@ -72,7 +72,7 @@ def test_adaptation_is_biased_with_few_particles() -> None:
 def test_every_schedule_ends_and_agrees(schedule) -> None:  # noqa: ANN001
     done = run(
         jax.random.key(2),
-        tempering(conjugate(), HMC(), schedule),
+        Tempering(schedule).model(conjugate(), HMC()),
         1024,
         num_runs=4,
         resample_below=schedule.resample_below,
@@ -92,7 +92,7 @@ def test_every_schedule_ends_and_agrees(schedule) -> None:  # noqa: ANN001
 
 
 def test_waste_free_is_unbiased_and_uses_every_state() -> None:
-    model = tempering(conjugate(), RandomWalk(), PATH, chain_length=8)
+    model = Tempering(PATH, chain_length=8).model(conjugate(), RandomWalk())
     done = run(jax.random.key(3), model, 64, num_runs=1500, resample_below=1.0)
     assert_mean_one_log(done.log_z, exact_log_z())
     assert done.particles.position.shape == (1500, 64, DIM)
@@ -102,7 +102,7 @@ def test_waste_free_is_unbiased_and_uses_every_state() -> None:
 
 def test_waste_free_error_bar_knows_that_chains_are_dependent() -> None:
     """Chains that hardly move: counting their states as independent would be far too bold."""
-    sticky = tempering(conjugate(), RandomWalk(target_acceptance=0.99), PATH, chain_length=32)
+    sticky = Tempering(PATH, chain_length=32).model(conjugate(), RandomWalk(target_acceptance=0.99))
     done = run(jax.random.key(4), sticky, 512, num_runs=200, resample_below=1.0, lag=3)
     empirical = np.std(np.asarray(done.log_z), ddof=1)
     reported = np.sqrt(np.mean(np.asarray(done.log_z_variance)))
@@ -112,7 +112,7 @@ def test_waste_free_error_bar_knows_that_chains_are_dependent() -> None:
 
 
 def test_data_annealing_gives_every_partial_evidence() -> None:
-    model = data_annealing(conjugate(), RandomWalk(), moves=Moves(30, 1, 0.1))
+    model = DataAnnealing(moves=Moves(30, 1, 0.1)).model(conjugate(), RandomWalk())
     done = run(jax.random.key(5), model, 2048, num_runs=4)
     increments = done.history["log_z_increment"].cumsum(axis=1).mean(axis=0)
     exact = [exact_log_z(count) if count else 0.0 for count in range(len(DATA) + 1)]
@@ -129,7 +129,7 @@ def test_data_annealing_gives_every_partial_evidence() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4, 6])
 def test_data_annealing_in_batches(batch_size: int) -> None:
-    model = data_annealing(conjugate(), HMC(), batch_size=batch_size)
+    model = DataAnnealing(batch_size=batch_size).model(conjugate(), HMC())
     done = run(jax.random.key(6), model, 1024, num_runs=4)
     np.testing.assert_allclose(np.mean(done.log_z), exact_log_z(), atol=0.15)
     assert done.num_steps[0] == -(-len(DATA) // batch_size)
@@ -138,15 +138,15 @@ def test_data_annealing_in_batches(batch_size: int) -> None:
 def test_data_annealing_needs_data() -> None:
     target = posterior(dist.Normal(0.0, 1.0), lambda x: -(x**2))
     with pytest.raises(TargetError, match="sum over data"):
-        data_annealing(target, RandomWalk())
+        DataAnnealing().model(target, RandomWalk())
     with pytest.raises(ArgumentError, match="batch_size"):
-        data_annealing(conjugate(), RandomWalk(), batch_size=7)
+        DataAnnealing(batch_size=7).model(conjugate(), RandomWalk())
 
 
 def test_half_the_base_outside_the_support_does_not_freeze_the_path() -> None:
     """log Z of an indicator is the log of its mass, and the ESS rule must not wait for the dead."""
     target = posterior(dist.Normal(0.0, 1.0), lambda x: jnp.where(x > 0.5, -2.0 * x, -jnp.inf))
-    done = run(jax.random.key(7), tempering(target, RandomWalk()), 2048, num_runs=4, resample_below=1.0)
+    done = run(jax.random.key(7), Tempering().model(target, RandomWalk()), 2048, num_runs=4, resample_below=1.0)
     exact = np.log(np.exp(2.0) * (1 - float(jax.scipy.stats.norm.cdf(2.5))))
     np.testing.assert_allclose(np.mean(done.log_z), exact, atol=0.1)
     assert (np.asarray(done.particles.position) > 0.5).all()
@@ -155,7 +155,7 @@ def test_half_the_base_outside_the_support_does_not_freeze_the_path() -> None:
 
 def test_nan_region_is_never_entered_and_shows_in_the_status() -> None:
     target = log_density(lambda x: jnp.where(x > 1.0, jnp.nan, -0.5 * x**2), dist.Normal(0.0, 2.0))
-    done = run(jax.random.key(8), tempering(target, HMC()), 1024, num_runs=2, resample_below=1.0)
+    done = run(jax.random.key(8), Tempering().model(target, HMC()), 1024, num_runs=2, resample_below=1.0)
     assert np.isfinite(np.asarray(done.log_z)).all()
     assert (np.asarray(done.particles.position) <= 1.0).all()
     assert all(Status(int(bits)) == Status.NON_FINITE_POTENTIAL for bits in done.status)
@@ -165,14 +165,14 @@ def test_nan_region_is_never_entered_and_shows_in_the_status() -> None:
 
 def test_nowhere_positive_is_a_status() -> None:
     target = posterior(dist.Normal(0.0, 1.0), lambda x: jnp.where(x > 1e6, 0.0, -jnp.inf))
-    done = run(jax.random.key(9), tempering(target, RandomWalk()), 64, num_runs=2, resample_below=1.0)
+    done = run(jax.random.key(9), Tempering().model(target, RandomWalk()), 64, num_runs=2, resample_below=1.0)
     assert (np.asarray(done.log_z) == -np.inf).all()
     assert all(Status(int(bits)) & Status.ALL_WEIGHTS_ZERO for bits in done.status)
     assert not any(np.isnan(np.asarray(leaf)).any() for leaf in jax.tree.leaves(done.particles))
 
 
 def test_a_path_that_runs_out_of_steps_says_so() -> None:
-    model = tempering(conjugate(), RandomWalk(), ESS(0.9), max_steps=2)
+    model = Tempering(ESS(0.9), max_steps=2).model(conjugate(), RandomWalk())
     done = run(jax.random.key(10), model, 256, num_runs=2, resample_below=1.0)
     assert all(Status(int(bits)) & Status.SCHEDULE_UNFINISHED for bits in done.status)
     assert (done.history["exponent"][:, -1] < 1).all()
@@ -181,7 +181,9 @@ def test_a_path_that_runs_out_of_steps_says_so() -> None:
 def test_moves_that_do_not_mix_say_so() -> None:
     """Two far modes: no random walk of five steps forgets which one it started in."""
     target = posterior(dist.Normal(0.0, 10.0), lambda x: jnp.logaddexp(-50.0 * (x - 9.0) ** 2, -50.0 * (x + 9.0) ** 2))
-    done = run(jax.random.key(11), tempering(target, RandomWalk(), moves=Moves(5)), 512, num_runs=2, resample_below=1.0)
+    done = run(
+        jax.random.key(11), Tempering(moves=Moves(5)).model(target, RandomWalk()), 512, num_runs=2, resample_below=1.0
+    )
     assert all(Status(int(bits)) & Status.MOVES_TOO_SHORT for bits in done.status)
 
 
@@ -190,7 +192,7 @@ def test_the_number_of_moves_follows_the_mixing() -> None:
     far, near = (
         run(
             jax.random.key(12),
-            tempering(conjugate(), RandomWalk(), moves=Moves(200, 1, rho), led=False),
+            Tempering(moves=Moves(200, 1, rho), led=False).model(conjugate(), RandomWalk()),
             1024,
             resample_below=1.0,
         )
@@ -212,4 +214,4 @@ def test_bad_numbers_are_refused() -> None:
         with pytest.raises(ArgumentError):
             build()
     with pytest.raises(ArgumentError, match="chain_length"):
-        Tempering(conjugate(), RandomWalk(), chain_length=1)
+        Tempering(chain_length=1)

@@ -5,10 +5,16 @@ at random, then :math:`P(A^0 = 0 \mid \mathrm{copies}) = \mathrm{copies}_0 / \ma
 :math:`A^0 = 0` have the scheme's law tilted by :math:`\mathrm{copies}_0`, of mean :math:`\mathrm{num} W_0`.
 Forcing slot 0 and drawing the rest as usual has that law for multinomial resampling only.
 
-Each function returns a multiset of ancestors with exactly that law, with ancestor 0 in slot 0; which of
-the other slots hold which ancestors carries no randomness of its own (the order is sorted, but
-for `conditional_killing`). Where particle 0 has weight zero the law is undefined: slot 0 is 0 all the same.
-Everything else (zero weights, NaN, ``num``) is as in the unconditional schemes.
+Slot 0 stands for any slot only if the scheme treats all places in the order of the particles alike. Multinomial, residual and
+killing resampling do. The others are made to, by an order that is drawn anew at each resampling:
+
+- systematic resampling knows the order up to a rotation: the children are turned until the kept copy, any one of the copies
+  of particle 0, comes first;
+- stratified resampling gets the particles turned by a random number of places, and turns the children in the same way;
+- SSP gets the particles at random leaves of its pair tree.
+
+Each function returns ancestors with exactly the conditional law, with ancestor 0 in slot 0. Where particle 0 has weight zero
+the law is undefined: slot 0 is 0 all the same. Everything else (zero weights, NaN, ``num``) is as in the unconditional schemes.
 
 Source: Andrieu, Doucet & Holenstein (2010), section 4.3; Chopin & Singh (2015); Karppinen, Singh & Vihola (2023).
 """
@@ -16,9 +22,8 @@ Source: Andrieu, Doucet & Holenstein (2010), section 4.3; Chopin & Singh (2015);
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import UInt
 
-from smcinfer.core.resampling.fixed_point import FixedPoint, apportion, cumulate, fraction_of, to_float
+from smcinfer.core.resampling.fixed_point import FixedPoint, add, apportion, cumulate, fraction_of, negate, to_float
 from smcinfer.core.resampling.pair_tree import round_fractions
 from smcinfer.core.resampling.points import (
     ancestors_from_below,
@@ -28,7 +33,7 @@ from smcinfer.core.resampling.points import (
     uniform_below,
 )
 from smcinfer.core.resampling.unconditional import compiled, multinomial, require_same_size
-from smcinfer.ground.arrays import Ancestors, Array, Flag, KeyArray, LogWeights, Scalar
+from smcinfer.ground.arrays import Ancestors, KeyArray, LogWeights, Scalar
 
 
 @compiled
@@ -41,25 +46,29 @@ def conditional_multinomial(key: KeyArray, log_weights: LogWeights, num: int) ->
 
 @compiled
 def conditional_stratified(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
-    """Stratified, with the tilted point in the only stratum that particle 0 may or may not win."""
+    """Stratified in an order turned at random: one point is uniform on what particle 0 owns, the others in their strata."""
     weights, alive = relative_weights(log_weights, num)
-    ends = cumulate(apportion(weights, num))
-    branch_key, level_key, rest_key = jax.random.split(key, 3)
-    levels = jax.random.bits(rest_key, (num,), jnp.uint32)
-    share = _first(ends)
-    levels = levels.at[share.whole].set(_tilted_level(branch_key, level_key, share), mode="drop")
+    size = weights.shape[0]
+    turn_key, own_key, rest_key = jax.random.split(key, 3)
+    place = jax.random.randint(turn_key, (), 0, size, jnp.int32)
+    ends = cumulate(apportion(jnp.roll(weights, place), num))
+    start = FixedPoint(*(jnp.where(place > 0, part[place - 1], jnp.zeros((), part.dtype)) for part in ends))
+    end = FixedPoint(ends.whole[place], ends.fraction[place])
+    point = add(start, _own_point(own_key, add(end, negate(start)), weights.dtype))
+    levels = jax.random.bits(rest_key, (num,), jnp.uint32).at[point.whole].set(point.fraction, mode="drop")
     below = ends.whole + (levels.at[ends.whole].get(mode="clip") < ends.fraction)
-    return _retain(or_arange(ancestors_from_below(below, num), alive, weights.shape[0]))
+    ancestors = (ancestors_from_below(below, num) - place) % size
+    return _retain(or_arange(jnp.roll(ancestors, -point.whole), alive, size))
 
 
 @compiled
 def conditional_systematic(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
-    """Systematic, with an offset whose density is proportional to the copies of particle 0."""
+    """Systematic through a uniform point of what particle 0 owns; the children are turned until that copy comes first."""
     weights, alive = relative_weights(log_weights, num)
     ends = cumulate(apportion(weights, num))
-    branch_key, level_key = jax.random.split(key)
-    below = ends.whole + (_tilted_level(branch_key, level_key, _first(ends)) < ends.fraction)
-    return _retain(or_arange(ancestors_from_below(below, num), alive, weights.shape[0]))
+    point = _own_point(key, _first(ends), weights.dtype)
+    ancestors = ancestors_from_below(ends.whole + (point.fraction < ends.fraction), num)
+    return _retain(or_arange(jnp.roll(ancestors, -point.whole), alive, weights.shape[0]))
 
 
 @compiled
@@ -83,14 +92,21 @@ def conditional_residual(key: KeyArray, log_weights: LogWeights, num: int) -> An
 
 @compiled
 def conditional_ssp(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
-    """SSP, with the rounding of particle 0 tilted and the pair tree conditioned on it."""
+    """SSP on a full pair tree, particles at random leaves: the rounding of particle 0 tilted, the tree conditioned on it."""
     weights, alive = relative_weights(log_weights, num)
     shares = apportion(weights, num)
-    branch_key, tree_key = jax.random.split(key)
+    branch_key, order_key, tree_key = jax.random.split(key, 3)
     share = _first(shares)
     up = jax.random.uniform(branch_key, (), weights.dtype) < _tilted_probability(share, weights.dtype)
-    below = lax.cumsum(shares.whole + round_fractions(tree_key, shares.fraction, first=up))
-    return _retain(or_arange(ancestors_from_below(below, num), alive, weights.shape[0]))
+    # All leaves of a full tree are alike: particle 0 may stand at the first if the others stand anywhere.
+    size = weights.shape[0]
+    leaves = 1 << (size - 1).bit_length()
+    others = 1 + jax.random.permutation(order_key, leaves - 1).astype(jnp.int32)
+    at_leaf = jnp.concatenate([jnp.zeros((1,), jnp.int32), others])
+    fractions = jnp.pad(shares.fraction, (0, leaves - size))[at_leaf]
+    rounded = jnp.zeros((leaves,), bool).at[at_leaf].set(round_fractions(tree_key, fractions, first=up))
+    below = lax.cumsum(shares.whole + rounded[:size])
+    return _retain(or_arange(ancestors_from_below(below, num), alive, size))
 
 
 @compiled
@@ -125,7 +141,7 @@ def _first(values: FixedPoint) -> FixedPoint:
 
 
 def _retain(ancestors: Ancestors) -> Ancestors:
-    """Slot 0 forced to 0: it is there already in sorted order, but where particle 0 has no copy at all."""
+    """Slot 0 forced to 0: it is there already, but where particle 0 has no copy at all."""
     return ancestors.at[0].set(0)
 
 
@@ -137,10 +153,13 @@ def _tilted_probability(share: FixedPoint, dtype: jnp.dtype) -> Scalar:
     return jnp.where(size > 0, fraction * (whole + 1.0) / jnp.where(size > 0, size, 1.0), 0.0)
 
 
-def _tilted_level(branch_key: KeyArray, level_key: KeyArray, share: FixedPoint) -> UInt[Array, ""]:
-    """A level u of density proportional to h + 1{u < f}, the copies of particle 0 if its share is h + f."""
-    dtype = jnp.result_type(float)
-    up: Flag = jax.random.uniform(branch_key, (), dtype) < _tilted_probability(share, dtype)
-    # A bound of zero stands for 2**32, which is what is left above a fraction of zero.
-    bound = jnp.where(up, share.fraction, jnp.uint32(0) - share.fraction)
-    return jnp.where(up, jnp.uint32(0), share.fraction) + uniform_below(level_key, bound)
+def _own_point(key: KeyArray, share: FixedPoint, dtype: jnp.dtype) -> FixedPoint:
+    """A uniform point below the share h + f of particle 0: in one of the h whole parts, or in the last one, of length f."""
+    part_key, whole_key, fraction_key = jax.random.split(key, 3)
+    whole = share.whole.astype(dtype)
+    last = jax.random.uniform(part_key, (), dtype) * to_float(share, dtype) >= whole
+    last = (last & (share.fraction > 0)) | (share.whole == 0)
+    before = uniform_below(whole_key, jnp.maximum(share.whole, 1).astype(jnp.uint32)).astype(jnp.int32)
+    # A bound of zero stands for 2**32, a whole part.
+    fraction = uniform_below(fraction_key, jnp.where(last, share.fraction, jnp.uint32(0)))
+    return FixedPoint(jnp.where(last, share.whole, before), fraction)

@@ -1,4 +1,4 @@
-"""Masked discrete diffusion: tokens unmasked in any order, aligned to a reward, annealed or multiplied, with exact weights."""
+"""Masked discrete diffusion: tokens unmasked in any order, under a reward, to powers or multiplied, with exact weights."""
 
 from smcinfer.diffusion.discrete.laws import AllAtOnce, OneByOne
 from smcinfer.diffusion.discrete.model import MaskedModel, masked_model, product
@@ -12,7 +12,7 @@ from smcinfer.diffusion.discrete.process import (
     hitting_times,
 )
 from smcinfer.diffusion.discrete.rewards import GradientTilt, RelaxedTwist, expected_tokens, on_tokens
-from smcinfer.diffusion.discrete.targets import MaskedTarget, alignment, annealed, multiplied
+from smcinfer.diffusion.discrete.targets import MaskedTarget, alignment, multiplied, power
 
 __all__ = [
     "ORDERS",
@@ -29,13 +29,13 @@ __all__ = [
     "RelaxedTwist",
     "Unmasking",
     "alignment",
-    "annealed",
     "expected_tokens",
     "hitting_times",
     "left_to_right",
     "masked_model",
     "multiplied",
     "on_tokens",
+    "power",
     "product",
     "uniform",
 ]

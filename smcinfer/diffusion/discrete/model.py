@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.ground.arrays import Array, Float, Int
-from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
 Denoiser = Callable[[Int[Array, " length"]], Float[Array, "length vocab"]]
 """``Int["length"] -> Float["length vocab"]``: token logits of every position given the known ones; V is the mask."""
@@ -102,14 +102,6 @@ def _to_power(log_p: Array, power: Array) -> Array:
 
 
 def _shape(denoiser: Denoiser, length: int) -> Any:
-    try:
+    with calling("the denoiser", hint=f"it gets Int[{length}] and must be a JAX function"):
         value = eqx.filter_eval_shape(denoiser, jax.ShapeDtypeStruct((length,), jnp.int32))
-    except SmcinferError:
-        raise
-    except Exception as error:
-        raise TargetError(
-            f"the denoiser raised {type(error).__name__} when traced on one sequence",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint=f"it gets Int[{length}] and must be a JAX function",
-        ) from error
     return getattr(value, "shape", type(value).__name__)

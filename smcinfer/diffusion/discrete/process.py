@@ -141,20 +141,22 @@ class Guide(eqx.Module):
         return self.process.law(t, state, self.order, logits)
 
 
-def linear_share(time: Float[Array, "*times"]) -> Float[Array, "*times"]:
+def evenly(time: Float[Array, "*times"]) -> Float[Array, "*times"]:
     """Share of the positions unmasked at a time from 1 (none) to 0 (all): evenly."""
     return 1.0 - time
 
 
-def unmasking_log_odds(num_steps: int, share: Callable[[Array], Array] = linear_share) -> Float[Array, " steps"]:
+def unmasking_log_odds(num_steps: int, unmasked: Callable[[Array], Array] = evenly) -> Float[Array, " steps"]:
     """Log odds of unmasking at the steps of an even grid of times from 1 to 0, in places 1 .. num_steps.
 
     Args:
         num_steps: steps of the grid.
-        share: share of the positions unmasked at a time; 0 at time 1, 1 at time 0, and never falling on the way.
+        unmasked: share of the positions unmasked at a time; 0 at time 1, 1 at time 0, and never falling on the way.
     """
-    shares = share(jnp.linspace(1.0, 0.0, num_steps + 1))
-    rates = (shares[1:] - shares[:-1]) / (1.0 - shares[:-1])
+    shares = unmasked(jnp.linspace(1.0, 0.0, num_steps + 1))
+    left = 1.0 - shares[:-1]
+    # Where nothing is left to unmask, every rate will do.
+    rates = jnp.where(left > 0, (shares[1:] - shares[:-1]) / jnp.where(left > 0, left, 1.0), 1.0)
     log_odds = jnp.log(rates) - jnp.log1p(-jnp.minimum(rates, 1.0))
     return jnp.concatenate([jnp.full((1,), -jnp.inf), log_odds.at[-1].set(jnp.inf)])
 

@@ -32,25 +32,25 @@ def on_tokens(relaxed: Relaxed, vocab_size: int) -> Callable[[Int[Array, " lengt
 
 
 class RelaxedTwist(Twist):
-    r"""log psi = scale times the relaxed reward of the expected tokens, over the temperature.
+    r"""log psi = strength times the relaxed reward of the expected tokens, over the temperature.
 
     A lower bound of the log expected :math:`e^{r/\alpha}` where the relaxed reward is convex, the tokens independent
-    and the scale one.
+    and the strength one.
 
     Attributes:
         relaxed: the relaxed reward.
         temperature: alpha.
-        scale: how far to trust it.
+        strength: what it is multiplied by: how far to trust it.
     """
 
     relaxed: Relaxed
     temperature: float | int = 1.0
-    scale: float | int = 1.0
+    strength: float | int = 1.0
 
     def __call__(self, t: Time, state: MaskedState) -> Scalar:
         """log psi_t, nats."""
         del t
-        return self.scale / self.temperature * self.relaxed(expected_tokens(state))
+        return self.strength / self.temperature * self.relaxed(expected_tokens(state))
 
 
 class GradientTilt(eqx.Module):
@@ -64,14 +64,14 @@ class GradientTilt(eqx.Module):
     Attributes:
         relaxed: the relaxed reward.
         temperature: alpha.
-        scale: s, how far to trust it.
+        strength: s, what it is multiplied by: how far to trust it.
     """
 
     relaxed: Relaxed
     temperature: float | int = 1.0
-    scale: float | int = 1.0
+    strength: float | int = 1.0
 
     def __call__(self, t: Time, state: MaskedState) -> Float[Array, "length vocab"]:
         """The tilt of the token logits, nats."""
         del t
-        return self.scale / self.temperature * jax.grad(self.relaxed)(expected_tokens(state))
+        return self.strength / self.temperature * jax.grad(self.relaxed)(expected_tokens(state))

@@ -1,4 +1,4 @@
-r"""Targets over what a masked diffusion writes: aligned to a reward, annealed, multiplied.
+r"""Targets over what a masked diffusion writes: aligned to a reward, raised to a power, multiplied.
 
 With :math:`V_t` the log twist after step t, :math:`p` the base law and :math:`q` the proposal's, the weight of a step
 is
@@ -21,6 +21,7 @@ import numpy as np
 
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.nouns import Guided, Time
+from smcinfer.core.plan import Plan
 from smcinfer.diffusion.discrete.model import MaskedModel, product
 from smcinfer.diffusion.discrete.orders import Order, order_by_name
 from smcinfer.diffusion.discrete.process import (
@@ -30,11 +31,11 @@ from smcinfer.diffusion.discrete.process import (
     ParallelUnmasking,
     Tilt,
     Unmasking,
-    linear_share,
+    evenly,
     unmasking_log_odds,
 )
 from smcinfer.ground.arrays import Array, Int, Particles, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
 Reward = Callable[[Int[Array, " length"]], Scalar]
 
@@ -62,13 +63,19 @@ class Correction(eqx.Module):
 
 
 class MaskedTarget(Composed):
-    """A masked diffusion under a target (made by `alignment`, `annealed` and `multiplied`)."""
+    """A masked diffusion under a target (made by `alignment`, `power` and `multiplied`)."""
 
     @property
     def model(self) -> MaskedModel:
         """The conditionals."""
         process: Any = self.process
         return process.model
+
+    @property
+    def plan(self) -> Plan:
+        """Particles at the end stand for the tokens that the target asks for."""
+        words = "tokens of the masked diffusions, times exp(reward / temperature); log Z is of the total mass"
+        return Plan(words, label="unmasking")
 
     def exported(self, particles: Particles) -> dict[str, Array]:
         """The tokens."""
@@ -80,8 +87,8 @@ def alignment(
     reward: Reward | None,
     temperature: float = 1.0,
     *,
-    steps: int | None = None,
-    share: Callable[[Array], Array] = linear_share,
+    num_steps: int | None = None,
+    unmasked: Callable[[Array], Array] = evenly,
     order: str | Order = "uniform",
     guide_order: str | Order | None = None,
     tilt: Tilt | None = None,
@@ -94,9 +101,9 @@ def alignment(
         model: made by `masked_model`, or by `product` for a product or a power of models.
         reward: ``Int["length"] -> Float[""]`` of the finished tokens, a JAX function; ``None`` for none.
         temperature: alpha; smaller asks more. Negative looks for low rewards.
-        steps: ``None`` unmasks one position a step (`FirstHitting`), a number as many as it takes in that many steps
+        num_steps: ``None`` unmasks one position a step (`FirstHitting`), a number as many as it takes in that many steps
             (`ParallelUnmasking`).
-        share: with ``steps``, the share of the positions unmasked at a time from 1 to 0.
+        unmasked: with ``num_steps``, the share of the positions unmasked at a time from 1 to 0.
         order: of the base law: ``"uniform"``, ``"left_to_right"``, ``"confidence"``, ``"most_confident"``, or a
             function ``(tokens, log_p) -> Float["length"]`` of log odds.
         guide_order: of the proposal; the base's own where ``None``. Every position that the base may choose must have a
@@ -129,29 +136,27 @@ def alignment(
     num_masked = int(np.sum(begin == model.vocab_size))
     base_order = order_by_name(order)
     other_order = None if guide_order is None else order_by_name(guide_order)
-    if steps is not None:
+    if num_steps is not None:
         _check_order(model, begin, base_order, "order")
     if other_order is not None and other_order is not base_order:
         _check_order(model, begin, other_order, "guide_order")
     tokens = jnp.asarray(begin, jnp.int32)
     process: Unmasking
-    if steps is None:
+    if num_steps is None:
         process, num_steps = FirstHitting(model, tokens, base_order), num_masked
     else:
-        if steps < 1:
-            raise ArgumentError("steps is out of range", expected="at least 1, or None", got=steps)
-        process, num_steps = ParallelUnmasking(model, tokens, base_order, _log_odds(steps, share)), steps
+        process = ParallelUnmasking(model, tokens, base_order, _log_odds(num_steps, unmasked))
     proposal = None
     if other_order is not None or tilt is not None:
         guide = Guide(process, other_order or base_order, tilt)
         proposal = Guided(process, guide)
     potential = Correction(reward, jnp.asarray(temperature, jnp.result_type(float)), num_steps)
     made = compose(process, potential, twist, proposal, num_steps=num_steps)
-    return MaskedTarget(made.process, made.potential, made.twist, made.proposal, made.num_steps)
+    return MaskedTarget.extending(made)
 
 
-def annealed(model: MaskedModel, power: float, reward: Reward | None = None, **settings: Any) -> MaskedTarget:
-    r"""A masked model sharpened: :math:`\pi(x) \propto \prod_i p_{i}(x_i \mid x_{\text{before}})^\beta\, e^{r(x) / \alpha}`.
+def power(model: MaskedModel, power: float, reward: Reward | None = None, **settings: Any) -> MaskedTarget:
+    r"""A power of a masked model: :math:`\pi(x) \propto \prod_i p_{i}(x_i \mid x_{\text{before}})^\beta\, e^{r(x) / \alpha}`.
 
     Drawing every token from its own sharpened conditional is not a draw of this: the normalisers :math:`C_i` of what
     was drawn are its weights. Where the conditionals are those of a joint law, the product is :math:`p(x)^\beta` in any
@@ -169,7 +174,7 @@ def annealed(model: MaskedModel, power: float, reward: Reward | None = None, **s
 def multiplied(
     models: Sequence[MaskedModel], powers: Any, reward: Reward | None = None, **settings: Any
 ) -> MaskedTarget:
-    r"""Masked models multiplied: :math:`\pi(x) \propto \prod_k p^k(x)^{b_k}\, e^{r(x) / \alpha}`, in the sense of `annealed`.
+    r"""Masked models multiplied: :math:`\pi(x) \propto \prod_k p^k(x)^{b_k}\, e^{r(x) / \alpha}`, in the sense of `power`.
 
     Args:
         models: plain models of the same tokens.
@@ -200,14 +205,8 @@ def _start(model: MaskedModel, start: Any) -> np.ndarray:
 
 def _check_reward(model: MaskedModel, reward: Reward) -> None:
     """The reward is tried on one sequence before any work; minus infinity forbids, and is allowed."""
-    try:
+    with calling("the reward", hint=f"it gets Int[{model.length}], tokens without masks, and must be a JAX function"):
         value = np.asarray(reward(jnp.zeros(model.length, jnp.int32)))
-    except Exception as error:
-        raise TargetError(
-            f"the reward raised {type(error).__name__} on one sequence",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint=f"it gets Int[{model.length}], tokens without masks, and must be a JAX function",
-        ) from error
     if value.shape != ():
         raise TargetError("the reward did not return a scalar", expected="Float['']", got=value.shape)
     if np.isnan(value) or np.isposinf(value):
@@ -223,18 +222,18 @@ def _check_order(model: MaskedModel, begin: np.ndarray, order: Order, name: str)
             f"{name} leaves some masked position no chance",
             expected="finite log odds of every masked position",
             got=log_odds.tolist(),
-            hint="an order that is certain can be the base's own, one position a step: order=..., steps=None",
+            hint="an order that is certain can be the base's own, one position a step: order=..., num_steps=None",
         )
 
 
-def _log_odds(steps: int, share: Callable[[Array], Array]) -> Array:
+def _log_odds(num_steps: int, unmasked: Callable[[Array], Array]) -> Array:
     """The grid's log odds, checked."""
-    shares = np.asarray(share(jnp.linspace(1.0, 0.0, steps + 1)), np.float64)
-    sound = shares.shape == (steps + 1,) and abs(shares[0]) < 1e-6 and abs(shares[-1] - 1) < 1e-6
+    shares = np.asarray(unmasked(jnp.linspace(1.0, 0.0, num_steps + 1)), np.float64)
+    sound = shares.shape == (num_steps + 1,) and abs(shares[0]) < 1e-6 and abs(shares[-1] - 1) < 1e-6
     if not sound or not (np.diff(shares) >= 0).all():
         raise ArgumentError(
-            "share is no share of unmasked positions",
+            "unmasked is no share of the positions",
             expected="a function of times that grows from 0 at time 1 to 1 at time 0",
             got=shares.tolist() if shares.size <= 6 else f"{shares.ravel()[:3].tolist()} ...",
         )
-    return unmasking_log_odds(steps, share)
+    return unmasking_log_odds(num_steps, unmasked)

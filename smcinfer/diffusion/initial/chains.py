@@ -13,7 +13,7 @@ from smcinfer.diffusion.initial.noise import Noise, start_from
 from smcinfer.diffusion.initial.pooled import pool
 from smcinfer.diffusion.initial.tries import Selected, tries
 from smcinfer.diffusion.initial.ula import ULA
-from smcinfer.diffusion.process import Reverse
+from smcinfer.diffusion.watched import Watched
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import MALA, Kernel, KernelState
@@ -40,7 +40,7 @@ class Chain(Noise):
         converged: whether chains are taken to have forgotten their start.
     """
 
-    process: Reverse
+    process: Watched
     share: Scalar
     first: Selected
     kernel: Kernel
@@ -80,7 +80,7 @@ class Annealed(Noise):
         shares: Float["steps"], growing to kappa; one kernel step at each.
     """
 
-    process: Reverse
+    process: Watched
     share: Scalar
     kernel: Kernel
     params: PyTree[Any]

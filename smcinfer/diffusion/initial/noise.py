@@ -19,8 +19,8 @@ import jax.numpy as jnp
 
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.diffusion.alignment import Alignment
-from smcinfer.diffusion.process import Reverse
 from smcinfer.diffusion.proposals import FromNoise
+from smcinfer.diffusion.watched import Watched
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import TemperedDensity
@@ -42,7 +42,7 @@ class Foreseen(eqx.Module):
     One evaluation of the network, and those of the look-ahead.
     """
 
-    process: Reverse
+    process: Watched
 
     def __call__(self, x: Float[Array, " dim"]) -> Scalar:
         """V of the point."""
@@ -60,7 +60,7 @@ class Noise(eqx.Module):
         share: Float[""], kappa.
     """
 
-    process: eqx.AbstractVar[Reverse]
+    process: eqx.AbstractVar[Watched]
     share: eqx.AbstractVar[Scalar]
 
     @property
@@ -102,16 +102,16 @@ def start_from(target: Alignment, draw: Noise) -> Alignment:
 
     A twist that were weaker on the way would take back at once what the points were chosen for.
     """
-    is_process = lambda node: isinstance(node, Reverse)  # noqa: E731
-    strengths = target.reverse.strengths
+    is_process = lambda node: isinstance(node, Watched)  # noqa: E731
+    strengths = target.watched.strengths
     assert strengths is not None
     raised = jnp.maximum(strengths, jnp.minimum(draw.share, 1.0))
-    process = eqx.tree_at(lambda tree: tree.strengths, target.reverse, raised)
+    process = eqx.tree_at(lambda tree: tree.strengths, target.watched, raised)
     target = jax.tree.map(lambda node: process if is_process(node) else node, target, is_leaf=is_process)
     return eqx.tree_at(lambda tree: tree.proposal.start, target, draw, is_leaf=lambda leaf: leaf is None)
 
 
-def process_of(target: FeynmanKac, share: float) -> tuple[Reverse, Scalar]:
+def process_of(target: FeynmanKac, share: float) -> tuple[Watched, Scalar]:
     """The reverse process of a target that initial draws can be made for, and kappa as an array.
 
     Raises:
@@ -125,7 +125,7 @@ def process_of(target: FeynmanKac, share: float) -> tuple[Reverse, Scalar]:
             got=type(target).__name__,
             hint="one whose strength is found by its particles starts from plain noise",
         )
-    if target.reverse.look is None:
+    if target.watched.look is None:
         raise ArgumentError(
             "without a look-ahead nothing is known of the reward at the start",
             expected="look='tweedie' or 'roll_out', or a Look",
@@ -133,4 +133,4 @@ def process_of(target: FeynmanKac, share: float) -> tuple[Reverse, Scalar]:
         )
     if not 0.0 < share < float("inf"):
         raise ArgumentError("the share of the reward is out of range", expected="a positive number", got=share)
-    return target.reverse, jnp.asarray(share, float)
+    return target.watched, jnp.asarray(share, float)

@@ -33,4 +33,4 @@ class Pooled(Alignment):
 
 def pool(target: Alignment) -> Pooled:
     """The target with the tries of its chains pooled."""
-    return Pooled(target.process, target.potential, target.twist, target.proposal, target.num_steps, target.ahead)
+    return Pooled.extending(target)

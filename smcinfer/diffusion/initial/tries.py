@@ -8,7 +8,7 @@ from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.alignment import Alignment
 from smcinfer.diffusion.initial.noise import Foreseen, Noise, process_of, start_from
-from smcinfer.diffusion.process import Reverse
+from smcinfer.diffusion.watched import Watched
 from smcinfer.ground.arrays import Array, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
 
@@ -24,7 +24,7 @@ class Selected(Noise):
         best: whether the largest V is taken; the log weight is then zero.
     """
 
-    process: Reverse
+    process: Watched
     share: Scalar
     num_tries: int = eqx.field(static=True)
     best: bool = eqx.field(static=True)

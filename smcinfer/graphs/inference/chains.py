@@ -1,7 +1,7 @@
 """Block Gibbs chains on a factor graph, side by side: `block_gibbs`."""
 
-import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -9,18 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.status import Status
 from smcinfer.graphs import Blocks, FactorGraph, blocks_of, uniform_states
 from smcinfer.graphs.block_exact import exact_blocks, single_sites
-from smcinfer.graphs.block_gibbs import BlockGibbs, BlockMoves, MoveInfo, adapted_weights
+from smcinfer.graphs.block_gibbs import BlockGibbs, BlockMoves, MoveInfo, Turns, adapted_weights
 from smcinfer.graphs.block_neural import NeuralBlocks
-from smcinfer.ground.arrays import Array, KeyArray
+from smcinfer.ground.arrays import Array, Count, Flag, Float, KeyArray
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.ground.progress import bar
 from smcinfer.results.chains import Chains
-from smcinfer.run.runner import as_typed_key, compile_clock
+from smcinfer.run.chains.finish import chains_of
+from smcinfer.run.chains.loop import drive
+from smcinfer.run.chains.plan import checked, doubling
+from smcinfer.run.chains.sampler import Info, Sampler
+from smcinfer.run.runner import as_typed_key
 
-MAX_CHUNKS = 20
 EXACT = "exact"
 
 
@@ -39,6 +40,8 @@ def block_gibbs(
     thin: int = 1,
     initial: Array | None = None,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> Chains:
     """Run Markov chains of block Gibbs moves, mixed with single-site Gibbs.
 
@@ -55,10 +58,12 @@ def block_gibbs(
         scan: of blocks, ``"random"`` or ``"systematic"``; never by the state.
         num_chains: side by side in one program.
         num_draws: draws kept of each chain.
-        num_warmup: sweeps before them, or a few more.
+        num_warmup: sweeps before them, or a few less.
         thin: sweeps a draw.
         initial: (num_chains, variables), where to start; uniform where ``None``.
         progress: draw a bar on stderr.
+        checkpoint: a file to resume from and to save to.
+        checkpoint_seconds: least time between two writes, seconds.
 
     Returns:
         `Chains` whose draws ``x`` hold the variables that are not observed, in the graph's order; ``num_evals`` counts blocks
@@ -67,65 +72,119 @@ def block_gibbs(
     Raises:
         ArgumentError: a setting out of range, an observed variable in a block.
         TargetError: a motif that does not match.
+        CheckpointError: a checkpoint that is damaged or belongs to another run.
+        Interrupted: after Ctrl-C where there is a bar or a checkpoint, at the end of the sweep under way.
     """
-    started = time.perf_counter()
-    for name, value, least in (("num_chains", num_chains, 1), ("num_draws", num_draws, 1), ("thin", thin, 1)):
-        if value < least:
-            raise ArgumentError(f"{name} is out of range", expected=f"at least {least}", got=value)
-    if num_warmup < 0:
-        raise ArgumentError("num_warmup is out of range", expected="at least 0", got=num_warmup)
+    num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)
     kinds = kinds_of_moves(graph, proposal, blocks, single_site)
     kernel = BlockGibbs(tuple(kinds.values()), scan=scan)
-    start_key, warm_key, after_key, draw_key = jax.random.split(as_typed_key(key), 4)
+    start_key, chain_key, share_key = jax.random.split(as_typed_key(key), 3)
     x = uniform_states(start_key, graph, num_chains) if initial is None else _initial(graph, initial, num_chains)
-    adapt = adapt and len(kinds) > 1 and num_warmup > 0
-    chunks = max(n for n in range(1, min(MAX_CHUNKS, num_draws) + 1) if num_draws % n == 0)
-    with compile_clock() as compiling, bar(progress, "block Gibbs") as report:
-        length = num_draws // chunks
-        if num_warmup:
-            # As long as a chunk of draws, so that one program serves both.
-            x, _, info = _run(warm_key, x, graph, kernel, length, _ceil(num_warmup, length * (2 if adapt else 1)))
-            if adapt:
-                costs = [cost(moves, graph, x) for moves in kinds.values()]
-                weights = adapted_weights(np.asarray(info.changed).sum(axis=(0, 2)), costs)
-                kernel = BlockGibbs(kernel.moves, jnp.asarray(weights, jnp.result_type(float)), scan)
-                x, _, _ = _run(after_key, x, graph, kernel, length, _ceil(num_warmup, 2 * length))
-        records, infos = [], []
-        for chunk in range(chunks):
-            chunk_key = jax.random.fold_in(draw_key, chunk)
-            x, draws, info = _run(chunk_key, x, graph, kernel, length, jnp.asarray(thin))
-            records.append(np.asarray(draws))
-            infos.append(jax.tree.map(np.asarray, info))
-            report((chunk + 1) / chunks, f"acceptance {_rate(infos[-1]):.2f}")
-    # Of what the jitted chunks recorded: (draws, kinds, chains) and (draws, chains, variables).
-    whole = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
-    free = list(graph.free)
-    proposed = whole.proposed.sum(axis=1).T
-    per_kind = whole.acceptance.sum(axis=(0, 2)) / np.maximum(whole.proposed.sum(axis=(0, 2)), 1.0)
-    weights = None if kernel.weights is None else np.asarray(kernel.weights).tolist()
-    return Chains(
-        draws={"x": np.swapaxes(np.concatenate(records), 0, 1)[..., free]},
-        acceptance=np.asarray(whole.acceptance.sum(axis=1).T / np.maximum(proposed, 1.0), jnp.result_type(float)),
-        num_evals=proposed.astype(np.int32),
-        cap_reached=np.zeros(proposed.shape, np.int32),
-        status=Status.OK,
-        settings={
-            "kernel": " + ".join(kinds),
-            "dim": len(free),
-            "thin": thin,
-            "num_warmup": num_warmup,
-            "scan": scan,
-            "pace": "in step",
-            "ticks": float(proposed.sum()) / num_chains,
-            "acceptance_by_kind": dict(zip(kinds, per_kind.tolist(), strict=True)),
-            "weights_by_kind": None if weights is None else dict(zip(kinds, weights, strict=True)),
-            "key": np.asarray(jax.random.key_data(as_typed_key(key))).tolist(),
-            "precision": str(jnp.result_type(float)),
-            "jax": jax.__version__,
-        },
-        seconds=time.perf_counter() - started,
-        compile_seconds=compiling[0],
+    costs = [cost(moves, graph, x) for moves in kinds.values()] if adapt and len(kinds) > 1 and num_warmup > 0 else None
+    known = None if costs is None else jnp.asarray(costs, jnp.result_type(float))
+    sampler = BlockChain(graph, kernel, x, known, graph.free)
+    plan = doubling(num_draws, num_warmup, thin)
+    driven = drive(
+        chain_key,
+        sampler,
+        plan,
+        num_chains=num_chains,
+        share_key=share_key,
+        progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+        description="block Gibbs",
     )
+    records, mixing = driven.records, driven.progress.params
+    accepted, proposed = (records[name].sum(axis=(0, 1)) for name in ("accepted", "proposed"))
+    weights = None if mixing is None else np.asarray(mixing.weights).tolist()
+    records["acceptance"] = records["accepted"].sum(axis=2) / np.maximum(records["proposed"].sum(axis=2), 1.0)
+    settings = {
+        "kernel": " + ".join(kinds),
+        "dim": records["x"].shape[2],
+        "thin": thin,
+        "num_warmup": sum(segment.transitions for segment in plan if segment.tuning),
+        "scan": scan,
+        "pace": "in step",
+        "acceptance_by_kind": dict(zip(kinds, (accepted / np.maximum(proposed, 1.0)).tolist(), strict=True)),
+        "weights_by_kind": None if weights is None else dict(zip(kinds, weights, strict=True)),
+    }
+    return chains_of(Chains, key, driven, {"x": records["x"]}, settings)
+
+
+class Mixing(eqx.Module):
+    """How often each kind of move is made, and what that was learned from.
+
+    Attributes:
+        weights: Float["kinds"], probabilities.
+        every: Bool[""], whether nothing was learned yet: every kind is then made in every sweep.
+        changed: Float["kinds"], variables that each kind has changed so far.
+        made: Float["kinds"], sweeps of it so far.
+    """
+
+    weights: Float[Array, " kinds"]
+    every: Flag
+    changed: Float[Array, " kinds"]
+    made: Float[Array, " kinds"]
+
+
+class BlockChain(Sampler):
+    """Block Gibbs on one graph.
+
+    Attributes:
+        graph, kernel: the law, and the moves that leave it invariant.
+        starts: (chains, variables), where chains start.
+        costs: Float["kinds"], what a sweep of each kind costs; ``None`` to make every kind in every sweep.
+        free: variables that are kept.
+    """
+
+    graph: FactorGraph
+    kernel: BlockGibbs
+    starts: Array
+    costs: Float[Array, " kinds"] | None
+    free: tuple[int, ...] = eqx.field(static=True)
+
+    def begin(self, key: KeyArray, chain: Count) -> Array:
+        """As given."""
+        return self.starts[chain]
+
+    def prepare(self, states: Array) -> Mixing | None:
+        """Every kind in every sweep, until it is known what each does."""
+        if self.costs is None:
+            return None
+        nothing = jnp.zeros_like(self.costs)
+        return Mixing(jnp.full_like(self.costs, 1.0 / self.costs.shape[0]), jnp.asarray(True), nothing, nothing)
+
+    def share(self, key: KeyArray, params: Mixing | None) -> Turns:
+        """The sweep's kinds and classes, which chains have in common so that they move together."""
+        turns = self.kernel.turns(key, None if params is None else params.weights)
+        return turns if params is None else eqx.tree_at(lambda t: t.kinds, turns, turns.kinds | params.every)
+
+    def step(self, key: KeyArray, state: Array, params: Turns) -> tuple[Array, Info]:
+        """One sweep."""
+        x, info = self.kernel.follow(key, state[None], self.graph, params)
+        accepted, proposed, changed = (leaf[:, 0] for leaf in (info.acceptance, info.proposed, info.changed))
+        return x[0], {
+            "acceptance": jnp.sum(accepted) / jnp.maximum(jnp.sum(proposed), 1.0),
+            "num_evals": jnp.sum(proposed).astype(jnp.int32),
+            "accepted": accepted,
+            "proposed": proposed,
+            "changed": changed,
+            "made": params.kinds.astype(accepted.dtype),
+        }
+
+    def record(self, state: Array, info: Info) -> dict[str, Array]:
+        """The variables that are not observed."""
+        return {"x": state[jnp.asarray(self.free, jnp.int32)]}
+
+    def tune(self, params: Mixing | None, rows: dict[str, Any]) -> Mixing | None:
+        """Weights from what every kind has changed for what it costs, in all rounds so far."""
+        if params is None or self.costs is None:
+            return params
+        changed = params.changed + jnp.sum(rows["changed"], axis=(0, 1))
+        made = params.made + jnp.sum(rows["made"], axis=(0, 1))
+        weights = adapted_weights(changed / made, self.costs)
+        return Mixing(weights, jnp.asarray(False), changed, made)
 
 
 def kinds_of_moves(
@@ -163,35 +222,6 @@ def cost(moves: BlockMoves, graph: FactorGraph, x: Array) -> float:
 
     analysis: Any = jax.jit(one).lower(jax.random.key(0), x, moves, graph).cost_analysis()
     return moves.num_classes * (float(analysis["flops"]) + float(analysis["bytes accessed"]))
-
-
-@eqx.filter_jit
-def _run(
-    key: KeyArray, x: Array, graph: FactorGraph, kernel: BlockGibbs, num_records: int, thin: Array
-) -> tuple[Array, Array, MoveInfo]:
-    """Records of every chain, ``thin`` sweeps apart; the info of each is summed over its sweeps."""
-    nothing = jnp.zeros((len(kernel.moves), x.shape[0]), jnp.result_type(float))
-
-    def record(x: Array, record_key: Array) -> tuple[Array, tuple[Array, MoveInfo]]:
-        def sweep(number: Array, carry: tuple[Array, MoveInfo]) -> tuple[Array, MoveInfo]:
-            x, total = carry
-            x, info = kernel.sweep(jax.random.fold_in(record_key, number), x, graph)
-            return x, jax.tree.map(jnp.add, total, info)
-
-        x, info = jax.lax.fori_loop(0, thin, sweep, (x, MoveInfo(nothing, nothing, nothing)))
-        return x, (x, info)
-
-    x, (draws, info) = jax.lax.scan(record, x, jax.random.split(key, num_records))
-    return x, draws, info
-
-
-def _ceil(total: int, length: int) -> Array:
-    """Sweeps a record, so that ``length`` records make ``total`` sweeps or a few more."""
-    return jnp.asarray(-(-total // length))
-
-
-def _rate(info: MoveInfo) -> float:
-    return float(info.acceptance.sum() / max(float(info.proposed.sum()), 1.0))
 
 
 def _initial(graph: FactorGraph, initial: Array, num_chains: int) -> Array:

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.ground.arrays import Array, Bool, Int
+from smcinfer.ground.arrays import Array, Bool, Int, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.constraint import Constraint, only
 from smcinfer.language.constraints.vocabulary import check_vocabulary
@@ -35,14 +35,16 @@ class Automaton(Constraint):
     accepting: Bool[Array, " states"]
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def start(self, max_tokens: int) -> Int[Array, ""]:
         """The first state."""
         del max_tokens
         return jnp.zeros((), jnp.int32)
 
-    def read(self, token: Int[Array, ""], carried: Int[Array, ""]) -> Int[Array, ""]:
+    def read(self, t: Time, carried: Int[Array, ""], token: Int[Array, ""]) -> Int[Array, ""]:
         """The next state."""
+        del t
         after = jnp.where(carried == DEAD, DEAD, self.table[jnp.maximum(carried, 0), token])
         return jnp.where(token == self.eos_id, carried, after).astype(jnp.int32)
 

@@ -14,28 +14,21 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.ground.arrays import Array, Bool, Int, PyTree
+from smcinfer.ground.arrays import Array, Bool, Int, PyTree, Time
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.language.reader import Reader
 
 
-class Constraint(eqx.Module):
-    """A set of token sequences that may be written, for one particle.
+class Constraint(Reader):
+    """A set of token sequences that may be written: a reader for which EOS, and what comes after it, changes nothing.
 
     Attributes:
-        vocab_size: V.
         eos_id: the token that ends a sequence.
+        vocabulary: the fingerprint of the tokens' spelling, ``None`` where it was given as bytes or not at all.
     """
 
-    vocab_size: eqx.AbstractVar[int]
     eos_id: eqx.AbstractVar[int]
-
-    @abc.abstractmethod
-    def start(self, max_tokens: int) -> PyTree[Any]:
-        """What is carried before anything was written, with room for ``max_tokens`` tokens."""
-
-    @abc.abstractmethod
-    def read(self, token: Int[Array, ""], carried: PyTree[Any]) -> PyTree[Any]:
-        """What is carried after one token more. EOS, and what comes after it, changes nothing."""
+    vocabulary: eqx.AbstractVar[str | None]
 
     @abc.abstractmethod
     def allowed(self, carried: PyTree[Any]) -> Bool[Array, " vocab"]:
@@ -51,13 +44,14 @@ class Constraint(eqx.Module):
         A token is allowed where both allow it. Prefixes that each can be continued but not together are dead ends, found
         when nothing is allowed any more.
         """
-        if (self.vocab_size, self.eos_id) != (other.vocab_size, other.eos_id):
+        marks = {self.vocabulary, other.vocabulary} - {None}
+        if (self.vocab_size, self.eos_id) != (other.vocab_size, other.eos_id) or len(marks) > 1:
             raise ArgumentError(
                 "the constraints are over different vocabularies",
                 expected=f"{self.vocab_size} tokens, EOS {self.eos_id}",
-                got=f"{other.vocab_size} tokens, EOS {other.eos_id}",
+                got=f"{other.vocab_size} tokens, EOS {other.eos_id}" + ", spelt in another way" * (len(marks) > 1),
             )
-        return Both(self, other, self.vocab_size, self.eos_id)
+        return Both(self, other, self.vocab_size, self.eos_id, self.vocabulary or other.vocabulary)
 
 
 class Both(Constraint):
@@ -67,14 +61,15 @@ class Both(Constraint):
     second: Constraint
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def start(self, max_tokens: int) -> PyTree[Any]:
         """What both carry."""
         return self.first.start(max_tokens), self.second.start(max_tokens)
 
-    def read(self, token: Int[Array, ""], carried: PyTree[Any]) -> PyTree[Any]:
+    def read(self, t: Time, carried: PyTree[Any], token: Int[Array, ""]) -> PyTree[Any]:
         """Both read the token."""
-        return self.first.read(token, carried[0]), self.second.read(token, carried[1])
+        return self.first.read(t, carried[0], token), self.second.read(t, carried[1], token)
 
     def allowed(self, carried: PyTree[Any]) -> Bool[Array, " vocab"]:
         """What both allow."""

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.ground.arrays import Array, Bool, Int, UInt
+from smcinfer.ground.arrays import Array, Bool, Int, Time, UInt
 from smcinfer.ground.errors import call_on_host
 from smcinfer.language.constraints.constraint import Constraint, only
 
@@ -151,6 +151,7 @@ class Engine(Constraint):
     identity: UInt[Array, " words"]
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def _ask(self, tokens: Array, length: Array) -> Written:
         def ask(tokens: Any, length: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -166,8 +167,9 @@ class Engine(Constraint):
         mask, complete = self.memo.ask(np.zeros((1,), np.int32), np.zeros((), np.int32))
         return Written(tokens, jnp.zeros((), jnp.int32), jnp.asarray(mask), jnp.asarray(complete))
 
-    def read(self, token: Int[Array, ""], carried: Written) -> Written:
+    def read(self, t: Time, carried: Written, token: Int[Array, ""]) -> Written:
         """One callback for all particles."""
+        del t
         place = jnp.minimum(carried.length, carried.tokens.shape[0] - 1)
         more = token != self.eos_id
         tokens = carried.tokens.at[place].set(jnp.where(more, token, carried.tokens[place]).astype(jnp.int32))

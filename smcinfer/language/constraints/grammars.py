@@ -1,6 +1,7 @@
 """Regular expressions, JSON Schema and context-free grammars, matched by llguidance.
 
-The grammar is over bytes of text, whatever the tokens it is cut into; a token is allowed where all its bytes are.
+The grammar is over bytes of text, whatever the tokens it is cut into; a token is allowed where all its bytes are. Left to
+itself the engine would choose the tokens of bytes that a grammar forces, as serving systems want it: one cut instead of all.
 """
 
 import json
@@ -14,8 +15,12 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language.constraints.engine import Engine, Matcher, Memo
-from smcinfer.language.constraints.patterns import UnknownSyntaxError, as_grammar, is_possessive
-from smcinfer.language.constraints.vocabulary import Vocabulary, read_vocabulary
+from smcinfer.language.constraints.patterns import UnknownSyntaxError, as_grammar, is_misread
+from smcinfer.language.constraints.schemas import as_read
+from smcinfer.language.constraints.vocabulary import Vocabulary, fingerprint, read_vocabulary
+
+ANY_CUT = '%llguidance {"no_forcing": true}'
+"""Declares that a text may be cut into any tokens; the last such declaration of a grammar counts."""
 
 
 class _RefusedError(ArgumentError):
@@ -31,21 +36,10 @@ class _Words:
         self.eos_token_id = eos_id
         self.special_token_ids = [index for index, word in enumerate(tokens) if not word]
         self.tokens = [word or f"<special {index}>".encode() for index, word in enumerate(tokens)]
-        self._by_bytes = {word: index for index, word in enumerate(tokens) if word}
-        self._longest = max(map(len, tokens))
 
     def __call__(self, text: bytes | str) -> list[int]:
-        """Some tokens that spell a text, the longest first: only used where a grammar forces bytes."""
-        rest = text.encode() if isinstance(text, str) else text
-        found = []
-        while rest:
-            sizes = range(min(self._longest, len(rest)), 0, -1)
-            size = next((size for size in sizes if rest[:size] in self._by_bytes), None)
-            if size is None:
-                break
-            found.append(self._by_bytes[rest[:size]])
-            rest = rest[size:]
-        return found
+        """Never asked: it is the engine's way to choose the tokens of forced bytes, which `ANY_CUT` takes from it."""
+        raise AssertionError("a grammar's text is cut into tokens in every way")
 
 
 class _Grammar(Matcher):
@@ -107,59 +101,66 @@ def regex(pattern: str, vocabulary: Any, eos_id: int | None = None) -> Engine:
         TargetError: for one that is too complex for the engine.
     """
     refused: _RefusedError | None = None
-    # Rust's engine would take a possessive quantifier for a repeated repetition.
-    if not is_possessive(pattern):
+    if not is_misread(pattern):
         try:
-            return _engine("regex", llguidance.LLMatcher.grammar_from_regex, _unanchored(pattern), vocabulary, eos_id)
+            return _engine("regex", _of_regex, _unanchored(pattern), vocabulary, eos_id)
         except _RefusedError as error:
             refused = error
     try:
         grammar = as_grammar(pattern)
     except UnknownSyntaxError as error:
-        raise refused or error from None
-    return _engine("regex", llguidance.LLMatcher.grammar_from_lark, grammar, vocabulary, eos_id)
+        raise (error if error.hint or refused is None else refused) from None
+    return _engine("regex", _of_lark, grammar, vocabulary, eos_id)
 
 
 def json_schema(
-    schema: str | dict[str, Any], vocabulary: Any, eos_id: int | None = None, *, compact: bool = True
+    schema: str | dict[str, Any],
+    vocabulary: Any,
+    eos_id: int | None = None,
+    *,
+    compact: bool = True,
+    escapes: bool = False,
 ) -> Engine:
-    """JSON texts that a schema allows.
+    r"""JSON texts that a schema allows, keys in the schema's order.
 
     Args:
         schema: JSON Schema, as text or as a dict.
         vocabulary, eos_id: as in `regex`.
-        compact: whether only the usual spaces are allowed; else any number, with which a model may go on for ever.
+        compact: whether at most one space is allowed, after a colon or a comma, as ``json.dumps`` writes and most models do;
+            else any number of spaces and lines anywhere, with which a model may go on for ever.
+        escapes: whether a letter of a string may be written as ``\uXXXX`` too, as ``json.dumps("é")`` is, where the string is
+            free: those of ``const``, ``enum``, ``pattern`` and ``format`` are written as they are, and so are keys that
+            have a name. Control characters always may.
 
     Raises:
         ArgumentError: for a schema that is no JSON or that the engine cannot hold to, with the reason.
+
+    An integer is written without a point and without an exponent, a number without an exponent, a slash without a backslash:
+    JSON would have more ways to write them.
     """
-    if isinstance(schema, str):
-        try:
-            schema = json.loads(schema)
-        except json.JSONDecodeError as error:
-            raise ArgumentError(
-                "the schema is no JSON", expected="JSON", got=f"line {error.lineno}, column {error.colno}: {error.msg}"
-            ) from error
-    spaces = {"whitespace_flexible": not compact}
+    spaces = {"item_separator": ", ?", "key_separator": ": ?", "whitespace_flexible": False}
+    options = (spaces if compact else {"whitespace_flexible": True}) | {"json_allow_general_unicode_escapes": escapes}
 
-    def compile_(text: str) -> str:
-        return llguidance.LLMatcher.grammar_from_json_schema(text, overrides=spaces)
+    def compile_(text: str) -> list[dict[str, Any]]:
+        compiled = json.loads(llguidance.LLMatcher.grammar_from_json_schema(text, overrides=options))
+        return [*_of_lark("start: @json"), compiled["grammars"][0] | {"name": "json"}]
 
-    text = json.dumps(schema, sort_keys=True)
-    return _engine("JSON schema", compile_, text, vocabulary, eos_id, variant=str(compact))
+    return _engine("JSON schema", compile_, as_read(schema, escapes), vocabulary, eos_id, variant=repr(options))
 
 
 def lark(grammar: str, vocabulary: Any, eos_id: int | None = None) -> Engine:
     """Texts of a context-free grammar.
 
     Args:
-        grammar: in Lark's syntax; the rule ``start`` is the whole text.
+        grammar: in Lark's syntax; the rule ``start`` is the whole text. Terminals (quoted texts and patterns) are read as long
+            as they can be, as Lark's lexers do: ``"a" "b" "c" | "ab" "d"`` has only the text abd. One terminal that is a
+            pattern has all texts of the pattern.
         vocabulary, eos_id: as in `regex`.
 
     Raises:
         ArgumentError: for a grammar that cannot be read, with the place and the reason.
     """
-    return _engine("grammar", llguidance.LLMatcher.grammar_from_lark, grammar, vocabulary, eos_id)
+    return _engine("grammar", _of_lark, grammar, vocabulary, eos_id)
 
 
 def _unanchored(pattern: str) -> str:
@@ -170,19 +171,41 @@ def _unanchored(pattern: str) -> str:
     return pattern[:-1] if pattern.endswith("$") and escapes % 2 == 0 else pattern
 
 
+def _of_regex(pattern: str) -> list[dict[str, Any]]:
+    return json.loads(llguidance.LLMatcher.grammar_from_regex(pattern))["grammars"]
+
+
+def _of_lark(grammar: str) -> list[dict[str, Any]]:
+    return [{"lark_grammar": grammar}]
+
+
 def _engine(
-    kind: str, compile_: Callable[[Any], str], source: str, vocabulary: Any, eos_id: int | None, variant: str = ""
+    kind: str,
+    compile_: Callable[[Any], list[dict[str, Any]]],
+    source: str,
+    vocabulary: Any,
+    eos_id: int | None,
+    variant: str = "",
 ) -> Engine:
+    """An engine that holds to a grammar, whatever the door it came through.
+
+    Args:
+        kind: in words, for errors.
+        compile_: turns the source into the engine's grammars, the first of them in Lark's syntax and the one to start with.
+    """
     words, eos_id = read_vocabulary(vocabulary, eos_id)
     tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Words(words, eos_id)))
     try:
-        compiled = compile_(source)
+        first, *others = compile_(source)
     except ValueError as error:
         raise _RefusedError(f"the {kind} cannot be read", got=str(error).strip()) from error
+    held = {"lark_grammar": f"{first['lark_grammar']}\n{ANY_CUT}"}
+    compiled = json.dumps({"grammars": [first | held, *others]})
     trouble = llguidance.LLMatcher.validate_grammar(compiled, tokenizer)
     if trouble and not trouble.startswith("WARNING"):
-        raise _RefusedError(f"the {kind} cannot be held to", got=trouble.strip())
+        lines = [line for line in trouble.strip().splitlines() if ANY_CUT not in line]
+        raise _RefusedError(f"the {kind} cannot be held to", got="\n".join(lines))
     special = frozenset(index for index, word in enumerate(words) if not word)
     root = _Grammar(_working(llguidance.LLMatcher(tokenizer, compiled, log_level=0)), len(words), special)
     memo = Memo(root, repr((kind, variant, source, words, eos_id)))
-    return Engine(memo, jnp.asarray(memo.digest), len(words), eos_id)
+    return Engine(memo, jnp.asarray(memo.digest), len(words), eos_id, fingerprint(vocabulary))

@@ -11,10 +11,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Bool, Float, PyTree
+from smcinfer.ground.arrays import Array, Bool, Float, PyTree, Time
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.language.constraints.constraint import Constraint
 from smcinfer.language.constraints.masked import Allowed
 from smcinfer.language.generation import Generation
 from smcinfer.twists.learned import Seen
@@ -36,15 +34,15 @@ class UnderConstraint(SymbolTwist):
 
     Attributes:
         inner: the twist that is trained.
-        constraint: of the generation.
+        allowed: the mask of the generation.
     """
 
     inner: SymbolTwist
-    constraint: Constraint
+    allowed: Allowed
 
     def look(self, law: Distribution, state: PyTree[Any]) -> _Masked:
         """What the inner twist sees, and which tokens may follow."""
-        return _Masked(self.inner.look(law, state), Allowed(self.constraint).mask(state))
+        return _Masked(self.inner.look(law, state), self.allowed.mask(state))
 
     def log_base(self, seen: Any) -> Float[Array, " vocab"]:
         """The inner twist's."""
@@ -70,4 +68,4 @@ def under_constraint(target: Generation, twist: SymbolTwist) -> UnderConstraint:
         raise ArgumentError(
             "the target has no mask to look ahead of", expected="a target made by constrained", got=type(mask).__name__
         )
-    return UnderConstraint(twist, mask.constraint)
+    return UnderConstraint(twist, mask)

@@ -8,78 +8,45 @@ Masking alone samples from the product of the q, which prefers texts that the co
 before the draw, makes it the conditional law again. A learned twist :math:`\psi` that sees dead ends multiplies the mask.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Proposal, Time, Twist
-from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree, Scalar
+from smcinfer.core.nouns import Proposal, Twist
+from smcinfer.ground.arrays import Array, Bool, Float, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.constraint import Constraint, only
 from smcinfer.language.generation import Generation, TokenPotential, generation
-from smcinfer.language.networks.lm import Cache, CausalLM, Output, Prefix
+from smcinfer.language.networks.lm import as_model
 from smcinfer.language.process import LanguageProcess, TokenState
 
-
-class _Kept(eqx.Module):
-    """What a sequence keeps: the model's cache and the constraint's own."""
-
-    model: PyTree[Any]
-    carried: PyTree[Any]
-
-
-class ConstrainedLM(CausalLM):
-    """A language model that carries a constraint along; as a language model it is unchanged.
-
-    Attributes:
-        lm: the model.
-        constraint: reads every token too.
-    """
-
-    lm: CausalLM
-    constraint: Constraint
-    vocab_size: int = eqx.field(static=True)
-    dim: int = eqx.field(static=True)
-    max_positions: int | None = eqx.field(static=True)
-
-    def prefill(self, tokens: Int[Array, " prompt"]) -> tuple[Output, Prefix]:
-        """The model's: a constraint is on what is generated."""
-        return self.lm.prefill(tokens)
-
-    def empty(self, length: int) -> Cache:
-        """The model's cache, and the constraint before anything was written."""
-        return _Kept(self.lm.empty(length), self.constraint.start(length))
-
-    def step(self, token: Int[Array, ""], slot: Int[Array, ""], cache: Cache, prefix: Prefix) -> tuple[Output, Cache]:
-        """Both read the token."""
-        kept: Any = cache
-        output, model = self.lm.step(token, slot, kept.model, prefix)
-        return output, _Kept(model, self.constraint.read(token, kept.carried))
-
-    def forward(self, tokens: Int[Array, " length"]) -> Output:
-        """The model's."""
-        return self.lm.forward(tokens)
+CONSTRAINT = "constraint"
+"""The name that a generation's constraint has among its readers."""
 
 
 class Allowed(Twist):
     """The twist of a constraint: zero on prefixes that can still be completed, minus infinity on tokens that cannot follow.
 
     Attributes:
-        constraint: of the `ConstrainedLM`.
+        constraint: the generation's.
         inner: another twist on top, which has ``next`` too; ``None`` for none. It is what learning changes.
+        cut_off: as in `Completed`.
     """
 
     constraint: Constraint
     inner: Twist | None = None
+    cut_off: bool = eqx.field(static=True, default=False)
 
     def mask(self, state: TokenState) -> Bool[Array, " vocab"]:
-        """Tokens that may come next; EOS alone once it was drawn."""
-        kept: Any = state.cache
+        """Tokens that may come next; EOS alone once it was drawn, and where only a sequence that ends now will count."""
         after = only(self.constraint.eos_id, self.constraint.vocab_size, jnp.asarray(True))
-        return jnp.where(state.finished, after, self.constraint.allowed(kept.carried))
+        allowed = self.constraint.allowed(state.readings[CONSTRAINT])
+        if not self.cut_off:
+            last = state.length + 1 >= state.tokens.shape[0]
+            allowed = jnp.where(last, allowed & after, allowed)
+        return jnp.where(state.finished, after, allowed)
 
     def __call__(self, t: Time, state: PyTree[Any]) -> Scalar:
         """The inner twist's: tokens that are not allowed are never drawn."""
@@ -95,7 +62,7 @@ class Completed(eqx.Module):
     """The potential of a constraint: minus infinity where a sequence ends and does not belong to the set.
 
     Attributes:
-        constraint: of the `ConstrainedLM`.
+        constraint: the generation's.
         inner: another potential on top, or ``None``.
         cut_off: whether a sequence that the limit cuts off counts as long as it can still be completed.
     """
@@ -107,11 +74,11 @@ class Completed(eqx.Module):
     def __call__(self, t: Time, state: TokenState) -> Scalar:
         """log phi_t."""
         value = jnp.zeros(()) if self.inner is None else self.inner(t, state)
-        kept: Any = state.cache
-        complete = self.constraint.complete(kept.carried)
+        carried = state.readings[CONSTRAINT]
+        complete = self.constraint.complete(carried)
         ends = state.finished if self.cut_off else state.just_ended(t)
         # A prefix that nothing can follow was forbidden, or is a dead end.
-        alive = jnp.any(self.constraint.allowed(kept.carried))
+        alive = jnp.any(self.constraint.allowed(carried))
         fine = jnp.where(ends, state.finished & complete, alive)
         return jnp.where(fine, value, -jnp.inf)
 
@@ -136,7 +103,8 @@ def constrained(
         twist: a look-ahead on top of the mask, one that has ``next``.
         proposal: how tokens are drawn instead of through the mask; what it draws outside the set weighs zero.
         cut_off: whether sequences that ``max_tokens`` cuts off count as long as they could still be completed; else only
-            complete ones have weight, and an unsatisfiable constraint ends with log Z = -inf and its status.
+            complete ones that have ended have weight, and the last token is EOS. Where none is complete by then, log Z is -inf
+            and the status says that ``max_tokens`` is short; a constraint that nothing satisfies has its own.
         **options: others of `language.generation`.
 
     Returns:
@@ -148,24 +116,24 @@ def constrained(
     Properly weighted for: ``p0(s) 1{s in L} phi(s)``; log Z is the log probability that the model keeps to the constraint by
     itself within ``max_tokens``, times the mean potential.
     """
-    model = lm if isinstance(lm, CausalLM) else lm.lm
+    model = as_model(lm)
     if (constraint.vocab_size, constraint.eos_id) != (model.vocab_size, options.get("eos_id", constraint.eos_id)):
         raise ArgumentError(
             "the constraint is over another vocabulary than the model's",
             expected=f"{model.vocab_size} tokens, EOS {options.get('eos_id', constraint.eos_id)}",
             got=f"{constraint.vocab_size} tokens, EOS {constraint.eos_id}",
         )
-    wrapped = ConstrainedLM(model, constraint, model.vocab_size, model.dim, model.max_positions)
     if constraint.eos_id != getattr(lm, "eos_id", None):
         # A loaded model's own end is left to it: several tokens may count as that.
         options.setdefault("eos_id", constraint.eos_id)
-    made: Any = generation(
-        wrapped if lm is model else dataclasses.replace(lm, lm=wrapped),
+    readers = {**options.pop("readers", {}), CONSTRAINT: constraint}
+    return generation(
+        lm,
         prompt,
         Completed(constraint, potential, cut_off),
         max_tokens=max_tokens,
-        twist=Allowed(constraint, twist) if proposal is None else twist,
+        twist=Allowed(constraint, twist, cut_off) if proposal is None else twist,
         proposal=proposal,
+        readers=readers,
         **options,
     )
-    return made

@@ -31,6 +31,8 @@ from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, surfacing
 from smcinfer.language.generation import generation
+from smcinfer.language.networks.hosts import only_in_jax
+from smcinfer.language.networks.lm import as_model
 from smcinfer.language.networks.symbols import draw_symbols
 from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.language.process import LanguageProcess
@@ -170,6 +172,7 @@ def cascade(
     for name, fine in checks.items():
         if not fine:
             raise ArgumentError(f"{name} is out of range", expected="a positive number", got=locals()[name])
+    only_in_jax(as_model(lm), "cascade")
     model: Any = generation(lm, prompt, max_tokens=max_tokens, **options)
     process: Any = model.process
     tokens = jax.ShapeDtypeStruct((max_tokens,), jnp.int32)

@@ -25,7 +25,7 @@ import numpy as np
 from smcinfer.ground.arrays import Float
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.vocabulary import check_vocabulary, read_vocabulary
-from smcinfer.language.networks.lm import CausalLM
+from smcinfer.language.networks.lm import as_model
 from smcinfer.language.networks.loading import ends_of
 
 END = 256
@@ -86,7 +86,7 @@ def next_byte(
     Raises:
         ArgumentError: for a prompt or text that the model cannot read, or a text that no tokens spell.
     """
-    model: CausalLM = lm if isinstance(lm, CausalLM) else lm.lm
+    model = as_model(lm)
     end, others = ends_of(lm, "model" if eos_id is None else eos_id)
     words, end = read_vocabulary(lm if vocabulary is None else vocabulary, end)
     ends = [end, *(check_vocabulary(len(words), token) for token in others)]

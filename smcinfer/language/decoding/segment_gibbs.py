@@ -15,8 +15,8 @@ which leaves :math:`\sigma` invariant whatever M is (iterated sampling importanc
 Source: Andrieu, Lee & Vihola (2018), section 2, for the move.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -24,49 +24,55 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError, surfacing
-from smcinfer.language.networks.lm import CausalLM
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Count, Int, KeyArray, Scalar
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.language.networks.hosts import only_in_jax
+from smcinfer.language.networks.lm import CausalLM, as_model
 from smcinfer.language.networks.symbols import draw_symbols
 from smcinfer.language.networks.tokenizer import Tokenizer
-from smcinfer.run.runner import as_typed_key
+from smcinfer.results.chains import Chains
+from smcinfer.run.chains.finish import chains_of
+from smcinfer.run.chains.loop import drive
+from smcinfer.run.chains.plan import checked, doubling
+from smcinfer.run.chains.sampler import Info, Sampler
 
 Span = tuple[int, int]
 """First token of a segment and the one after its last."""
 
 
-@dataclasses.dataclass(frozen=True)
-class SegmentChains:
-    """What the chains went through.
+class SegmentChains(Chains):
+    """Texts that the chains went through: draws ``tokens`` (Int, (chains, draws, L), whole texts) and ``log_joint`` (their
+    log p0 phi, nats); ``acceptance`` is the share of segments that changed."""
 
-    Attributes:
-        tokens: Int["sweeps chains L"], the whole text after every sweep, warm-up left out.
-        log_joint: Float["sweeps chains"], log p0 phi of it, nats.
-        moved: Float["segments"], how often a segment changed.
-        spans: where the free segments are.
-        tokenizer: for `texts`.
-    """
-
-    tokens: Int[np.ndarray, "sweeps chains length"]
-    log_joint: Float[np.ndarray, "sweeps chains"]
-    moved: Float[np.ndarray, " segments"]
-    spans: tuple[Span, ...]
-    tokenizer: Tokenizer | None
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Where the free segments are."""
+        return tuple((int(start), int(stop)) for start, stop in self.settings["spans"])
 
     def texts(self) -> list[str]:
-        """The text of every chain after the last sweep."""
-        if self.tokenizer is None:
-            raise ArgumentError("the model came without a tokenizer", expected="tokens, not texts", got=None)
-        return [self.tokenizer.decode(row.tolist()) for row in self.tokens[-1]]
+        """The text of every chain at its last draw.
 
-    def __str__(self) -> str:
-        moved = ", ".join(f"{share:.2f}" for share in self.moved)
-        last = self.log_joint[-1]
-        return (
-            f"Gibbs over {len(self.spans)} segments: {self.tokens.shape[1]} chains, {self.tokens.shape[0]} sweeps\n"
-            f"  moved        {moved} of the sweeps, by segment\n"
-            f"  log p0 phi   {last.mean():.2f} nats on average after the last sweep"
-        )
+        Raises:
+            ArgumentError: the model came without a tokenizer.
+        """
+        if self.settings["texts"] is None:
+            raise ArgumentError("the model came without a tokenizer", expected="tokens, not texts", got=None)
+        return list(self.settings["texts"])
+
+    def _title(self) -> str:
+        size = f"{self.num_chains} chains, {self.num_draws} draws"
+        return f"smcinfer Gibbs over {len(self.spans)} segments: {size}"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        last = self.draws["log_joint"][:, -1]
+        moved = ", ".join(f"{share:.2f}" for share in self.settings["moved"])
+        return [
+            ("moved", f"{moved} of the sweeps, by segment"),
+            ("log p0 phi", f"{last.mean():.2f} nats on average at the last draw"),
+            ("warm-up", f"{self.settings['num_warmup']} sweeps a chain"),
+            ("time", f"{self.seconds:.3g} s, of which {self.compile_seconds:.3g} s compiling"),
+        ]
 
 
 def segment_gibbs(
@@ -75,22 +81,30 @@ def segment_gibbs(
     parts: Sequence[str | Sequence[int] | int],
     potential: Callable[[Int[Array, " length"]], Scalar] | None = None,
     *,
-    num_sweeps: int = 100,
-    num_warmup: int = 0,
-    num_chains: int = 16,
     num_candidates: int = 16,
+    num_chains: int = 16,
+    num_draws: int = 100,
+    num_warmup: int = 0,
+    thin: int = 1,
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> SegmentChains:
     """Draw the free segments of a text whose other parts are given.
 
     Args:
-        key: one random key.
+        key: one random key; the same key gives the same texts, resumed or not.
         lm: a `CausalLM`, or what `language.load` returned.
         parts: given parts, each text or token ids, and free segments, each the number of its tokens; the first is given.
         potential: ``(tokens) -> Float[""]``, log phi of the whole text in nats, a JAX function of Int["L"]; none by default.
-        num_sweeps: sweeps that are kept, each over all segments.
-        num_warmup: sweeps before them that are not.
-        num_chains: independent chains; they start from the model's own left-to-right draws.
         num_candidates: M, the segment as it is included.
+        num_chains: independent chains, side by side; they start from the model's left-to-right draws.
+        num_draws: texts kept of each chain.
+        num_warmup: sweeps over all segments before them.
+        thin: sweeps a draw.
+        progress: draw a bar on stderr.
+        checkpoint: a file to resume from and to save to.
+        checkpoint_seconds: least time between two writes, seconds.
 
     Returns:
         `SegmentChains`.
@@ -98,43 +112,64 @@ def segment_gibbs(
     Raises:
         ArgumentError: for parts that are no text with at least one free segment, or that do not fit into the model's context.
         TargetError: for a potential that is no scalar.
+        CheckpointError: a checkpoint that is damaged or belongs to another run.
+        Interrupted: after Ctrl-C where there is a bar or a checkpoint, at the end of the sweep under way.
 
     Invariant law: ``p0(s) phi(s)`` given the given parts; chains, not weighted draws, so no log Z.
     """
-    model: CausalLM = lm if isinstance(lm, CausalLM) else lm.lm
+    model = as_model(lm)
+    only_in_jax(model, "segment_gibbs")
     tokenizer = getattr(lm, "tokenizer", None)
     template, spans = _layout(parts, model, tokenizer)
-    for name, value, least in (
-        ("num_sweeps", num_sweeps, 1),
-        ("num_warmup", num_warmup, 0),
-        ("num_chains", num_chains, 1),
-        ("num_candidates", num_candidates, 2),
-    ):
-        if value < least:
-            raise ArgumentError(f"{name} is out of range", expected=f"at least {least}", got=value)
-    sampler = _Sampler(model, potential, spans, num_candidates)
-    row = jax.ShapeDtypeStruct(template.shape, jnp.int32)
-    value = eqx.filter_eval_shape(sampler.log_potential, row)
+    num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)
+    num_candidates = validate.count("num_candidates", num_candidates, at_least=2)
+    sampler = SegmentGibbs(model, potential, jnp.asarray(template), spans, num_candidates)
+    value = eqx.filter_eval_shape(sampler.log_potential, jax.ShapeDtypeStruct(template.shape, jnp.int32))
     if getattr(value, "shape", None) != ():
         raise TargetError("potential did not return a scalar", expected="Float['']", got=getattr(value, "shape", value))
-    start_key, sweep_key = jax.random.split(as_typed_key(key))
-    with surfacing():
-        start = _start(sampler, start_key, jnp.asarray(template), num_chains)
-        tokens, log_joint, moved = _sweeps(sampler, sweep_key, start, num_warmup + num_sweeps)
-        kept = [np.asarray(leaf[num_warmup:]) for leaf in (tokens, log_joint, moved)]
-    return SegmentChains(kept[0], kept[1], kept[2].mean(axis=(0, 1)), spans, tokenizer)
+    plan = doubling(num_draws, num_warmup, thin)
+    driven = drive(
+        key,
+        sampler,
+        plan,
+        num_chains=num_chains,
+        progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
+        description="text Gibbs",
+    )
+    draws = {name: driven.records[name] for name in ("tokens", "log_joint")}
+    settings = {
+        "kernel": "segments",
+        "thin": thin,
+        "num_warmup": num_warmup,
+        "pace": "in step",
+        "num_candidates": num_candidates,
+        "spans": [list(span) for span in spans],
+        "moved": (driven.records["moved"].mean(axis=(0, 1)) / thin).tolist(),
+        "texts": None if tokenizer is None else [tokenizer.decode(row.tolist()) for row in draws["tokens"][:, -1]],
+    }
+    return chains_of(SegmentChains, key, driven, draws, settings)
 
 
-class _Sampler(eqx.Module):
-    """The moves on one chain."""
+class SegmentGibbs(Sampler):
+    """The moves on one text.
+
+    Attributes:
+        lm, potential: the law.
+        template: Int["L"], the given tokens, anything in the free segments.
+        spans: where the free segments are.
+        num_candidates: M.
+    """
 
     lm: CausalLM
     potential: Callable[[Array], Scalar] | None
+    template: Int[Array, " length"]
     spans: tuple[Span, ...] = eqx.field(static=True)
     num_candidates: int = eqx.field(static=True)
 
     def log_potential(self, tokens: Int[Array, " length"]) -> Any:
-        """log phi."""
+        """log phi, nats."""
         return jnp.zeros(()) if self.potential is None else self.potential(tokens)
 
     def log_tail(self, tokens: Int[Array, " length"], start: int) -> Scalar:
@@ -143,7 +178,7 @@ class _Sampler(eqx.Module):
         said = jnp.take_along_axis(log_p, tokens[start:, None], axis=-1)
         return jnp.sum(said) + self.log_potential(tokens)
 
-    def draw(self, key: KeyArray, tokens: Int[Array, " length"], span: Span, num: int) -> Int[Array, "num length"]:
+    def propose(self, key: KeyArray, tokens: Int[Array, " length"], span: Span, num: int) -> Int[Array, "num length"]:
         """Texts whose segment is drawn anew from the model, given what stands before."""
         start, stop = span
         first, prefix = self.lm.prefill(tokens[:start])
@@ -160,12 +195,19 @@ class _Sampler(eqx.Module):
         _, drawn = jax.lax.scan(once, (logits, cache), jnp.arange(size, dtype=jnp.int32))
         return jnp.broadcast_to(tokens, (num, tokens.shape[0])).at[:, start:stop].set(drawn.T)
 
-    def sweep(self, key: KeyArray, tokens: Int[Array, " length"]) -> tuple[Array, Scalar, Array]:
-        """Every segment once, the text after it, log p0 phi, and which segments changed."""
-        moved = []
+    def begin(self, key: KeyArray, chain: Count) -> Int[Array, " length"]:
+        """Segments drawn from left to right, each given what stands before it."""
+        tokens = self.template
+        for index, span in enumerate(self.spans):
+            tokens = self.propose(jax.random.fold_in(key, index), tokens, span, 1)[0]
+        return tokens
+
+    def step(self, key: KeyArray, state: Int[Array, " length"], params: None) -> tuple[Int[Array, " length"], Info]:
+        """Every segment once."""
+        tokens, moved = state, []
         for index, (start, stop) in enumerate(self.spans):
             draw_key, choose_key = jax.random.split(jax.random.fold_in(key, index))
-            others = self.draw(draw_key, tokens, (start, stop), self.num_candidates - 1)
+            others = self.propose(draw_key, tokens, (start, stop), self.num_candidates - 1)
             candidates = jnp.concatenate([tokens[None], others])
             log_w = jax.vmap(lambda row, stop=stop: self.log_tail(row, stop))(candidates)
             # A text that weighs nothing, or NaN, is never chosen over one that does.
@@ -173,30 +215,13 @@ class _Sampler(eqx.Module):
             chosen = jax.random.categorical(choose_key, jnp.where(jnp.all(log_w == -jnp.inf), 0.0, log_w))
             moved.append(jnp.any(candidates[chosen] != tokens))
             tokens = candidates[chosen]
-        return tokens, self.log_tail(tokens, 1), jnp.stack(moved)
+        changed = jnp.stack(moved).astype(jnp.result_type(float))
+        evals = jnp.asarray(self.num_candidates * len(self.spans), jnp.int32)
+        return tokens, {"acceptance": jnp.mean(changed), "num_evals": evals, "moved": changed}
 
-
-@eqx.filter_jit
-def _start(sampler: _Sampler, key: KeyArray, template: Int[Array, " length"], num: int) -> Int[Array, "chains length"]:
-    """Segments drawn from left to right, each given what stands before it."""
-
-    def one(key: KeyArray) -> Array:
-        tokens = template
-        for index, span in enumerate(sampler.spans):
-            tokens = sampler.draw(jax.random.fold_in(key, index), tokens, span, 1)[0]
-        return tokens
-
-    return jax.vmap(one)(jax.random.split(key, num))
-
-
-@eqx.filter_jit
-def _sweeps(sampler: _Sampler, key: KeyArray, tokens: Int[Array, "chains length"], num: int) -> tuple[Array, ...]:
-    def once(tokens: Array, index: Array) -> tuple[Array, tuple[Array, ...]]:
-        keys = jax.random.split(jax.random.fold_in(key, index), tokens.shape[0])
-        tokens, log_joint, moved = jax.vmap(sampler.sweep)(keys, tokens)
-        return tokens, (tokens, log_joint, moved)
-
-    return jax.lax.scan(once, tokens, jnp.arange(num))[1]
+    def record(self, state: Int[Array, " length"], info: Info) -> dict[str, Array]:
+        """The text, and log p0 phi of it."""
+        return {"tokens": state, "log_joint": self.log_tail(state, 1)}
 
 
 def _layout(parts: Sequence[Any], lm: CausalLM, tokenizer: Tokenizer | None) -> tuple[np.ndarray, tuple[Span, ...]]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.ground.arrays import Array, Int
-from smcinfer.ground.errors import TargetError, call_on_host
+from smcinfer.ground.errors import TargetError, call_on_host, calling
 from smcinfer.language.networks.lm import CausalLM, Output
 
 
@@ -74,10 +74,8 @@ class HostFunction(eqx.Module):
     def _rows(self, tokens: np.ndarray, length: np.ndarray) -> np.ndarray:
         flat = zip(tokens.reshape(-1, tokens.shape[-1]), length.ravel(), strict=True)
         rows = [row[:size].tolist() for row, size in flat]
-        try:
+        with calling("next_logits", expected="an array of one row of logits a sequence"):
             logits = np.asarray(self.function(rows), np.float32)
-        except Exception as error:
-            raise TargetError(f"next_logits raised {type(error).__name__}", got=str(error)) from error
         if logits.shape != (len(rows), self.vocab_size):
             raise TargetError(
                 "next_logits returned the wrong shape", expected=(len(rows), self.vocab_size), got=logits.shape

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import equinox as eqx
 
 from smcinfer.ground.arrays import Array, Float, Int, PyTree
+from smcinfer.ground.errors import ArgumentError
 
 Prefix: TypeAlias = PyTree[Any]
 """What the prompt left behind: its keys and values, for a transformer. No particle axis."""
@@ -73,3 +74,25 @@ class CausalLM(eqx.Module):
     @abc.abstractmethod
     def forward(self, tokens: Int[Array, " length"]) -> Output:
         """Read a whole sequence at once, to score it or to learn from it: what is said after each of its tokens."""
+
+
+@eqx.filter_jit
+def prefill(lm: CausalLM, tokens: Int[Array, " prompt"]) -> tuple[Output, Prefix]:
+    """`CausalLM.prefill`, compiled: one program for all prompts of a length."""
+    return lm.prefill(tokens)
+
+
+def as_model(lm: Any) -> CausalLM:
+    """The language model itself, or that of what was loaded with its tokenizer.
+
+    Raises:
+        ArgumentError: where there is none.
+    """
+    found = lm if isinstance(lm, CausalLM) else getattr(lm, "lm", None)
+    if not isinstance(found, CausalLM):
+        raise ArgumentError(
+            "lm is no language model",
+            expected="a CausalLM, or what language.load or language.from_transformers returned",
+            got=type(lm).__name__,
+        )
+    return found

@@ -13,8 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Process, Proposal, Time
-from smcinfer.ground.arrays import Array, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.core.nouns import Process, Proposal
+from smcinfer.ground.arrays import Array, Int, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError
 from smcinfer.language.process import TokenState
 
@@ -54,6 +54,12 @@ class Given(eqx.Module):
         if self.end is not None:
             fine = fine & ((t < last) | state.finished)
         return fine
+
+    def put_into(self, process: Process, proposal: Proposal) -> Proposal:
+        """The proposal with the given tokens in their places; the proposal itself where none is given."""
+        if self.tokens is None and self.end is None:
+            return proposal
+        return Forced(process, proposal.inner if isinstance(proposal, Forced) else proposal, self)
 
     def any_at(self, t: Time, last: int) -> Array:
         """Whether step t has a given token at all: known from t alone."""

@@ -13,11 +13,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Float, Int, PyTree
+from smcinfer.ground.arrays import Array, Float, Int, PyTree, Time
 from smcinfer.language.process import LanguageProcess
 from smcinfer.language.proposals.filtered import LogitProposal
 from smcinfer.language.syntax.pos_gram import PosGram
+from smcinfer.language.syntax.reader import TAGS
 from smcinfer.language.syntax.tagger import CausalTagger
 from smcinfer.language.syntax.wanted import Wanted
 
@@ -67,7 +67,7 @@ class Tried(Helper):
     Attributes:
         base: r_0.
         wanted: the tree.
-        reader: the reading of prefixes, of the particles of a `TaggedLM`.
+        reader: the reading of prefixes, which a `TagReader` carries along.
         vectors: Float["V dim"], of every word of the vocabulary.
         strength: b.
         num_candidates: k.
@@ -87,7 +87,7 @@ class Tried(Helper):
         place = jnp.clip(t - 1, 0, self.wanted.leaf.shape[0] - 1)
 
         def gain(vector: Float[Array, " dim"]) -> Float[Array, ""]:
-            return self.wanted.gain(place, self.reader.step(state.cache.memory, vector)[0])
+            return self.wanted.gain(place, self.reader.step(state.readings[TAGS].memory, vector)[0])
 
         tried = jax.nn.log_softmax(likely + self.strength * jax.vmap(gain)(self.vectors[tokens]))
         after = jnp.full_like(before, -jnp.inf).at[tokens].set(tried)

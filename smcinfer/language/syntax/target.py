@@ -13,7 +13,6 @@ word. Every step is one word, so the tokens of the language model must be words.
 Source: Xefteri, Vieira, Cotterell & Amini (2025), "Syntactic control of language models by posterior inference".
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -23,17 +22,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.nouns import Time, Twist
-from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.generation import Generation, generation
-from smcinfer.language.networks.lm import Cache, CausalLM, Output, Prefix
+from smcinfer.language.networks.lm import CausalLM
 from smcinfer.language.process import LanguageProcess, TokenState
 from smcinfer.language.syntax.features import WordFeatures
 from smcinfer.language.syntax.pos_gram import PosGram
 from smcinfer.language.syntax.proposals import Helper, PosProduct, PosWords, TreeProposal, Tried
-from smcinfer.language.syntax.recurrent import Memory
-from smcinfer.language.syntax.tagger import BidirectionalTagger, CausalTagger, Tagger
+from smcinfer.language.syntax.reader import TAGS, TagReader, TreeTwist
+from smcinfer.language.syntax.tagger import BidirectionalTagger, Tagger
 from smcinfer.language.syntax.tetra import encode
 from smcinfer.language.syntax.trees import Tree
 from smcinfer.language.syntax.wanted import Wanted
@@ -73,81 +71,6 @@ class TreePotential(eqx.Module):
         place = jnp.arange(wanted.leaf.shape[0])
         found = self.reader(self.vectors[tokens[: place.size]], place == 0, place == wanted.num_words - 1)
         return jnp.sum(jnp.where(wanted.is_word(), jax.vmap(wanted.gain)(place, found), 0.0))
-
-
-class ReadAlong(eqx.Module):
-    """What a particle of a `TaggedLM` keeps.
-
-    Attributes:
-        lm: the language model's own cache.
-        memory: the causal tagger's.
-        log_psi: Float[""], log probability of the tree's tags so far, nats.
-    """
-
-    lm: PyTree[Any]
-    memory: Memory
-    log_psi: Float[Array, ""]
-
-
-class TaggedLM(CausalLM):
-    """A language model and a causal tagger that reads along; as a language model it is the first.
-
-    Attributes:
-        lm: the model.
-        wanted: the tree.
-        reader: the reading of prefixes.
-        vectors: Float["V dim"], of every word of the vocabulary.
-    """
-
-    lm: CausalLM
-    wanted: Wanted
-    reader: CausalTagger
-    vectors: Float[Array, "vocab dim"]
-    vocab_size: int = eqx.field(static=True)
-    dim: int = eqx.field(static=True)
-    max_positions: int | None = eqx.field(static=True)
-
-    def prefill(self, tokens: Int[Array, " prompt"]) -> tuple[Output, Prefix]:
-        """The model's; the tagger reads sentences from their first word."""
-        return self.lm.prefill(tokens)
-
-    def empty(self, length: int) -> ReadAlong:
-        """Both caches."""
-        return ReadAlong(self.lm.empty(length), self.reader.start(), jnp.zeros((), self.vectors.dtype))
-
-    def step(
-        self, token: Int[Array, ""], slot: Int[Array, ""], cache: ReadAlong, prefix: Prefix
-    ) -> tuple[Output, Cache]:
-        """Both read the word; the tagger settles its tags and that of the gap before it."""
-        output, lm = self.lm.step(token, slot, cache.lm, prefix)
-        tags, memory = self.reader.step(cache.memory, self.vectors[token])
-        place = jnp.minimum(slot, self.wanted.leaf.shape[0] - 1)
-        gain = self.wanted.gain(place, tags)
-        return output, ReadAlong(lm, memory, cache.log_psi + jnp.where(slot < self.wanted.num_words, gain, 0.0))
-
-    def forward(self, tokens: Int[Array, " length"]) -> Output:
-        """The model's."""
-        return self.lm.forward(tokens)
-
-
-class TreeTwist(Twist):
-    """log psi: the tags so far by the causal tagger, of the particles of a `TaggedLM`, to the potential's power."""
-
-    strength: Float[Array, ""]
-
-    def __call__(self, t: Time, state: PyTree[Any]) -> Scalar:
-        """log psi_t, nats."""
-        del t
-        return self.strength * state.cache.log_psi
-
-
-@dataclasses.dataclass(frozen=True)
-class _Model:
-    """What `generation` takes: a language model with its tokenizer."""
-
-    lm: CausalLM
-    tokenizer: Any
-    eos_id: int
 
 
 def syntax_generation(
@@ -221,9 +144,6 @@ def syntax_generation(
     end = jnp.asarray(size, jnp.int32)
     wanted = Wanted(*tags, end)
     vectors = tagger.vectors(_rows(tagger.features, tuple(words)))
-    base: CausalLM = model
-    if causal:
-        base = TaggedLM(base, wanted, tagger.causal, vectors, base.vocab_size, base.dim, base.max_positions)
     helper: Helper | None = None
     if isinstance(proposal, str) and proposal != "lm" and gram is not None:
         helper = (PosWords if proposal == "mixture" else PosProduct)(_padded(np.asarray(gram.ids(tree)), room), gram)
@@ -234,16 +154,16 @@ def syntax_generation(
         amount = share if share is not None else 0.5 if proposal == "mixture" else 0.1
         return TreeProposal(process, end, helper, amount)
 
-    made: Any = generation(
-        _Model(base, getattr(lm, "tokenizer", None), lm.eos_id),
+    return generation(
+        lm,
         [lm.bos_id] if prompt is None else prompt,
         TreePotential(wanted, tagger.bidirectional, vectors, power),
         max_tokens=room + 1,
         twist=TreeTwist(power) if causal else None,
         proposal=make if isinstance(proposal, str) else proposal,
+        readers={TAGS: TagReader(wanted, tagger.causal, vectors)} if causal else None,
         temperature=temperature,
     )
-    return made
 
 
 @functools.lru_cache(maxsize=8)

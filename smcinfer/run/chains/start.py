@@ -11,8 +11,8 @@ import numpy as np
 from smcinfer.ground.arrays import Array, Float, Key, PyTree
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
-from smcinfer.paths.tempering import Guarded, guarded_density
 from smcinfer.static.contract import check_scalar
+from smcinfer.static.guard import Guarded, guarded_density
 from smcinfer.static.prior import BARE_NAME
 from smcinfer.static.target import StaticTarget
 
@@ -54,7 +54,8 @@ def start(key: Key[Array, ""], kernel: Kernel, target: Any, initial: Any, num_ch
         density, constrain = guarded_density(target, jnp.ones((), jnp.result_type(float))), target.constrain
         if initial is None:
             return _from_base(key, kernel, target, density, num_chains)
-        positions = _from_values(initial, target) if isinstance(initial, dict) else jnp.asarray(initial)
+        named = isinstance(initial, dict)
+        positions = _from_values(initial, target, num_chains) if named else _numbers("initial", initial)
         positions = _shaped(positions, num_chains, target.dim)
     elif callable(target):
         density, constrain = _plain_density(target), _as_theta
@@ -84,7 +85,7 @@ def _no_base(x: Array) -> Array:
     return jnp.zeros((), x.dtype)
 
 
-def _plain_density(function: Callable[[Array], Array]) -> TemperedDensity:
+def _plain_density(function: Callable[..., Any]) -> TemperedDensity:
     return TemperedDensity(_no_base, Guarded(function), jnp.ones((), jnp.result_type(float)))
 
 
@@ -121,14 +122,37 @@ def _draw(key: Key[Array, ""], target: StaticTarget, density: TemperedDensity, n
     return positions[order], jnp.any(jnp.isnan(raw) | (raw == jnp.inf))
 
 
-def _from_values(values: dict[str, Any], target: StaticTarget) -> Array:
+def _from_values(values: dict[str, Any], target: StaticTarget, num_chains: int) -> Array:
+    """Named values, one a chain, as vectors; every fault named."""
     if target.unconstrain is None:
         raise ArgumentError(
             "this target cannot turn named values into vectors",
             expected=f"initial as an array (num_chains, {target.dim}) of unconstrained vectors",
             got=f"a dict of {list(values)}",
         )
-    return jax.vmap(target.unconstrain)(jax.tree.map(jnp.asarray, values))
+    if not values:
+        raise ArgumentError("initial is empty", expected="a dict of named values, or None", got=values)
+    known = jax.eval_shape(target.constrain, jax.ShapeDtypeStruct((target.dim,), jnp.result_type(float)))
+    arrays = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ArgumentError(
+                f"initial names {name!r}, which the target has not", expected=list(known), got=list(values)
+            )
+        arrays[name], want = _numbers(f"initial[{name!r}]", value), (num_chains, *known[name].shape)
+        if arrays[name].shape != want:
+            raise ArgumentError(f"initial[{name!r}] has the wrong shape", expected=want, got=arrays[name].shape)
+    try:
+        return jax.vmap(target.unconstrain)(arrays)
+    except KeyError as error:
+        raise ArgumentError(f"initial lacks {error}", expected=list(known), got=list(values)) from error
+
+
+def _numbers(name: str, value: Any) -> Array:
+    try:
+        return jnp.asarray(value, jnp.result_type(float))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} holds no numbers", expected="an array of numbers", got=repr(value)[:80]) from error
 
 
 def _given(key: Key[Array, ""], initial: Any, num_chains: int) -> Float[Array, "chains dim"]:
@@ -143,7 +167,7 @@ def _given(key: Key[Array, ""], initial: Any, num_chains: int) -> Float[Array, "
         if initial < 1:
             raise ArgumentError("the dimension is out of range", expected="initial >= 1", got=initial)
         return jax.random.normal(key, (num_chains, initial))
-    positions = jnp.asarray(initial)
+    positions = _numbers("initial", initial)
     return _shaped(positions, num_chains, positions.shape[-1] if positions.ndim else 0)
 
 

@@ -21,15 +21,18 @@ import numpy as np
 from smcinfer.core.compose import Composed
 from smcinfer.core.conditional import Path
 from smcinfer.core.settings import Settings
-from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
-from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Count, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name
 from smcinfer.results.particle_chains import ParticleChains
-from smcinfer.run.chains.drive import Sampler, drive
+from smcinfer.run.chains.loop import drive
+from smcinfer.run.chains.of_kernel import tuned
+from smcinfer.run.chains.plan import checked, doubling
+from smcinfer.run.chains.sampler import Info, Sampler
 from smcinfer.state_space.parameters.parametric import Parametric, check_model, filter_path, next_path
-from smcinfer.state_space.parameters.start import likely_position
+from smcinfer.state_space.parameters.start import likely_position, tuned_to
 
 
 class GibbsState(eqx.Module):
@@ -56,7 +59,7 @@ class ParticleGibbs(Sampler):
     ancestor_sampling: bool = eqx.field(static=True, default=True)
     num_moves: int = eqx.field(static=True, default=3)
 
-    def begin(self, key: KeyArray) -> GibbsState:
+    def begin(self, key: KeyArray, chain: Count) -> GibbsState:
         """A path of a filter, at the likeliest of a few draws of the prior."""
         if isinstance(self.target, Composed):
             return GibbsState(None, filter_path(key, self.target, self.settings))
@@ -64,16 +67,22 @@ class ParticleGibbs(Sampler):
         position, _ = likely_position(position_key, self.target, self.settings)
         return GibbsState(position, filter_path(path_key, self.target.at(position), self.settings))
 
-    def step(self, key: KeyArray, state: GibbsState, params: PyTree[Any]) -> tuple[GibbsState, Scalar]:
+    def prepare(self, states: GibbsState) -> PyTree[Any]:
+        """The kernel tuned to where the chains start; nothing without parameters."""
+        if self.kernel is None or states.position is None:
+            return None
+        return tuned(self.kernel, None, states.position, jnp.asarray(jnp.nan, jnp.result_type(float)))
+
+    def step(self, key: KeyArray, state: GibbsState, params: PyTree[Any]) -> tuple[GibbsState, Info]:
         """The path given the parameters, then the parameters given the path."""
         path_key, move_key = jax.random.split(key)
         known = isinstance(self.target, Composed)
         model = self.target if isinstance(self.target, Composed) else self.target.at(state.position)
         path = next_path(path_key, model, state.path, self.settings, ancestor_sampling=self.ancestor_sampling)
         if known or self.kernel is None:
-            return GibbsState(state.position, path), jnp.ones((), jnp.result_type(float))
+            return GibbsState(state.position, path), _one_filter(jnp.ones(()))
         position, acceptance = self._move(move_key, state.position, path, params)
-        return GibbsState(position, path), acceptance
+        return GibbsState(position, path), _one_filter(acceptance)
 
     def _move(self, key: KeyArray, position: Any, path: Path, params: PyTree[Any]) -> tuple[Array, Scalar]:
         kernel: Any = self.kernel
@@ -90,16 +99,19 @@ class ParticleGibbs(Sampler):
         (kernel_state, total), _ = jax.lax.scan(once, start, jax.random.split(key, self.num_moves))
         return kernel_state.position, total / self.num_moves
 
-    def record(self, state: GibbsState) -> dict[str, PyTree[Any]]:
+    def record(self, state: GibbsState, info: Info) -> dict[str, PyTree[Any]]:
         """Parameters and path."""
         kept: dict[str, PyTree[Any]] = {"path": state.path}
         return kept if state.position is None else kept | {"position": state.position}
 
-    def tune(self, params: PyTree[Any], positions: Float[Array, "n dim"], acceptance: Scalar) -> PyTree[Any]:
+    def tune(self, params: PyTree[Any], rows: dict[str, Any]) -> PyTree[Any]:
         """The kernel's own tuning, on the parameters of all chains."""
-        kernel: Any = self.kernel
-        before = kernel.parameters(positions.shape[1]) if params is None else params
-        return kernel.tune(before, positions, jnp.zeros(positions.shape[0], positions.dtype), acceptance)
+        return params if self.kernel is None or "position" not in rows else tuned_to(self.kernel, params, rows)
+
+
+def _one_filter(acceptance: Scalar) -> Info:
+    """What a transition did that runs one filter."""
+    return {"acceptance": acceptance.astype(jnp.result_type(float)), "num_evals": jnp.ones((), jnp.int32)}
 
 
 def particle_gibbs(
@@ -117,6 +129,7 @@ def particle_gibbs(
     resampling: str = "systematic",
     progress: bool = True,
     checkpoint: str | FilePath | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> ParticleChains:
     """Draw paths, or parameters and paths, of a state-space model by particle Gibbs.
 
@@ -130,27 +143,23 @@ def particle_gibbs(
         num_moves: steps of it a transition.
         ancestor_sampling: whether the kept path draws at every step whom it descends from: it then needs few particles
             even for long series.
-        resampling: name of a scheme; ``"stratified"`` and ``"ssp"`` are refused, for their copies depend on the order of
-            the particles, of which the kept path has only one place.
+        resampling: name of a scheme; every one leaves the law of paths exactly invariant.
         progress: draw a bar on stderr.
-        checkpoint: a file to resume from and to save to; kept once the warm-up is over.
+        checkpoint: a file to resume from and to save to.
+        checkpoint_seconds: least time between two writes, seconds.
 
     Returns:
         `ParticleChains`: parameters by name and the path's states, R-hat, effective sample sizes, how often paths change.
 
     Raises:
         ArgumentError, TargetError: before any work. CheckpointError: for a checkpoint of another run.
+        Interrupted: after Ctrl-C where there is a bar or a checkpoint, at the end of the transition under way.
     """
-    if num_particles < 2:
-        raise ArgumentError("particle Gibbs needs room beside the kept path", expected="at least 2", got=num_particles)
-    if num_moves < 1:
-        raise ArgumentError("num_moves is out of range", expected="at least 1", got=num_moves)
-    if resampling in ("stratified", "ssp"):
-        raise ArgumentError(
-            f"{resampling} resampling does not leave the law of paths exactly invariant",
-            expected="systematic | multinomial | residual | killing",
-            got=resampling,
-        )
+    num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)
+    # Besides the kept path there must be room for another.
+    num_particles = validate.count("num_particles", num_particles, at_least=2)
+    num_moves = validate.count("num_moves", num_moves)
+    ancestor_sampling = validate.flag("ancestor_sampling", ancestor_sampling)
     settings = Settings(num_particles, resampling, history="full")
     known = not isinstance(target, Parametric)
     mover = None if known else by_name(kernel)
@@ -158,12 +167,11 @@ def particle_gibbs(
     driven = drive(
         key,
         sampler,
+        doubling(num_draws, num_warmup, thin),
         num_chains=num_chains,
-        num_draws=num_draws,
-        num_warmup=num_warmup,
-        thin=thin,
         progress=progress,
         checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
         description="particle Gibbs",
     )
     paths = leaves_by_name(driven.records["path"])

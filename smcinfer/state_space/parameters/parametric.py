@@ -18,7 +18,7 @@ from smcinfer.core.compose import Composed
 from smcinfer.core.conditional import Conditioned, Fixed, Path, log_joint
 from smcinfer.core.settings import Settings
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
-from smcinfer.ground.errors import SmcinferError, TargetError
+from smcinfer.ground.errors import TargetError, calling
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.state_space.smoothing.smooth import draw_path
 from smcinfer.static.prior import Prior
@@ -95,21 +95,25 @@ def next_path(key: KeyArray, model: Composed, path: Path, settings: Settings, *,
     return filter_path(key, Conditioned(model, Fixed(path), ancestor_sampling, model.num_steps), settings)
 
 
-def check_model(model: Any) -> Composed:
+def check_model(model: Any, what: str = "target") -> Composed:
     """The model itself, once it is sure that paths can be drawn from it.
+
+    Args:
+        model: what a caller gave, or what ``build`` returned.
+        what: which of the two it is, for the message.
 
     Raises:
         TargetError: it is not composed, or its state is not x.
     """
     if not isinstance(model, Composed):
         raise TargetError(
-            "particle MCMC needs a composed model",
+            f"{what} is no composed model, of which paths could be drawn",
             expected="a model made by state_space or compose",
             got=type(model).__name__,
         )
     if not model.process.state_is_x:
         raise TargetError(
-            "particle MCMC needs a state that is x itself",
+            f"{what} has a state that is not x itself",
             expected="a process without an advance of its own",
             got=type(model.process).__name__,
         )
@@ -131,19 +135,14 @@ def parametric(prior: PyTree[Any], build: Callable[[Any], Composed]) -> Parametr
         TargetError: for an improper or discrete prior, or a ``build`` that raises or returns no composed model.
     """
     base = Prior.of(prior)
-    try:
+    with calling(
+        "build",
+        expected="theta -> a model made by state_space or compose",
+        hint="build gets theta as the prior draws it, and is traced by JAX",
+    ):
         reference = build(base.values(base.sample(jax.random.key(0), 1)[0]))
-        model = Parametric(base, build, check_model(reference).num_steps)
+        model = Parametric(base, build, check_model(reference, "what build returned").num_steps)
         settings = Settings(2, history="none")
         vector = jax.ShapeDtypeStruct((base.dim,), jnp.result_type(float))
         jax.eval_shape(lambda x: model.log_likelihood(jax.random.key(0), x, settings), vector)
-    except SmcinferError:
-        raise
-    except Exception as error:
-        raise TargetError(
-            f"build raised {type(error).__name__}",
-            expected="theta -> a model made by state_space or compose",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint="build gets theta as the prior draws it, and is traced by JAX",
-        ) from error
     return model

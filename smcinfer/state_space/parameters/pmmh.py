@@ -16,15 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.settings import Settings
-from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Count, Float, KeyArray, PyTree
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import RandomWalk
 from smcinfer.kernels.base import Kernel, KernelState
 from smcinfer.results.particle_chains import ParticleChains
-from smcinfer.run.chains.drive import Sampler, drive
+from smcinfer.run.chains.loop import drive
+from smcinfer.run.chains.of_kernel import tuned
+from smcinfer.run.chains.plan import checked, doubling
+from smcinfer.run.chains.sampler import Info, Sampler
 from smcinfer.run.runner import as_typed_key
 from smcinfer.state_space.parameters.parametric import Parametric
-from smcinfer.state_space.parameters.start import likely_position
+from smcinfer.state_space.parameters.start import likely_position, tuned_to
 
 TARGET_ACCEPTANCE = 0.15
 """What the random walk is tuned to: below the 0.234 of an exact likelihood, for its noise alone rejects."""
@@ -45,26 +49,29 @@ class PMMH(Sampler):
     kernel: RandomWalk
     settings: Settings = eqx.field(static=True)
 
-    def begin(self, key: KeyArray) -> KernelState:
+    def begin(self, key: KeyArray, chain: Count) -> KernelState:
         """The likeliest of a few draws of the prior, with the estimate that made it so."""
         position, log_likelihood = likely_position(key, self.target, self.settings)
         return KernelState(position, self.target.prior.log_density(position), log_likelihood)
 
-    def step(self, key: KeyArray, state: KernelState, params: PyTree[Any]) -> tuple[KernelState, Scalar]:
+    def prepare(self, states: KernelState) -> PyTree[Any]:
+        """The random walk tuned to where the chains start."""
+        return tuned(self.kernel, None, states.position, jnp.asarray(jnp.nan, jnp.result_type(float)))
+
+    def step(self, key: KeyArray, state: KernelState, params: PyTree[Any]) -> tuple[KernelState, Info]:
         """One proposal, one filter, one decision."""
         move_key, filter_key = jax.random.split(key)
         density = self.target.estimated(filter_key, self.settings)
         state, report = self.kernel.step(move_key, state, density, params)
-        return state, report.acceptance
+        return state, {"acceptance": report.acceptance, "num_evals": jnp.ones((), jnp.int32)}
 
-    def record(self, state: KernelState) -> dict[str, PyTree[Any]]:
+    def record(self, state: KernelState, info: Info) -> dict[str, PyTree[Any]]:
         """Parameters and the estimate that goes with them."""
         return {"position": state.position, "log_likelihood": state.log_potential}
 
-    def tune(self, params: PyTree[Any], positions: Float[Array, "n dim"], acceptance: Scalar) -> PyTree[Any]:
+    def tune(self, params: PyTree[Any], rows: dict[str, Any]) -> PyTree[Any]:
         """The random walk's own tuning, on the parameters of all chains."""
-        before = self.kernel.parameters(positions.shape[1]) if params is None else params
-        return self.kernel.tune(before, positions, jnp.zeros(positions.shape[0], positions.dtype), acceptance)
+        return tuned_to(self.kernel, params, rows)
 
 
 def pmmh(
@@ -80,6 +87,7 @@ def pmmh(
     resampling: str = "systematic",
     progress: bool = True,
     checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> ParticleChains:
     """Draw the parameters of a state-space model by particle marginal Metropolis-Hastings.
 
@@ -93,39 +101,37 @@ def pmmh(
         kernel: a `RandomWalk` with settings of one's own.
         resampling: name of a scheme.
         progress: draw a bar on stderr.
-        checkpoint: a file to resume from and to save to; kept once the warm-up is over.
+        checkpoint: a file to resume from and to save to.
+        checkpoint_seconds: least time between two writes, seconds.
 
     Returns:
         `ParticleChains`, with the noise of the likelihood estimate.
 
     Raises:
         ArgumentError, TargetError: before any work. CheckpointError: for a checkpoint of another run.
+        Interrupted: after Ctrl-C where there is a bar or a checkpoint, at the end of the transition under way.
     """
+    num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)
+    num_particles = validate.count("num_particles", num_particles)
     if not isinstance(target, Parametric):
         raise ArgumentError(
-            "pmmh needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
+            "target of pmmh needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
         )
-    if not isinstance(kernel, RandomWalk | None):
-        raise ArgumentError(
-            "pmmh moves by a random walk: the likelihood is an estimate and has no gradient",
-            expected="smcinfer.kernels.RandomWalk(...)",
-            got=repr(kernel),
-        )
+    walk = random_walk("pmmh", kernel)
     settings = Settings(num_particles, resampling, history="none")
-    sampler = PMMH(target, kernel or RandomWalk(target_acceptance=TARGET_ACCEPTANCE), settings)
+    sampler = PMMH(target, walk, settings)
     chain_key, noise_key = jax.random.split(as_typed_key(key))
     driven = drive(
         chain_key,
         sampler,
+        doubling(num_draws, num_warmup, thin),
         num_chains=num_chains,
-        num_draws=num_draws,
-        num_warmup=num_warmup,
-        thin=thin,
         progress=progress,
         checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
         description="PMMH",
     )
-    values = np.asarray(_noise(noise_key, sampler, driven.progress.states.position[0]), np.float64)
+    values = np.asarray(_noise(noise_key, sampler, driven.progress.lanes.states.position[0]), np.float64)
     dead = not np.isfinite(np.asarray(driven.records["log_likelihood"])[:, -1]).all()
     return ParticleChains.of(
         driven,
@@ -141,6 +147,23 @@ def pmmh(
         },
         dead,
     )
+
+
+def random_walk(who: str, kernel: Any) -> RandomWalk:
+    """The random walk that proposes parameters; one tuned for noisy likelihoods where ``kernel`` is ``None``.
+
+    Raises:
+        ArgumentError: for a kernel of another kind.
+    """
+    if kernel is None:
+        return RandomWalk(target_acceptance=TARGET_ACCEPTANCE)
+    if not isinstance(kernel, RandomWalk):
+        raise ArgumentError(
+            f"{who} moves by a random walk: the likelihood is an estimate and has no gradient",
+            expected="kernel=None, or smcinfer.kernels.RandomWalk(...)",
+            got=repr(kernel),
+        )
+    return kernel
 
 
 @eqx.filter_jit

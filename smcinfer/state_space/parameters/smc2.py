@@ -21,17 +21,19 @@ import jax.numpy as jnp
 
 from smcinfer.core import smc
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population, follow_leader
+from smcinfer.core.plan import Plan
 from smcinfer.core.settings import Settings
-from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, PyTree, Scalar
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import RandomWalk
 from smcinfer.kernels.base import KernelState, TemperedDensity
 from smcinfer.kernels.metropolis import metropolis
 from smcinfer.results import Result
-from smcinfer.results.from_run import result_of, settings_of
+from smcinfer.results.from_run import record
 from smcinfer.run.runner import as_typed_key, run
 from smcinfer.state_space.parameters.parametric import Parametric, filter_to, log_z
-from smcinfer.state_space.parameters.pmmh import TARGET_ACCEPTANCE
+from smcinfer.state_space.parameters.pmmh import random_walk
 
 
 class Filtered(KernelState):
@@ -72,8 +74,15 @@ class SMC2(FeynmanKac):
     lead: bool = eqx.field(static=True, default=True)
 
     @property
+    def plan(self) -> Plan:
+        """Particles are parameters, each with a filter of its own."""
+        words = "parameters given all the data, p(theta | y_0:T); log Z is the log evidence of the data"
+        details = {"num_inner": self.settings.num_particles, "led": self.lead}
+        return Plan(words, label="SMC2", name="SMC2", details=details)
+
+    @property
     def led(self) -> bool:
-        """As asked."""
+        """Whether run 0 only chooses, as it was asked for."""
         return self.lead
 
     def _filtered(self, key: KeyArray, position: Array, last: Array) -> Filtered:
@@ -139,6 +148,11 @@ class SMC2(FeynmanKac):
         inner, _ = smc.step(t, inner, self.target.at(state.position), self.settings)
         return Filtered(state.position, state.log_base, log_z(inner), None, _without_key(inner))
 
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """Parameters under the prior's own names."""
+        filtered: Any = particles
+        return jax.vmap(self.target.prior.constrain)(filtered.position)
+
     def _info(self, shared: Tuned, resampled: Flag) -> dict[str, Any]:
         return {"acceptance": shared.acceptance, "num_filters": shared.num_filters, "moved": resampled}
 
@@ -194,10 +208,14 @@ def smc2(
     """
     if not isinstance(target, Parametric):
         raise ArgumentError(
-            "smc2 needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
+            "target of smc2 needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
         )
-    if num_moves < 1:
-        raise ArgumentError("num_moves is out of range", expected="at least 1", got=num_moves)
+    num_particles = validate.count("num_particles", num_particles)
+    num_inner = validate.count("num_inner", num_inner)
+    num_runs = validate.count("num_runs", num_runs)
+    num_moves = validate.count("num_moves", num_moves)
+    led = validate.flag("led", led)
+    walk = random_walk("smc2", kernel)
     if history == "full":
         raise ArgumentError(
             "the filters of all steps would not fit into a history",
@@ -205,7 +223,6 @@ def smc2(
             got=history,
         )
     inner = Settings(num_inner, resampling, history="none")
-    walk = kernel or RandomWalk(target_acceptance=TARGET_ACCEPTANCE)
     model = SMC2(target, walk, inner, num_moves, target.num_steps, led)
     key = as_typed_key(key)
     done = run(
@@ -219,17 +236,6 @@ def smc2(
         progress=progress,
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
-        description="SMC2",
     )
-    positions: Any = done.particles
-    values = jax.vmap(jax.vmap(target.prior.constrain))(positions.position)
-    settings = settings_of(
-        key,
-        model,
-        num_particles,
-        num_runs=num_runs,
-        resampling=resampling,
-        history=history,
-        resample_below=resample_below,
-    )
-    return result_of(done, values, settings | {"name": "SMC2", "num_inner": num_inner, "led": led})
+    common = {"num_runs": num_runs, "resampling": resampling, "history": history, "resample_below": resample_below}
+    return record(key, done, model, num_particles, **common)

@@ -1,10 +1,14 @@
-"""Where chains over parameters start: at the likeliest of a few draws of the prior."""
+"""What chains over parameters have in common: where they start, and how they are tuned."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from smcinfer.core.settings import Settings
-from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
+from smcinfer.kernels.base import Kernel
+from smcinfer.run.chains.of_kernel import tuned
 from smcinfer.state_space.parameters.parametric import Parametric
 
 TRIES = 16
@@ -28,3 +32,10 @@ def likely_position(key: KeyArray, target: Parametric, settings: Settings) -> tu
     values = jax.vmap(lambda key, x: target.log_likelihood(key, x, settings))(keys, positions)
     chosen = jax.random.categorical(choose_key, jnp.where(jnp.any(values > -jnp.inf), values, 0.0))
     return positions[chosen], values[chosen]
+
+
+def tuned_to(kernel: Kernel, params: PyTree[Any], rows: dict[str, Any]) -> PyTree[Any]:
+    """A kernel's parameters from the parameters of the model, ``position``, in a round of all chains."""
+    by_chain = jnp.moveaxis(rows["position"], 0, 1)
+    acceptance = jnp.mean(jnp.moveaxis(rows["acceptance"], 0, 1))
+    return tuned(kernel, params, by_chain.reshape(-1, by_chain.shape[-1]), acceptance)

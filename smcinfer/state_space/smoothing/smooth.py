@@ -11,13 +11,15 @@ import numpy as np
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.status import Status
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results.from_run import settings_of
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.runner import Run, as_typed_key, compile_clock, run
 from smcinfer.state_space.smoothing.backward import backward_sample, marginals
+from smcinfer.state_space.smoothing.density import refuse_orphans, refuse_point_masses
 from smcinfer.state_space.smoothing.genealogy import fixed_lag, gather, trace
 
 METHODS: dict[str, str] = {
@@ -27,6 +29,9 @@ METHODS: dict[str, str] = {
     "fixed_lag": "ancestors of the particles some steps later",
 }
 """Names of the methods, and what each does."""
+
+DENSE = ("backward", "ffbs")
+"""Methods that ask the transition for a density."""
 
 DEFAULT_LAG = 10
 
@@ -42,7 +47,7 @@ def smooth(
     lag: int | None = None,
     resampling: str = "systematic",
     resample_below: float = 0.5,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Smoothed:
     """What all data say of every state: p(x_t | y_0:T), and for two of the methods of whole paths.
 
@@ -55,20 +60,21 @@ def smooth(
             only the data up to t + ``lag``.
         num_particles, num_runs, resampling, resample_below, progress: as in `smcinfer.sample`.
         num_draws: paths a run, of ``"backward"``; as many as particles where ``None``.
-        lag: steps, of ``"fixed_lag"``; 10 where ``None``.
+        lag: steps, of ``"fixed_lag"``, at most those of the model; 10 (or all of them) where ``None``.
 
     Returns:
         `Smoothed`: means, standard deviations, quantiles and draws; prints itself and exports to ArviZ.
 
     Raises:
         ArgumentError: for an unknown method, or a setting of another one.
-        TargetError: where the method needs a transition density from a state that is x itself, and the model has none.
+        TargetError: where the method needs a transition density from a state that is x itself, and the model has none:
+            before any work where part of the state is drawn from a point mass, after the filter where the density misses
+            the filter's own moves.
     """
     _check(model, method, num_draws, lag)
     key = as_typed_key(key)
     filter_key, draw_key = jax.random.split(key)
     started = time.perf_counter()
-    draws, steps_back = num_draws or num_particles, lag or DEFAULT_LAG
     with compile_clock() as compiling:
         done = run(
             filter_key,
@@ -81,8 +87,13 @@ def smooth(
             progress=progress,
             description="filter",
         )
+        if method in DENSE:
+            refuse_orphans(model, done.history)
         keys = jax.random.split(draw_key, num_runs)
-        parts = [_look_back(keys[r], model, _of_run(done, r), method, draws, steps_back) for r in range(num_runs)]
+        draws = num_draws or num_particles
+        parts = [
+            _look_back(keys[r], model, _of_run(done, r), method, draws, lag or DEFAULT_LAG) for r in range(num_runs)
+        ]
         chosen, log_weights = (np.stack([np.asarray(part[i]) for part in parts]) for i in (0, 1))
     particles = done.history["particles"]
     rows = np.arange(num_runs)[:, None, None], np.arange(chosen.shape[1])[None, :, None], chosen
@@ -96,7 +107,8 @@ def smooth(
         status=Status(int(np.bitwise_or.reduce(np.asarray(done.status)))) & ~Status.GENEALOGY_COALESCED,
         settings=settings_of(
             key, model, num_particles, num_runs=num_runs, resampling=resampling, resample_below=resample_below, lag=lag
-        ),
+        )
+        | {"weighted_for": Smoothed.WEIGHTED_FOR},
         seconds=time.perf_counter() - started,
         compile_seconds=compiling[0],
     )
@@ -146,19 +158,23 @@ def draw_path(
 
 
 def _check(model: Any, method: str, num_draws: int | None, lag: int | None) -> None:
-    if method not in METHODS:
-        raise ArgumentError("unknown smoothing method", expected=" | ".join(METHODS), got=repr(method))
-    if num_draws is not None and (method != "backward" or num_draws < 1):
-        raise ArgumentError(
-            "num_draws is for backward sampling", expected='method="backward", num_draws >= 1', got=(method, num_draws)
-        )
-    if lag is not None and (method != "fixed_lag" or lag < 1):
-        raise ArgumentError("lag is for the fixed lag", expected='method="fixed_lag", lag >= 1', got=(method, lag))
-    dense = method in ("backward", "ffbs")
-    if dense and not (isinstance(model, Composed) and model.process.state_is_x):
+    validate.one_of("method", method, METHODS)
+    if method != "backward":
+        validate.not_given(f'method="{method}"', num_draws=num_draws)
+    if method != "fixed_lag":
+        validate.not_given(f'method="{method}"', lag=lag)
+    if num_draws is not None:
+        validate.count("num_draws", num_draws)
+    validate.instance("model", model, FeynmanKac, "a model made by state_space or compose")
+    if lag is not None:
+        validate.count("lag", lag, at_most=max(model.num_steps, 1))
+    if method not in DENSE:
+        return
+    if not (isinstance(model, Composed) and model.process.state_is_x):
         raise TargetError(
             f"{method} smoothing needs the transition density of a state that is x itself",
             expected="a model made by state_space or compose, of a process without an advance of its own",
             got=type(model).__name__,
             hint='method="genealogy" and "fixed_lag" work on any model',
         )
+    refuse_point_masses(model)

@@ -3,8 +3,9 @@
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.twists.objectives.base import Objective, Sample
 from smcinfer.twists.objectives.classification import DensityRatio, FutureDiscriminator
-from smcinfer.twists.objectives.consistency import PathConsistency, SoftValue, SubTrajectoryBalance
+from smcinfer.twists.objectives.consistency import PathConsistency, SoftBellman, SubTrajectoryBalance
 from smcinfer.twists.objectives.likelihood import AdaptiveProposal, ContrastiveTwist, PolicyGradient
+from smcinfer.twists.objectives.regression import LinearExponential
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "ctl": ContrastiveTwist,
@@ -12,9 +13,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "nasmc": AdaptiveProposal,
     "sixo": DensityRatio,
     "fudge": FutureDiscriminator,
-    "rl": SoftValue,
+    "rl": SoftBellman,
     "pcl": PathConsistency,
     "subtb": SubTrajectoryBalance,
+    "linex": LinearExponential,
 }
 
 
@@ -33,11 +35,12 @@ __all__ = [
     "ContrastiveTwist",
     "DensityRatio",
     "FutureDiscriminator",
+    "LinearExponential",
     "Objective",
     "PathConsistency",
     "PolicyGradient",
     "Sample",
-    "SoftValue",
+    "SoftBellman",
     "SubTrajectoryBalance",
     "by_name",
 ]

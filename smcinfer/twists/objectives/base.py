@@ -26,6 +26,11 @@ class Sample:
         resample_below: of runs with the twist.
         exact_draws: ``key -> paths``, exact draws of the target, leaves ``(K, S, ...)``; or ``None``.
         stop: as in `smcinfer.twists.paths.Watched`.
+        prepared: what `Objective.prepare` drew before the first step, or ``None``.
+
+    Attributes:
+        key: one more key, for the objective's own choices.
+        prepared: as given.
     """
 
     def __init__(
@@ -37,8 +42,10 @@ class Sample:
         resample_below: float,
         exact_draws: Callable[[Any], Any] | None,
         stop: int | None,
+        prepared: Any = None,
     ) -> None:
         self._keys = jax.random.split(key, 3)
+        self.key, self.prepared = jax.random.fold_in(key, 3), prepared
         self._model = model
         self._twist = jax.lax.stop_gradient(eqx.filter(twist, eqx.is_array))
         self._twist = eqx.combine(self._twist, eqx.filter(twist, eqx.is_array, inverse=True))
@@ -91,6 +98,20 @@ class Objective(eqx.Module):
     @property
     def stop_symbol(self) -> int | None:
         """The symbol whose potential, were it the next, it asks for; ``None`` for none."""
+        return None
+
+    def prepare(self, key: KeyArray, model: Composed, twist: LearnedTwist) -> Any:
+        """What is drawn once, before the first step, and handed to all of them (`Sample.prepared`); by default nothing.
+
+        Args:
+            key: one random key.
+            model: the target, without a twist.
+            twist: as it starts; what it sees of a state (`LearnedTwist.look`) must not change with its arrays.
+
+        Returns:
+            A pytree of arrays, or ``None``.
+        """
+        del key, model, twist
         return None
 
     @abc.abstractmethod

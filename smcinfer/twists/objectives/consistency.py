@@ -48,7 +48,7 @@ def cost(difference: Array) -> Array:
     return jnp.where(size < ELBOW, size**2, ELBOW * (2.0 * size - ELBOW))
 
 
-class SoftValue(Objective):
+class SoftBellman(Objective):
     """``"rl"``: the error of log chi_t against log phi_t + log C_{t+1}, held fixed, at all particles of a run.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The flat machine: what lockstep computes, bit for bit, with fewer ticks; and why lanes must end by transitions."""
+"""Lanes at their own pace: what they compute in step, bit for bit, with fewer ticks; and why they must end by transitions."""
 
 from typing import Any
 
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from smcinfer.kernels import HMC, TemperedDensity
-from smcinfer.kernels.flat import LOCKSTEP, at_own_pace, flat, lockstep
 from smcinfer.kernels.gibbsian_polar_slice import GibbsianPolarSlice
 from smcinfer.models import hard_targets
+from smcinfer.run.chains.lanes import Course, advance, arrived, set_out
+from smcinfer.run.chains.of_kernel import Learned, OfKernel, OfTickKernel, of_kernel
+from smcinfer.run.chains.sampler import LOCKSTEP
 from tests.kernel_targets import QUICK_COMPILE
 from tests.statistics import assert_ks
 
@@ -35,33 +37,66 @@ def compiled(function: Any) -> Any:
     return jax.jit(function, compiler_options=QUICK_COMPILE)
 
 
-def test_flat_is_lockstep_bit_for_bit(precision: str) -> None:
-    keys, states = begin(48)
-    params = KERNEL.parameters(3)
+def travel(
+    keys: Any,
+    states: Any,
+    num: int,
+    *,
+    kind: Any = OfTickKernel,
+    first: Any = 0,
+    thin: Any = 1,
+    pace: Any = 4,
+    parts: Any = (),
+) -> tuple[Any, Any, Any]:
+    """``num`` records of every lane, with stops after parts of so many steps or ticks: where they end, records, ticks."""
+    sampler = kind(KERNEL, density(), states, *((jnp.zeros((), jnp.int32),) if kind is OfTickKernel else ()))
+    nothing = jnp.zeros((), float)
+    params = Learned(KERNEL.parameters(3), nothing, nothing, nothing)
+    course = Course(*(jnp.asarray(each, jnp.int32) for each in (first, num * thin, thin, pace)))
+    lanes = set_out(sampler, keys, states, params, course.first, num)
+    for part in (*parts, 2**30):
+        lanes = advance(lanes, sampler, keys, None, params, course, jnp.asarray(part, jnp.int32))
+    return arrived(sampler, lanes), lanes.rows, lanes.ticks
 
-    def run(keys: Any, states: Any, burst: Any, first: Any, thin: Any) -> Any:
-        return flat(keys, states, density(), KERNEL, params, 5, first=first, thin=thin, burst=burst)
+
+def test_own_pace_is_in_step_bit_for_bit(precision: str) -> None:
+    keys, states = begin(48)
+
+    def run(keys: Any, states: Any, pace: Any, first: Any, thin: Any) -> Any:
+        return travel(keys, states, 5, first=first, thin=thin, pace=pace)
 
     program = compiled(run)
     for first, thin in ((0, 1), (7, 3)):
         slow = program(keys, states, LOCKSTEP, first, thin)
-        one, three = (program(keys, states, burst, first, thin) for burst in (1, 3))
+        one, three = (program(keys, states, pace, first, thin) for pace in (1, 3))
         for other in (one, three):
             for a, b in zip(jax.tree.leaves(slow[:2]), jax.tree.leaves(other[:2]), strict=True):
                 np.testing.assert_array_equal(a, b)
         # A tick is an evaluation of every lane: as many as the slowest lane needs over all its transitions.
-        evals = np.asarray(slow[1].num_evals).sum(axis=0)
+        evals = np.asarray(slow[1]["num_evals"]).sum(axis=0)
         assert int(one[2]) == evals.max() <= int(three[2]) < int(slow[2])
-        assert slow[1].position.dtype == precision
+        assert slow[1]["position"].dtype == precision
 
 
-def test_flat_takes_the_steps_of_the_kernel(x64: None) -> None:
+def test_own_pace_takes_the_steps_of_the_kernel(x64: None) -> None:
     """Against the kernel's own step, one transition after another; only rounding may differ between programs."""
     keys, states = begin(48)
-    arguments: Any = (keys, states, density(), KERNEL, KERNEL.parameters(3), 4)
-    own, other = compiled(lambda _: (flat(*arguments, thin=2, first=3), lockstep(*arguments, thin=2, first=3)))(0)
+    own, other = compiled(
+        lambda _: [travel(keys, states, 4, kind=kind, thin=2, first=3) for kind in (OfTickKernel, OfKernel)]
+    )(0)
     for a, b in zip(jax.tree.leaves(own[:2]), jax.tree.leaves(other[:2]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [OfTickKernel, OfKernel])
+def test_stops_change_nothing(kind: Any) -> None:
+    """Stops in the middle of a transition's ticks, or between the transitions of a record, leave no trace."""
+    keys, states = begin(16)
+    whole, parts = compiled(
+        lambda _: [travel(keys, states, 4, kind=kind, thin=3, parts=parts) for parts in ((), (1, 1, 2, 3, 1))]
+    )(0)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_chain_goes_on_where_it_was() -> None:
@@ -69,10 +104,10 @@ def test_a_chain_goes_on_where_it_was() -> None:
     keys, states = begin(16)
 
     def run(keys: Any, states: Any) -> Any:
-        arguments: Any = (density(), KERNEL, KERNEL.parameters(3))
-        whole = flat(keys, states, *arguments, 6)[1]
-        middle, head, _ = flat(keys, states, *arguments, 4)
-        return whole.position, head.position, flat(keys, middle, *arguments, 2, first=4)[1].position
+        whole = travel(keys, states, 6)[1]
+        middle, head, _ = travel(keys, states, 4)
+        tail = travel(keys, middle, 2, first=4)[1]
+        return whole["position"], head["position"], tail["position"]
 
     whole, head, tail = compiled(run)(keys, states)
     np.testing.assert_array_equal(whole, np.concatenate([head, tail]))
@@ -83,7 +118,7 @@ def test_lanes_end_by_transitions_not_by_ticks() -> None:
     keys, states = begin(4096)
 
     def run(keys: Any, states: Any) -> Any:
-        _, trace, _ = flat(keys, states, density(), KERNEL, KERNEL.parameters(3), 3)
+        _, rows, _ = travel(keys, states, 3)
         params = KERNEL.parameters(3)
 
         def again(n: Any, carry: Any) -> Any:
@@ -98,7 +133,7 @@ def test_lanes_end_by_transitions_not_by_ticks() -> None:
             start = KERNEL.begin(key, state, density(), params)
             return jax.lax.fori_loop(0, 24, again, (start, state, 0))[1].position
 
-        return trace.position[-1], jax.vmap(stopped)(keys, states)
+        return rows["position"][-1], jax.vmap(stopped)(keys, states)
 
     by_transitions, by_ticks = compiled(run)(keys, states)
     assert_ks(jax.vmap(EXACT.scalar)(by_transitions), EXACT.law.cdf)
@@ -107,10 +142,12 @@ def test_lanes_end_by_transitions_not_by_ticks() -> None:
 
 
 def test_what_lanes_share_keeps_them_together() -> None:
-    assert at_own_pace(KERNEL) and not at_own_pace(HMC())
+    states = begin(2)[1]
+    assert of_kernel(KERNEL, density(), states, "auto").own_pace
+    assert not of_kernel(HMC(), density(), states, "auto").own_pace
 
     class Sharing(GibbsianPolarSlice):
         def share(self, key: Any, params: Any) -> Any:
             return eqx.tree_at(lambda p: p.width, params, jax.random.exponential(key))
 
-    assert not at_own_pace(Sharing())
+    assert not of_kernel(Sharing(), density(), states, "auto").own_pace

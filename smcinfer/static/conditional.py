@@ -19,12 +19,14 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
+from smcinfer.core.plan import Plan
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, PyTree, Scalar
 from smcinfer.kernels.base import Kernel, KernelState
-from smcinfer.paths.moves import sweep
-from smcinfer.paths.schedules import increments
-from smcinfer.paths.tempering import guarded_density
+from smcinfer.paths.rising import LAG
+from smcinfer.paths.schedules import times
+from smcinfer.static.guard import guarded_density
 from smcinfer.static.target import StaticTarget
+from smcinfer.static.tempering import sweep
 
 
 class Choices(eqx.Module):
@@ -77,8 +79,14 @@ class ConditionalTempering(FeynmanKac):
     num_steps: int = eqx.field(static=True)
 
     @property
+    def plan(self) -> Plan:
+        """Resamples where the weights are uneven at all, as the run whose choices are repeated did."""
+        words = "the target, with the given path among the particles; E[1 / Z_hat] = 1 / Z"
+        return Plan(words, resample_below=1.0, lag=LAG)
+
+    @property
     def conditional(self) -> bool:
-        """Always."""
+        """Slot 0 holds the path."""
         return True
 
     def _at(self, t: Int[Array, ""]) -> tuple[Scalar, PyTree[Any], Int[Array, ""]]:
@@ -131,7 +139,7 @@ class ConditionalTempering(FeynmanKac):
     def look_ahead(self, t: Int[Array, ""], particles: KernelState, shared: ConditionalShared) -> LogWeights:
         """The exponent's step times the potential."""
         del t
-        return increments(shared.delta, jnp.zeros_like(particles.log_potential), particles.log_potential)[0]
+        return times(shared.delta, particles.log_potential)
 
     def mutate(
         self, key: KeyArray, t: Int[Array, ""], particles: KernelState, shared: ConditionalShared, resampled: Flag

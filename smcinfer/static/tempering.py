@@ -1,0 +1,129 @@
+r"""Tempering of a static target: the path whose particles are the states of a move kernel on vectors.
+
+.. math:: \gamma_t(x) = \mu(x)\, e^{\lambda_t \Phi(x)}
+
+The base and the potential are the target's, the moves a kernel's, whose parameters are tuned by the particles before each
+step. Source: Del Moral, Doucet & Jasra (2006), section 3.3.2.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from smcinfer.core.feynman_kac import Mutation, follow_leader
+from smcinfer.core.plan import Plan
+from smcinfer.core.status import Status, raise_bit
+from smcinfer.ground.arrays import Array, Float, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
+from smcinfer.kernels.registry import name_of
+from smcinfer.paths.path import Path
+from smcinfer.paths.rising import Place
+from smcinfer.static.guard import guarded_density
+from smcinfer.static.target import StaticTarget
+
+
+class KernelPath(Path):
+    """A path along which a kernel moves vectors: what tempering and data annealing have in common.
+
+    Attributes:
+        target: what to reach.
+        kernel: what moves.
+    """
+
+    target: StaticTarget
+    kernel: Kernel
+
+    method: ClassVar[str]
+    reports: ClassVar[tuple[str, ...]] = ("acceptance", "num_evals", "cap_reached")
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of every path, with how the particles were moved."""
+        details = {
+            "method": self.method,
+            "kernel": name_of(self.kernel),
+            "dim": self.target.dim,
+            "led": self.led,
+            "chain_length": self.chain_length,
+        }
+        return dataclasses.replace(super().plan, weighted_for=self.target.weighted_for, details=details)
+
+    def parameters(self) -> PyTree[Any]:
+        """Parameters of the kernel before it has seen particles."""
+        return self.kernel.parameters(self.target.dim)
+
+    def tune(
+        self, params: PyTree[Any], particles: KernelState, log_weights: LogWeights, report: dict[str, Scalar]
+    ) -> PyTree[Any]:
+        """The kernel tunes itself to the cloud and to how often it was accepted."""
+        return self.kernel.tune(params, particles.position, log_weights, report["acceptance"])
+
+    def sweep(
+        self, key: KeyArray, states: KernelState, density: TemperedDensity, params: PyTree[Any]
+    ) -> tuple[KernelState, dict[str, Scalar]]:
+        """One kernel step of every particle, and the means of what the kernel says it did."""
+        states, info = sweep(key, states, density, self.kernel, params, led=self.led)
+        means = {name: jnp.mean(getattr(info, name).astype(jnp.result_type(float))) for name in self.reports}
+        return states, means
+
+
+class TemperingPath(KernelPath):
+    """The Feynman-Kac model of a tempering path (made by the method `Tempering`)."""
+
+    method: ClassVar[str] = "tempering"
+
+    def start(self, key: KeyArray, num_particles: int) -> Mutation:
+        """Exact draws of the base, at exponent zero."""
+        dtype = jnp.result_type(float)
+        positions = self.target.sample_base(key, num_particles).astype(dtype)
+        density = guarded_density(self.target, jnp.zeros((), dtype))
+        states = jax.vmap(lambda x: self.kernel.init(x, density))(positions)
+        raw = jax.vmap(self.target.log_potential)(positions)
+        bad = jnp.any(jnp.isnan(raw) | (raw == jnp.inf))
+        status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, bad)
+        return Mutation(states, jnp.zeros((num_particles,), dtype), info={"num_evals": 1.0}, status=status)
+
+    def log_potential(self, particles: KernelState) -> LogWeights:
+        """The kernel keeps it."""
+        return particles.log_potential
+
+    def coordinates(self, particles: KernelState) -> Float[Array, "n dim"]:
+        """Every coordinate of the vectors must be forgotten."""
+        return particles.position
+
+    def move(
+        self, key: KeyArray, particles: KernelState, at: Place, params: PyTree[Any]
+    ) -> tuple[KernelState, dict[str, Scalar]]:
+        """One kernel step on the tempered density."""
+        return self.sweep(key, particles, guarded_density(self.target, at.exponent), params)
+
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """Draws under the user's own names."""
+        states: Any = particles
+        return jax.vmap(self.target.constrain)(states.position)
+
+
+def sweep(
+    key: KeyArray, states: KernelState, density: TemperedDensity, kernel: Kernel, params: PyTree[Any], *, led: bool
+) -> tuple[KernelState, Any]:
+    """One kernel step of every particle; what lanes share is drawn once, and where led, once for all runs.
+
+    Args:
+        key: one random key.
+        states: kernel states, leading axis of particles.
+        density: what the kernel leaves invariant.
+        kernel, params: the kernel and its parameters.
+        led: whether all runs share what the leader's particles share.
+
+    Returns:
+        The states after one step, and what the kernel says of every particle.
+    """
+    size = states.position.shape[0]
+    share_key, lanes_key = jax.random.split(key, 2)
+    params = kernel.share(share_key, params)
+    # Followers then take trajectories as long as those that the leader stopped on, and one loop bound serves all runs.
+    params = follow_leader(params) if led else params
+    lanes = jax.random.split(lanes_key, size)
+    return jax.vmap(lambda key, state: kernel.step(key, state, density, params))(lanes, states)
