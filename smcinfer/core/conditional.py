@@ -65,7 +65,7 @@ class Conditioned(FeynmanKac):
 
     @property
     def conditional(self) -> bool:
-        """Always."""
+        """True: slot 0 is forced, so resampling keeps it."""
         return True
 
     @property
@@ -92,7 +92,7 @@ class Conditioned(FeynmanKac):
         return Mutation(started.particles, started.log_weights, path)
 
     def look_ahead(self, t: Int[Array, ""], particles: Particles, shared: Path) -> LogWeights | None:
-        """The model's."""
+        """The model's own look-ahead, nats; slot 0 has it like any other particle."""
         del shared
         return self.model.look_ahead(t, particles, None)
 
@@ -124,11 +124,11 @@ class Conditioned(FeynmanKac):
         return Mutation(moved.particles, moved.log_weights, shared)
 
     def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
-        """The model's."""
+        """What the model itself records of a step."""
         return self.model.record(t, population)
 
     def exported(self, particles: Particles) -> PyTree[Any]:
-        """The model's."""
+        """The particles as the model itself exports them."""
         return self.model.exported(particles)
 
 

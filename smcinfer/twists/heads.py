@@ -110,7 +110,7 @@ class NetworkHead(HeadTwist):
         return values if self.times is None else jnp.where(t < self.times.shape[0], values, 0.0)
 
     def head(self, t: Time, seen: Context) -> Float[Array, " vocab"]:
-        """The network's outputs."""
+        """log chi_t of every symbol, from the network and the bilinear forms, nats."""
         inputs, direct = seen.hidden, 0.0
         if self.pairs is not None:
             if self.context is None:

@@ -130,7 +130,16 @@ class SubTrajectoryBalance(Objective):
 
 
 def path_potential(twist: LearnedTwist, paths: Paths, floor: float) -> Float[Array, "S1 K"]:
-    """P_t at every step and, in the last row, P_end."""
+    """P_t of the module at every step and, in the last row, P_end; all rows agree where the twist is exact.
+
+    Args:
+        twist: gives log chi_t and log C_t.
+        paths: S steps of K particles.
+        floor: what a log potential counts for at least, nats.
+
+    Returns:
+        Float["S+1 K"], nats.
+    """
     values, means = paths.values(twist), paths.means(twist)
     earned = jnp.maximum(paths.log_potential, floor)
     gains = earned[:-1] + (means - values)[1:]
@@ -146,6 +155,15 @@ def stopping_potential(twist: LearnedTwist, paths: Paths, stop: int, floor: floa
     With :math:`q(\mathrm{end}) = p_0(\mathrm{end}) \chi(\mathrm{end}) / C` the base law cancels:
     :math:`\log \phi(\mathrm{end}) - \log \chi_{i+1}(\mathrm{end}) + \log C_{i+1}
     + \sum_{k \le i} [\log \phi_k + \log C_k - \log \chi_k]`.
+
+    Args:
+        twist: gives log chi_t and log C_t.
+        paths: S steps of K particles, with ``log_stop``.
+        stop: the symbol that ends a sequence.
+        floor: what a log potential counts for at least, nats.
+
+    Returns:
+        Float["S K"], nats, and Bool["S K"], whether the path had not ended by that step.
     """
     assert paths.log_stop is not None
     earned = jnp.maximum(paths.log_potential, floor)
