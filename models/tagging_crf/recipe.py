@@ -40,7 +40,7 @@ class Choice(NamedTuple):
 
 
 def read(folder: Path) -> dict[str, list[Sentence]]:
-    """The three sets."""
+    """Sentences with their tags of the three sets, by name."""
     return {name: read_conll(folder / file) for name, file in FILES.items()}
 
 

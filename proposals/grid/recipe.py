@@ -90,7 +90,7 @@ def train(
 
 
 def main() -> None:
-    """The command line."""
+    """Train as the command line asks, print the card and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num-steps", type=int, default=5000)

@@ -201,7 +201,7 @@ def _check_hidden(dim: int) -> None:
 
 
 def calibrated_head(vocab_size: int) -> CalibratedHead:
-    """A flat `CalibratedHead`."""
+    """A `CalibratedHead` before training, with the same value for every symbol."""
     dtype = jnp.result_type(float)
     return CalibratedHead(jnp.zeros((), dtype), jnp.zeros((vocab_size,), dtype))
 
