@@ -51,7 +51,6 @@ class Tempered(Reward):
     differentiable: bool = eqx.field(static=True, default=True)
 
     def __call__(self, x: Point) -> Any:
-        """The reward of a sample over the temperature, nats."""
         return self.function(x) / self.temperature
 
 

@@ -31,7 +31,6 @@ class Selected(Noise):
 
     @property
     def num_evaluations(self) -> int:
-        """Evaluations of the network for the M draws among which one is chosen."""
         return self.num_tries * self.once
 
     def __call__(self, key: KeyArray) -> tuple[Array, Scalar]:
@@ -67,16 +66,13 @@ def selected(target: FeynmanKac, num_tries: int, *, share: float = 1.0) -> Align
 
 
 def tries(target: FeynmanKac, num_tries: int, share: float, *, best: bool = False) -> Selected:
-    """An initial point chosen among several draws of noise (`Selected`), its arguments checked.
+    """The draw itself, its arguments checked.
 
     Args:
         target: made by `smcinfer.diffusion.alignment`, with a look-ahead.
-        num_tries: M, at least one.
-        share: kappa, what the foreseen value is multiplied by.
-        best: whether the largest value is taken instead of a draw; the result is then a search, not a sample.
-
-    Raises:
-        ArgumentError: for another kind of target, or a number out of range.
+        num_tries: M, an evaluation each.
+        share: kappa.
+        best: whether the largest V is taken.
     """
     process, kappa = process_of(target, share)
     if num_tries < 1:

@@ -34,7 +34,6 @@ class FutureDiscriminator(Objective):
 
     @property
     def needs_bounded(self) -> bool:
-        """True: what a classifier learns is a probability, so the twist must be at most one."""
         return True
 
     def __call__(self, twist: LearnedTwist, sample: Sample) -> Scalar:

@@ -130,11 +130,11 @@ class SubTrajectoryBalance(Objective):
 
 
 def path_potential(twist: LearnedTwist, paths: Paths, floor: float) -> Float[Array, "S1 K"]:
-    """P_t of the module at every step and, in the last row, P_end; all rows agree where the twist is exact.
+    """P_t at every step and, in the last row, P_end (module equation).
 
     Args:
-        twist: gives log chi_t and log C_t.
-        paths: S steps of K particles.
+        twist: the twist.
+        paths: K paths of S steps.
         floor: what a log potential counts for at least, nats.
 
     Returns:
@@ -152,18 +152,18 @@ def stopping_potential(twist: LearnedTwist, paths: Paths, stop: int, floor: floa
 
     The last row is the path cut at the length limit, where q(end) is one.
 
-    With :math:`q(\mathrm{end}) = p_0(\mathrm{end}) \chi(\mathrm{end}) / C` the base law cancels:
-    :math:`\log \phi(\mathrm{end}) - \log \chi_{i+1}(\mathrm{end}) + \log C_{i+1}
-    + \sum_{k \le i} [\log \phi_k + \log C_k - \log \chi_k]`.
-
     Args:
-        twist: gives log chi_t and log C_t.
-        paths: S steps of K particles, with ``log_stop``.
+        twist: the twist, one of symbols.
+        paths: K paths of S steps, with the potentials of stopping.
         stop: the symbol that ends a sequence.
         floor: what a log potential counts for at least, nats.
 
     Returns:
-        Float["S K"], nats, and Bool["S K"], whether the path had not ended by that step.
+        Float["S K"], nats, and Bool["S K"].
+
+    With :math:`q(\mathrm{end}) = p_0(\mathrm{end}) \chi(\mathrm{end}) / C` the base law cancels:
+    :math:`\log \phi(\mathrm{end}) - \log \chi_{i+1}(\mathrm{end}) + \log C_{i+1}
+    + \sum_{k \le i} [\log \phi_k + \log C_k - \log \chi_k]`.
     """
     assert paths.log_stop is not None
     earned = jnp.maximum(paths.log_potential, floor)
