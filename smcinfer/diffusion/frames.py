@@ -171,7 +171,6 @@ class SequenceTarget(Composed):
         return Plan(words, label="denoising")
 
     def exported(self, particles: Particles) -> dict[str, Any]:
-        """The frames."""
         state: Any = super().exported(particles)
         return {"frames": state.frames}
 

@@ -109,7 +109,7 @@ class ClassifierFree(eqx.Module):
     scale: Scalar
 
     def __call__(self, x: Point, time: Scalar) -> Point:
-        """The guided noise."""
+        """Float["*shape"], the guided noise in x at a diffusion time."""
         with_condition = self.conditional.predict(x, time).noise
         return (1.0 - self.scale) * self.unconditional.predict(x, time).noise + self.scale * with_condition
 

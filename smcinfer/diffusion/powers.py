@@ -36,7 +36,6 @@ class CorrectedTarget(Composed):
         return Plan(words, label="denoising")
 
     def exported(self, particles: Particles) -> dict[str, Any]:
-        """The samples."""
         state: Any = super().exported(particles)
         return {"x": state.x}
 

@@ -54,11 +54,9 @@ class Prior(FromNoise):
         return Bootstrap(self.process)(key, t, state)
 
     def log_weight(self, t: Time, state: Any, x: Point) -> Scalar:
-        """Zero."""
         return Bootstrap(self.process).log_weight(t, state, x)
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
-        """One batched draw."""
         return Bootstrap(self.process).propose(key, t, states, size)
 
 

@@ -56,7 +56,6 @@ class DDIM(ReverseKernel):
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
-        """Mean and variance."""
         del x
         _, fresh, kept = _parts(schedule, time, earlier)
         variance = self.eta**2 * fresh * kept
@@ -84,7 +83,6 @@ class DDPM(ReverseKernel):
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
-        """Mean and variance."""
         scale, fresh, kept = _parts(schedule, time, earlier)
         weight = schedule.alpha(earlier) * fresh / schedule.sigma(time) ** 2
         mean = scale * kept * x + weight * prediction.denoised
@@ -108,7 +106,6 @@ class EulerMaruyama(ReverseKernel):
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
-        """Mean and variance."""
         step = time - earlier
         size = schedule.diffusion_squared(time) * step
         score = -prediction.noise / schedule.sigma(time)
@@ -147,7 +144,6 @@ class Exponential(ReverseKernel):
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
-        """Mean and variance."""
         alpha, sigma = schedule.alpha(earlier), schedule.sigma(earlier)
         if self.hold == "data":
             # exp(-h), zero where the step ends without noise.

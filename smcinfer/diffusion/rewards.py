@@ -51,7 +51,6 @@ class Tempered(Reward):
     differentiable: bool = eqx.field(static=True, default=True)
 
     def __call__(self, x: Point) -> Any:
-        """Reward over temperature."""
         return self.function(x) / self.temperature
 
 

@@ -55,7 +55,6 @@ class OneByOne(Distribution):
         return jax.nn.log_softmax(jnp.where(anything, logits, 0.0)), anything[..., 0]
 
     def sample(self, key: KeyArray | None, sample_shape: tuple[int, ...] = ()) -> Tokens:
-        """Next tokens."""
         position_key, token_key = jax.random.split(key, 2)
         log_positions, anything = self._log_positions()
         shape = (*sample_shape, *anything.shape)
@@ -96,7 +95,6 @@ class AllAtOnce(Distribution):
         super().__init__(tokens.shape[:-1], tokens.shape[-1:])
 
     def sample(self, key: KeyArray | None, sample_shape: tuple[int, ...] = ()) -> Tokens:
-        """Next tokens."""
         unmask_key, token_key = jax.random.split(key, 2)
         shape = (*sample_shape, *self.tokens.shape)
         opened = jax.random.bernoulli(unmask_key, jax.nn.sigmoid(self.log_odds), shape, mode="high")

@@ -48,7 +48,6 @@ class RelaxedTwist(Twist):
     strength: float | int = 1.0
 
     def __call__(self, t: Time, state: MaskedState) -> Scalar:
-        """log psi_t, nats."""
         del t
         return self.strength / self.temperature * self.relaxed(expected_tokens(state))
 

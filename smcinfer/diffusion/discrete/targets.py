@@ -48,7 +48,7 @@ class Correction(eqx.Module):
     num_steps: int = eqx.field(static=True)
 
     def __call__(self, t: Time, state: MaskedState) -> Scalar:
-        """log phi_t, nats."""
+        """log phi_t of the state after step t, nats."""
         if self.reward is None:
             return state.log_factor
         reward, dtype = self.reward, state.log_factor.dtype
@@ -67,7 +67,7 @@ class MaskedTarget(Composed):
 
     @property
     def model(self) -> MaskedModel:
-        """The conditionals."""
+        """The masked model whose conditionals are drawn from."""
         process: Any = self.process
         return process.model
 
@@ -78,7 +78,6 @@ class MaskedTarget(Composed):
         return Plan(words, label="unmasking")
 
     def exported(self, particles: Particles) -> dict[str, Array]:
-        """The tokens."""
         return {"tokens": particles.state.tokens}  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -31,7 +31,6 @@ class Selected(Noise):
 
     @property
     def num_evaluations(self) -> int:
-        """One a try."""
         return self.num_tries * self.once
 
     def __call__(self, key: KeyArray) -> tuple[Array, Scalar]:
@@ -67,7 +66,14 @@ def selected(target: FeynmanKac, num_tries: int, *, share: float = 1.0) -> Align
 
 
 def tries(target: FeynmanKac, num_tries: int, share: float, *, best: bool = False) -> Selected:
-    """The draw itself, its arguments checked."""
+    """The draw itself, its arguments checked.
+
+    Args:
+        target: made by `smcinfer.diffusion.alignment`, with a look-ahead.
+        num_tries: M, an evaluation each.
+        share: kappa.
+        best: whether the largest V is taken.
+    """
     process, kappa = process_of(target, share)
     if num_tries < 1:
         raise ArgumentError("num_tries is out of range", expected="at least 1", got=num_tries)

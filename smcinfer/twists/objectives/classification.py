@@ -34,7 +34,6 @@ class FutureDiscriminator(Objective):
 
     @property
     def needs_bounded(self) -> bool:
-        """Always."""
         return True
 
     def __call__(self, twist: LearnedTwist, sample: Sample) -> Scalar:

@@ -130,7 +130,16 @@ class SubTrajectoryBalance(Objective):
 
 
 def path_potential(twist: LearnedTwist, paths: Paths, floor: float) -> Float[Array, "S1 K"]:
-    """P_t at every step and, in the last row, P_end."""
+    """P_t at every step and, in the last row, P_end (module equation).
+
+    Args:
+        twist: the twist.
+        paths: K paths of S steps.
+        floor: what a log potential counts for at least, nats.
+
+    Returns:
+        Float["S+1 K"], nats.
+    """
     values, means = paths.values(twist), paths.means(twist)
     earned = jnp.maximum(paths.log_potential, floor)
     gains = earned[:-1] + (means - values)[1:]
@@ -142,6 +151,15 @@ def stopping_potential(twist: LearnedTwist, paths: Paths, stop: int, floor: floa
     r"""log of :math:`r_i / (q(\mathrm{end} \mid s_{1:i}) \prod_k q_k / p_0)` of every prefix, and where it still went on.
 
     The last row is the path cut at the length limit, where q(end) is one.
+
+    Args:
+        twist: the twist, one of symbols.
+        paths: K paths of S steps, with the potentials of stopping.
+        stop: the symbol that ends a sequence.
+        floor: what a log potential counts for at least, nats.
+
+    Returns:
+        Float["S K"], nats, and Bool["S K"].
 
     With :math:`q(\mathrm{end}) = p_0(\mathrm{end}) \chi(\mathrm{end}) / C` the base law cancels:
     :math:`\log \phi(\mathrm{end}) - \log \chi_{i+1}(\mathrm{end}) + \log C_{i+1}
