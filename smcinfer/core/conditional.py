@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
 from smcinfer.core.plan import Plan
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 
@@ -154,6 +155,7 @@ def condition(model: FeynmanKac, path: Path | Callable[[Any], Path], *, ancestor
             expected="a model made by compose, twisted or state_space",
             got=type(model).__name__,
         )
+    validate.flag("ancestor_sampling", ancestor_sampling)
     draw = path if callable(path) else Fixed(jax.tree.map(jnp.asarray, path))
     if ancestor_sampling and not model.process.state_is_x:
         raise TargetError(

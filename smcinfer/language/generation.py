@@ -22,6 +22,7 @@ from smcinfer.core.feynman_kac import Mutation
 from smcinfer.core.nouns import Process, Proposal
 from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Int, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.lm import CausalLM, as_model
@@ -189,16 +190,18 @@ def _mover(process: Process, given: Given, twist: Any, proposal: Any) -> Proposa
     if proposal is None:
         proposal = induced(process, twist)
     elif not isinstance(proposal, Proposal):
+        if not callable(proposal):
+            raise ArgumentError(
+                "proposal is no proposal", expected="a Proposal, or process -> Proposal", got=repr(proposal)
+            )
         proposal = proposal(process)
     return given.put_into(process, proposal)
 
 
 def _check(model: CausalLM, max_tokens: int, temperature: float, end: str, ends: tuple[Any, ...]) -> None:
     """Settings in their ranges."""
-    if max_tokens < 1:
-        raise ArgumentError("max_tokens is out of range", expected="at least 1", got=max_tokens)
-    if not temperature > 0:
-        raise ArgumentError("temperature is out of range", expected="above 0", got=temperature)
+    validate.count("max_tokens", max_tokens)
+    validate.number("temperature", temperature, above=0.0)
     if end not in ENDS:
         raise ArgumentError("unknown end", expected=" | ".join(ENDS), got=end)
     for token in ends if ends != (None,) else ():
