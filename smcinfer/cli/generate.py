@@ -16,7 +16,7 @@ from smcinfer.cli.wish import Wish
 from smcinfer.core.conditional import condition
 from smcinfer.core.status import explain
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.ground.files import write_atomically
+from smcinfer.ground.files import write_whole
 from smcinfer.language import Generation, Pretrained, WeightedText, exact
 from smcinfer.language.constraints import Allowed, under_constraint
 from smcinfer.language.proposals.filtered import filtered
@@ -132,7 +132,7 @@ def generate(
     if out is not None:
         own = {"model": model, "twist": twist, "filter": filter, "model_share": model_share, "seed": seed}
         options = own | dataclasses.asdict(asked) | generation | sampling | {"max_draws": max_draws}
-        write_atomically(out, json.dumps(as_json(options, result, texts, why), indent=1, default=str).encode())
+        write_whole(out, json.dumps(as_json(options, result, texts, why), indent=1, default=str).encode())
         plain.print(f"\nsaved to {out}")
     return int(result.serious)
 

@@ -11,7 +11,7 @@ from smcinfer import api
 from smcinfer.cli.generate import SAMPLING, finite, print_texts
 from smcinfer.cli.options import Door, command
 from smcinfer.cli.output import check_new, checkpoint_file, console
-from smcinfer.ground.files import write_atomically
+from smcinfer.ground.files import write_whole
 from smcinfer.language.syntax import parse, simplify
 from smcinfer.language.syntax.target import syntax_generation
 from smcinfer.models import syntactic_control
@@ -72,6 +72,6 @@ def tree(
             "unknown_tags": unknown,
             "texts": [{"text": text.text, "weight": text.weight} for text in texts],
         }
-        write_atomically(out, json.dumps(found, indent=1).encode())
+        write_whole(out, json.dumps(found, indent=1).encode())
         plain.print(f"\nsaved to {out}")
     return int(result.serious)

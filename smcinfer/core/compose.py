@@ -21,6 +21,7 @@ from numpyro.distributions import Distribution
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation
 from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Twist, TwistInduced, process
 from smcinfer.core.plan import Plan
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError, calling
 
@@ -224,8 +225,10 @@ def compose(
 
     Properly weighted for: ``p0(x_{0:T}) prod_t phi_t``, whatever the twist, the proposal and the look-ahead.
     """
-    if num_steps < 0:
-        raise TargetError("num_steps is out of range", expected="at least 0", got=num_steps)
+    process = validate.instance(
+        "process", process, Process, "smcinfer.process(initial, transition), or a Process of your own"
+    )
+    num_steps = validate.count("num_steps", num_steps, at_least=0)
     mover = induced(process, twist) if proposal is None else proposal
     model = Composed(process, potential, twist, mover, num_steps, look_ahead)
     _check(model)

@@ -6,7 +6,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -108,7 +108,15 @@ class Proposal(eqx.Module):
     right side is ``E_p0[f(x) phi_t(x)]`` instead, and the engine leaves the potential to the proposal.
     """
 
-    includes_potential: eqx.AbstractVar[bool]
+    if TYPE_CHECKING:  # a type checker takes an abstract field for an argument of every constructor
+
+        @property
+        def includes_potential(self) -> bool:
+            """Whether the weight holds the potential."""
+            ...
+
+    else:
+        includes_potential: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.results.estimates import Estimates
 
@@ -36,6 +37,15 @@ def new_figure(*, width: float = 7.0, height: float = 4.5) -> Figure:
 def styled() -> AbstractContextManager[None]:
     """Context in which axes are made with this module's settings."""
     return matplotlib.rc_context(_SETTINGS)
+
+
+def shown(result: Any) -> Estimates:
+    """What is to be drawn, once it is sure that it is a result.
+
+    Raises:
+        ArgumentError: for anything else.
+    """
+    return validate.instance("result", result, Estimates, "a result: what smcinfer.sample or smcinfer.mcmc returned")
 
 
 def run_lines(result: Estimates) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -66,7 +76,7 @@ def recorded(result: Estimates, name: str, hint: str) -> np.ndarray:
         name: of the quantity in the history.
         hint: how to have it recorded.
     """
-    if name not in result.history:
+    if name not in shown(result).history:
         raise ArgumentError(
             f"the history has no {name!r}",
             expected=name,

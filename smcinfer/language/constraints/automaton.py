@@ -35,6 +35,7 @@ class Automaton(Constraint):
     accepting: Bool[Array, " states"]
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def start(self, max_tokens: int) -> Int[Array, ""]:
         """The first state."""

@@ -95,21 +95,25 @@ def next_path(key: KeyArray, model: Composed, path: Path, settings: Settings, *,
     return filter_path(key, Conditioned(model, Fixed(path), ancestor_sampling, model.num_steps), settings)
 
 
-def check_model(model: Any) -> Composed:
+def check_model(model: Any, what: str = "target") -> Composed:
     """The model itself, once it is sure that paths can be drawn from it.
+
+    Args:
+        model: what a caller gave, or what ``build`` returned.
+        what: which of the two it is, for the message.
 
     Raises:
         TargetError: it is not composed, or its state is not x.
     """
     if not isinstance(model, Composed):
         raise TargetError(
-            "particle MCMC needs a composed model",
+            f"{what} is no composed model, of which paths could be drawn",
             expected="a model made by state_space or compose",
             got=type(model).__name__,
         )
     if not model.process.state_is_x:
         raise TargetError(
-            "particle MCMC needs a state that is x itself",
+            f"{what} has a state that is not x itself",
             expected="a process without an advance of its own",
             got=type(model.process).__name__,
         )
@@ -137,7 +141,7 @@ def parametric(prior: PyTree[Any], build: Callable[[Any], Composed]) -> Parametr
         hint="build gets theta as the prior draws it, and is traced by JAX",
     ):
         reference = build(base.values(base.sample(jax.random.key(0), 1)[0]))
-        model = Parametric(base, build, check_model(reference).num_steps)
+        model = Parametric(base, build, check_model(reference, "what build returned").num_steps)
         settings = Settings(2, history="none")
         vector = jax.ShapeDtypeStruct((base.dim,), jnp.result_type(float))
         jax.eval_shape(lambda x: model.log_likelihood(jax.random.key(0), x, settings), vector)
