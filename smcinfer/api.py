@@ -1,5 +1,7 @@
 """The front door: ``sample`` takes a target of any kind and returns a `Result`."""
 
+# pyright: reportArgumentType=true, reportCallIssue=true
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,4 +108,5 @@ def _model(target: Any, method: str | Method | None, kernel: str | Kernel | None
             got=type(target).__name__,
             hint="smcinfer.posterior(prior=dist, log_likelihood=function) makes one from two parts",
         )
+    target.check_precision()
     return methods.by_name(method).model(target, kernel_by_name("hmc" if kernel is None else kernel))

@@ -6,7 +6,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 
-from smcinfer.core.compose import Composed, Guided, Process, Proposal, compose, process
+from smcinfer.core.compose import Bootstrap, Composed, Guided, Process, Proposal, compose, process
 from smcinfer.models import finite_hmm
 from smcinfer.models.linear_gaussian import linear_gaussian as exact_linear_gaussian
 

@@ -60,7 +60,7 @@ def by_particles(
     num_runs: int = 32,
     resampling: str = "systematic",
     resample_below: float = 0.5,
-    progress: bool = False,
+    progress: bool = True,
 ) -> BoundsByParticles:
     """Bound log Z from both sides at several numbers of particles.
 

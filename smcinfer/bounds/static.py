@@ -12,9 +12,6 @@ from smcinfer.core.status import SERIOUS, Status, explain
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
-from smcinfer.kernels.registry import by_name
-from smcinfer.paths import schedules
-from smcinfer.paths.moves import Moves
 from smcinfer.results.sandwich import Sandwich
 from smcinfer.run.runner import run
 from smcinfer.static.conditional import Choices, ConditionalTempering
@@ -29,27 +26,21 @@ def static_sandwich(
     *,
     num_particles: int,
     num_runs: int,
-    kernel: str | Kernel,
-    schedule: Any,
-    max_steps: int,
-    max_move_steps: int,
-    autocorrelation: float,
+    method: Tempering,
+    kernel: Kernel,
     resampling: str,
+    resample_below: float | None,
     one_draw: bool,
     progress: bool,
 ) -> Sandwich:
     """Bound log Z of a static target from both sides (see `smcinfer.bounds.sandwich`)."""
     draw = _as_vector(target, exact_draw)
     forward_key, reverse_key = jax.random.split(key)
-    move = by_name(kernel)
-    rule = schedules.by_name(schedule)
-    moves = Moves(max_move_steps, 1, autocorrelation)
-    most = max_steps if rule.horizon is None else None
-    model = dataclasses.replace(Tempering(rule, moves, max_steps=most).model(target, move), record_params=True)
+    model = dataclasses.replace(method.model(target, kernel), record_params=True)
     options: dict[str, Any] = {
         "num_runs": num_runs,
         "resampling": resampling,
-        "resample_below": rule.resample_below,
+        "resample_below": model.plan.threshold(resample_below),
         "progress": progress,
     }
     forward = run(forward_key, model, num_particles, description="lower bound", **options)
@@ -62,7 +53,7 @@ def static_sandwich(
         )
     steps = int(forward.num_steps[0])
     choices = Choices.of(forward.history, steps)
-    conditional = ConditionalTempering(target, move, choices, draw, steps)
+    conditional = ConditionalTempering(target, kernel, choices, draw, steps)
     reverse = run(reverse_key, conditional, num_particles, description="upper bound", **options)
     status |= int(np.bitwise_or.reduce(np.asarray(reverse.status))) & ~int(Status.GENEALOGY_COALESCED)
     return Sandwich(np.asarray(forward.log_z, np.float64), np.asarray(reverse.log_z, np.float64), status, one_draw)

@@ -3,13 +3,12 @@
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.ground.errors import ArgumentError, calling
 
 _NUMPYRO = "a numpyro model becomes a target by smcinfer.from_numpyro(model, *args)"
 
@@ -76,43 +75,8 @@ def _execute(path: Path, module: ModuleType) -> None:
 
 def _call(function: Callable[[], Any], what: str, path: Path, hint: str = "") -> Any:
     """Call the user's code; its exceptions become one message with the line of the user's file they came from."""
-    try:
+    with calling(what, hint=hint or f"python {path} shows the whole traceback"):
         return function()
-    except SmcinferError:
-        raise
-    # A script that ends itself by sys.exit must not end the command as if all were well.
-    except (Exception, SystemExit) as error:
-        raise TargetError(
-            f"{what} raised {type(error).__name__}: {_said(error)}".rstrip(": "),
-            got=_where(error, path),
-            hint=hint or f"python {path} shows the whole traceback",
-        ) from error
-
-
-def _said(error: BaseException) -> str:
-    return str(error.msg if isinstance(error, SyntaxError) else error)
-
-
-def _where(error: BaseException, path: Path) -> str:
-    """The line an error came from: of the user's file if any of it is, of importlib's never."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return _line(error.filename, error.lineno, error.text)
-    frames = [
-        one
-        for one in traceback.extract_tb(error.__traceback__)
-        if not one.filename.startswith("<frozen importlib") and one.filename != __file__
-    ]
-    own = [one for one in frames if Path(one.filename).resolve() == path.resolve()]
-    if not frames:
-        # Python refused the file before any line of it ran.
-        return str(path)
-    frame = (own or frames)[-1]
-    return _line(frame.filename, frame.lineno, frame.line)
-
-
-def _line(file: str, number: int | None, text: str | None) -> str:
-    where = file if number is None else f"{file}, line {number}"
-    return f"{where}: {text.strip()}" if text and text.strip() else where
 
 
 def _candidates(module: ModuleType, kinds: tuple[type, ...]) -> list[str]:

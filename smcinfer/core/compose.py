@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation
-from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Time, Twist, TwistInduced, process
+from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Twist, TwistInduced, process
 from smcinfer.core.plan import Plan
-from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError, calling
 
 __all__ = [

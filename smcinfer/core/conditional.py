@@ -174,7 +174,7 @@ def log_joint(model: Composed, path: Path) -> Scalar:
         path: x_0 .. x_T as in `condition`.
     """
     law = model.process.initial()
-    first = None if law is None else jax.tree.map(lambda leaf: leaf[0], path)
+    first: Any = None if law is None else jax.tree.map(lambda leaf: leaf[0], path)
     t = jnp.zeros((), jnp.int32)
     state = model.process.advance(t, None, first)
     start = jnp.zeros(()) if law is None else jnp.sum(law.log_prob(first))

@@ -11,13 +11,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from numpyro.distributions import Distribution
 from numpyro.distributions.batch_util import promote_batch_shape
 
-from smcinfer.ground.arrays import Array, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError
-
-Time = Int[Array, ""]
 
 
 class Process(eqx.Module):
@@ -259,6 +258,6 @@ def _over(log_c: Array, log_psi: Array) -> Array:
     return jnp.where((log_c == -jnp.inf) | (log_psi == -jnp.inf), -jnp.inf, log_c - log_psi)
 
 
-def _total(log_prob: Array) -> Scalar:
+def _total(log_prob: ArrayLike) -> Scalar:
     """Log density of one particle's x, summed over batch dimensions that the user left independent."""
     return jnp.sum(log_prob)

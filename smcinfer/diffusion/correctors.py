@@ -51,10 +51,8 @@ from smcinfer.diffusion.model import Model
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.rewards import Reward
 from smcinfer.diffusion.schedule import NoiseSchedule
-from smcinfer.ground.arrays import Array, Float, Int, Scalar
+from smcinfer.ground.arrays import Array, Float, Point, Scalar, Time
 
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
 LogDensity = Callable[[Array, Array], Array]
 """``(x, time) -> Float[""]``: log of a noised density."""
 

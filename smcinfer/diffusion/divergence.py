@@ -11,9 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray, Point, Scalar
 
-Point = Float[Array, "*shape"]
 DIRECTIONS_AT_ONCE = 64
 """How many directions are held in memory at a time."""
 

@@ -26,11 +26,8 @@ from smcinfer.diffusion.rewards import Measurement, Reward, as_reward, signal
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.diffusion.watched import Steered
 from smcinfer.ground import validate
-from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Scalar
+from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Point, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
-
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
 
 
 class Frame(eqx.Module):
@@ -48,7 +45,7 @@ class Frame(eqx.Module):
     noise: Point
     value: Scalar
     gradient: Point | None
-    frames: Float[Array, "num_frames *shape"]
+    frames: Float[Array, " num_frames *shape"]
 
 
 class Sequence(Steered):
@@ -196,7 +193,7 @@ def sequence(
     *,
     warm_time: float,
     num_steps: int = 100,
-    warm_steps: int = 30,
+    num_warm_steps: int = 30,
     kernel: str | ReverseKernel = "ddpm",
     proposal: str = "prior",
 ) -> SequenceTarget:
@@ -209,7 +206,7 @@ def sequence(
         num_frames: K.
         warm_time: u, the diffusion time at which later frames start; later means freer.
         num_steps: of the first frame, from pure noise.
-        warm_steps: of every later one, from ``warm_time``.
+        num_warm_steps: of every later one, from ``warm_time``.
         kernel: as in `alignment`.
         proposal: ``"prior"`` or ``"gradient"``.
 
@@ -221,7 +218,7 @@ def sequence(
     """
     schedule = as_model(model).schedule
     validate.count("num_frames", num_frames)
-    validate.count("warm_steps", warm_steps)
+    validate.count("num_warm_steps", num_warm_steps)
     validate.number("warm_time", warm_time)
     if not schedule.cleanest < warm_time < schedule.end:
         raise ArgumentError(
@@ -230,7 +227,7 @@ def sequence(
     if proposal not in ("prior", "gradient"):
         raise ArgumentError("unknown proposal", expected="prior | gradient", got=repr(proposal))
     first = np.asarray(schedule.grid(num_steps))
-    later = np.asarray(schedule.grid(warm_steps, begin=warm_time))
+    later = np.asarray(schedule.grid(num_warm_steps, begin=warm_time))
     for grid in (first, later):
         check_schedule(schedule, jnp.asarray(grid, float))
     lengths = [first.size] + [later.size] * (num_frames - 1)

@@ -16,10 +16,8 @@ import jax.numpy as jnp
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.reverse import DDIM
 from smcinfer.diffusion.rewards import Reward
-from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.arrays import Array, Point, Scalar
 from smcinfer.ground.errors import ArgumentError
-
-Point = Float[Array, "*shape"]
 
 
 class Look(eqx.Module):

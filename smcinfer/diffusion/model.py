@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.ground import validate
-from smcinfer.ground.arrays import Array, Float, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Point, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
 PARAMETERISATIONS: dict[str, str] = {
@@ -27,8 +27,6 @@ PARAMETERISATIONS: dict[str, str] = {
     "denoiser": "the mean of the data given x / alpha, asked with the noise ratio for a time (Karras et al. 2022)",
 }
 """What the function may return, by name. Its second argument is the diffusion time, or the noise ratio for ``"denoiser"``."""
-
-Point = Float[Array, "*shape"]
 
 
 class Prediction(eqx.Module):

@@ -13,10 +13,7 @@ from smcinfer.diffusion.model import Model, Prediction, as_model
 from smcinfer.diffusion.reverse import ReverseKernel, by_name
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.ground import validate
-from smcinfer.ground.arrays import Array, Float, Int, Scalar
-
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
+from smcinfer.ground.arrays import Array, Float, Point, Scalar, Time
 
 
 class GaussianSteps(Process):

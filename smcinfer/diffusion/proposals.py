@@ -20,10 +20,8 @@ from smcinfer.core.nouns import Bootstrap, Proposal
 from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.watched import Steered, Watched, Watching
-from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, Scalar
+from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, Point, Scalar, Time
 
-Time = Int[Array, ""]
-Point = Float[Array, "*shape"]
 InitialDraw = Callable[[Any], tuple[Array, Array]]
 """``key -> (x, log_w)``: a draw of x at step 0 and its log weight, as `Proposal.initial`."""
 

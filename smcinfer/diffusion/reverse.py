@@ -17,10 +17,8 @@ import jax.numpy as jnp
 
 from smcinfer.diffusion.model import Prediction
 from smcinfer.diffusion.schedule import NoiseSchedule, remaining_variance
-from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.arrays import Point, Scalar
 from smcinfer.ground.errors import ArgumentError
-
-Point = Float[Array, "*shape"]
 
 
 class ReverseKernel(eqx.Module):

@@ -11,12 +11,10 @@ import numpy as np
 from smcinfer.diffusion.model import Model, as_model
 from smcinfer.diffusion.schedule import remaining_variance
 from smcinfer.ground import validate
-from smcinfer.ground.arrays import Array, Float, Scalar
+from smcinfer.ground.arrays import Array, Float, Point, Scalar
 from smcinfer.ground.data import complete
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
-
-Point = Float[Array, "*shape"]
 
 
 def signal(noise_ratio: Scalar) -> Scalar:

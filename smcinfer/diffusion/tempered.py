@@ -20,11 +20,10 @@ from smcinfer.core.plan import Plan
 from smcinfer.core.weights import conditional_ess
 from smcinfer.diffusion.proposals import GradientGuided, Prior
 from smcinfer.diffusion.watched import Watched, Watching
-from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, Scalar
+from smcinfer.ground.arrays import Array, Flag, Float, KeyArray, LogWeights, Particles, Scalar, Time
 from smcinfer.paths.rising import Rising, Travelled
 from smcinfer.paths.schedules import Schedule, times
 
-Time = Int[Array, ""]
 BISECTIONS = 30
 REWARDED = "samples of the diffusion times exp(reward / temperature); log Z is the log of the mean of that factor"
 """What the particles of an alignment stand for, in words."""

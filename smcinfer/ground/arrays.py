@@ -16,6 +16,12 @@ LogWeights: TypeAlias = Float[Array, " num_particles"]
 Ancestors: TypeAlias = Int[Array, " num_ancestors"]
 """Indices of the particles that were copied, one a copy."""
 
+Time: TypeAlias = Int[Array, ""]
+"""A step, t: the same for all particles, so that a branch on it stays a branch."""
+
+Point: TypeAlias = Float[Array, "*shape"]
+"""One point of a space of any shape: an image, a sequence of frames."""
+
 Scalar: TypeAlias = Float[Array, ""]
 Flag: TypeAlias = Bool[Array, ""]
 Count: TypeAlias = Int[Array, ""]
@@ -32,7 +38,9 @@ __all__ = [
     "KeyArray",
     "LogWeights",
     "Particles",
+    "Point",
     "PyTree",
     "Scalar",
+    "Time",
     "UInt",
 ]

@@ -82,9 +82,10 @@ def calling(what: str, *, expected: object = None, got: object = None, hint: str
         raise
     # A function that ends the program by sys.exit must not end it as if all were well.
     except (Exception, SystemExit) as error:
-        said = (str(error).strip().splitlines() or ["no message"])[0]
+        said = str(error.msg if isinstance(error, SyntaxError) else error).strip()
+        reason = said.splitlines()[0] if said else "no message"
         raise TargetError(
-            f"{what} raised {type(error).__name__}: {said}",
+            f"{what} raised {type(error).__name__}: {reason}",
             expected=expected,
             got=_place(error) if got is None else got,
             hint=hint,
@@ -93,11 +94,18 @@ def calling(what: str, *, expected: object = None, got: object = None, hint: str
 
 def _place(error: BaseException) -> str | None:
     """The innermost line that an error went through outside of this package, the installed ones and Python's own."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return _line(error.filename, error.lineno, error.text)
     others = (str(Path(__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), "<")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(others):
-            return f"{frame.filename}, line {frame.lineno}: {frame.line}"
+            return _line(frame.filename, frame.lineno, frame.line)
     return None
+
+
+def _line(file: str, number: int | None, text: str | None) -> str:
+    where = file if number is None else f"{file}, line {number}"
+    return f"{where}: {text.strip()}" if text and text.strip() else where
 
 
 _raised_on_host: list[SmcinferError] = []
@@ -121,6 +129,16 @@ def kept_on_host() -> dict[Any, Any]:
     return _kept_on_host[-1] if _kept_on_host else {}
 
 
+def _out_of_memory(error: Exception) -> ArgumentError:
+    """What XLA says when an array cannot be had, in the words of this package."""
+    return ArgumentError(
+        "the run does not fit into memory",
+        got=(str(error).strip().splitlines() or ["no message"])[0],
+        hint="fewer particles or runs; fewer data a likelihood call: posterior(..., data) with method=DataAnnealing(), or a "
+        "likelihood that sums over the data in a loop (jax.lax.map with batch_size=)",
+    )
+
+
 @contextlib.contextmanager
 def surfacing() -> Iterator[None]:
     """While the block runs compiled programs, what `call_on_host` saw raised comes out as it was raised.
@@ -137,6 +155,8 @@ def surfacing() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         # XLA raises the one or the other, by the thread that it called the host from.
         if not _raised_on_host:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise _out_of_memory(error) from error
             raise
         first = _raised_on_host[0]
         raise first from (first.__cause__ or error)

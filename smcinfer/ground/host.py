@@ -4,7 +4,8 @@ What the function raises comes out whole (`errors.surfacing`). Doubles travel as
 calls a function from does not know of double precision that was switched on in a context, and would round them.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.ground.arrays import Array
-from smcinfer.ground.errors import call_on_host
+from smcinfer.ground.errors import TargetError, call_on_host
 
 
 def host_values(function: Callable[..., Any], *arguments: Array) -> Array:
@@ -44,3 +45,27 @@ def host_values(function: Callable[..., Any], *arguments: Array) -> Array:
 
 def _doubles(words: Any) -> np.ndarray:
     return np.ascontiguousarray(words, np.uint32).view(np.float64)[..., 0]
+
+
+@contextlib.contextmanager
+def differentiating(what: str, instead: str) -> Iterator[None]:
+    """While the block traces gradients, a function on the host, which has none, is an error that says what to do.
+
+    Args:
+        what: the function that is differentiated, for the message.
+        instead: what needs no gradient.
+
+    Raises:
+        TargetError: JAX met a callback.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "callbacks do not support JVP" not in str(error):
+            raise
+        raise TargetError(
+            f"{what} calls a function on the host, which has no gradient",
+            expected="a function written in jax.numpy, wherever a gradient is asked for",
+            got="jax.pure_callback or one of its kin",
+            hint=f"{instead}; or give the callback a gradient by jax.custom_jvp",
+        ) from error

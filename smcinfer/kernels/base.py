@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.host import differentiating
 
 Position = Float[Array, " dim"]
 
@@ -145,10 +146,15 @@ class Kernel(eqx.Module):
         """One transition of one chain that leaves ``density`` invariant."""
 
 
+GRADIENT_FREE = 'take a kernel that needs no gradient: kernel="random_walk", "gibbsian_polar_slice" or "hit_and_run"'
+"""What to take where the target has no gradient."""
+
+
 def value_and_gradients(density: TemperedDensity, position: Position) -> KernelState:
     """A `KernelState` with both parts' gradients, for kernels that use them."""
-    log_base, base_gradient = jax.value_and_grad(density.log_base)(position)
-    log_potential, potential_gradient = jax.value_and_grad(density.log_potential)(position)
+    with differentiating("the target", GRADIENT_FREE):
+        log_base, base_gradient = jax.value_and_grad(density.log_base)(position)
+        log_potential, potential_gradient = jax.value_and_grad(density.log_potential)(position)
     return KernelState(position, log_base, log_potential, (base_gradient, potential_gradient))
 
 

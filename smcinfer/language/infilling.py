@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.core.compose import Composed, compose
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Int, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Int, KeyArray, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.lm import CausalLM
 from smcinfer.language.process import LanguageProcess, Rules, TokenState, language_process

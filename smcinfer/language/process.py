@@ -13,8 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Process, Time
-from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree
+from smcinfer.core.nouns import Process
+from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree, Time
 from smcinfer.ground.errors import ArgumentError, surfacing
 from smcinfer.language.networks.lm import Cache, CausalLM, Output, Prefix, prefill
 from smcinfer.language.networks.symbols import TokenLaw

@@ -12,8 +12,7 @@ from typing import Any
 
 import equinox as eqx
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Int, PyTree
+from smcinfer.ground.arrays import Array, Int, PyTree, Time
 
 Reading = PyTree[Any]
 """What a reader carries with one particle, of static shape."""

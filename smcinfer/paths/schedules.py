@@ -12,7 +12,7 @@ support could never take a first step.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -32,7 +32,15 @@ class Schedule(eqx.Module):
     ``resample_below`` is the fraction of N under which the driver should resample.
     """
 
-    resample_below: eqx.AbstractVar[float]
+    if TYPE_CHECKING:  # a type checker takes an abstract field for an argument of every constructor
+
+        @property
+        def resample_below(self) -> float:
+            """The fraction of N."""
+            ...
+
+    else:
+        resample_below: eqx.AbstractVar[float]
 
     @property
     def resamples_always(self) -> bool:

@@ -143,16 +143,16 @@ class Smoothed:
         """
         import arviz  # imports matplotlib and takes seconds
 
-        num_draws = num_draws or self.log_weights.shape[2]
+        count: int = num_draws or self.log_weights.shape[2]
         generator = np.random.default_rng(np.asarray(_words(key)))
-        chosen = np.empty((self.num_runs, self.num_steps + 1, num_draws), np.int64)
+        chosen = np.empty((self.num_runs, self.num_steps + 1, count), np.int64)
         for r in range(self.num_runs):
             for t in range(self.num_steps + 1):
                 if self.joint and t:
                     chosen[r, t] = chosen[r, 0]
                 else:
                     seed = int(generator.integers(2**31))
-                    chosen[r, t] = resample(seed, self.log_weights[r, -1 if self.joint else t], num_draws)
+                    chosen[r, t] = resample(seed, self.log_weights[r, -1 if self.joint else t], count)
         rows = np.arange(self.num_runs)[:, None, None], np.arange(self.num_steps + 1)[None, :, None], chosen
         drawn = {name: np.moveaxis(value[rows], 2, 1) for name, value in self.values.items()}
         kind = "paths" if self.joint else "marginals: each step drawn by itself, a draw is not a path"

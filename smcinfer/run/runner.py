@@ -26,6 +26,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
+from smcinfer.ground.memory import refuse_what_cannot_fit, size_of
 from smcinfer.results.finished import Run
 from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, joined, program_digest
 from smcinfer.run.watch import compile_clock, watching
@@ -136,7 +137,7 @@ def run(
     with surfacing(), compile_clock() as compiling:
         store = Checkpoint.open(checkpoint, pause, lambda: _shape(model, settings, keys))
         with watching(progress, description or model.plan.label, store, compiling) as watch:
-            t, state, records = store.load_or(lambda: _start(keys, model, settings))
+            t, state, records = store.load_or(lambda: _start(keys, model, settings, capacity))
             over = _over(t, state, model)
             while not over:
                 count = min(watch.length(), capacity, model.num_steps - t)
@@ -169,7 +170,12 @@ def _capacity(model: FeynmanKac, watched: bool) -> int:
     return max(1, -(-model.num_steps // CHUNKS_PER_RUN)) if watched else max(1, model.num_steps)
 
 
-def _start(keys: Array, model: FeynmanKac, settings: Settings) -> Saved:
+def _start(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -> Saved:
+    if not model.on_host:
+        # Traced once: the call below finds the program that this one looked at.
+        state, record = eqx.filter_eval_shape(_init, keys, model, settings)
+        needed = size_of(state) + capacity * size_of(record)
+        refuse_what_cannot_fit(f"a population of {settings.num_particles} particles in {keys.shape[0]} runs", needed)
     state, record = (smc.init if model.on_host else _init)(keys, model, settings)
     return Saved(0, state, [jax.tree.map(lambda leaf: leaf[:, None], _to_host(record))])
 

@@ -9,11 +9,9 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
 from smcinfer.core.nouns import Bootstrap, Guided, Proposal
-from smcinfer.ground.arrays import Array, Bool, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Bool, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.state_space.joint import as_law
 from smcinfer.state_space.observed import Observations
-
-Time = Int[Array, ""]
 
 
 class GuideWhereComplete(eqx.Module):

@@ -8,8 +8,8 @@ The observation densities are the potentials, so the run's particles after step 
 is the log likelihood.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import equinox as eqx
@@ -22,14 +22,15 @@ from smcinfer.core.feynman_kac import Population
 from smcinfer.core.nouns import Bootstrap, Guided, Process, Proposal
 from smcinfer.core.plan import Plan
 from smcinfer.core.weights import normalise
-from smcinfer.ground.arrays import Array, Flag, Int, PyTree, Scalar
-from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Flag, PyTree, Scalar, Time
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
+from smcinfer.ground.names import leaves_by_name
 from smcinfer.state_space.guides import AheadWhereComplete, GuideWhereComplete, WhereComplete
 from smcinfer.state_space.joint import as_law
 from smcinfer.state_space.observed import Observations, Observed, fitted, observations
 from smcinfer.state_space.summaries import moments, quantiles
-
-Time = Int[Array, ""]
+from smcinfer.state_space.supports import check_cover, check_guide
 
 
 class Dynamics(Process):
@@ -124,7 +125,7 @@ def state_space(
             where the observation's law makes them independent.
         proposal: ``(t, x, y) -> law`` to draw x_t from, given x_{t-1} and y_t (the guided filter); it must cover the
             transition. Where part of y_t is missing the transition itself is drawn from.
-        initial_proposal: law to draw x_0 from instead of ``initial``.
+        initial_proposal: law to draw x_0 from instead of ``initial``; it must cover it.
         look_ahead: ``(t, x, y) -> Float[""]``, a guess of log p(y_t | x_{t-1} = x), nats, that resampling sees before step t
             (the auxiliary filter of Pitt & Shephard 1999). Zero where part of y_t is missing.
         twist: ``(t, x) -> Float[""]``, log psi_t(x): a guess of log p(y_{t+1:T} | x_t = x), nats. A `Twist` that has
@@ -144,8 +145,7 @@ def state_space(
 
     Source: Gordon, Salmond & Smith (1993); Doucet, Godsill & Andrieu (2000) for guided proposals.
     """
-    if quantiles is not None and not (quantiles and all(0.0 <= level <= 1.0 for level in quantiles)):
-        raise ArgumentError("quantiles are levels of probability", expected="numbers in [0, 1]", got=quantiles)
+    levels = None if quantiles is None else _levels(quantiles)
     process = Dynamics(as_law(initial, "initial"), transition)
     observed = _checked(process, Observed(observation, observations(data, missing)))
     mover: Proposal | None = None
@@ -153,8 +153,14 @@ def state_space(
         mover = _guided(process, observed.data, proposal, initial_proposal)
     ahead = None if look_ahead is None else AheadWhereComplete(look_ahead, observed.data)
     made = compose(process, observed, twist, mover, num_steps=observed.data.num_steps, look_ahead=ahead)
-    levels = None if quantiles is None else tuple(map(float, quantiles))
     return StateSpace.extending(made, quantiles=levels)
+
+
+def _levels(quantiles: Any) -> tuple[float, ...]:
+    """Levels of probability, checked."""
+    if not isinstance(quantiles, Iterable) or isinstance(quantiles, str) or not list(quantiles):
+        raise ArgumentError("quantiles are levels of probability", expected="numbers in [0, 1]", got=quantiles)
+    return tuple(validate.fraction("a level of quantiles", level) for level in quantiles)
 
 
 def _guided(
@@ -162,25 +168,21 @@ def _guided(
 ) -> Proposal:
     """The guided proposal, which falls back to the transition where part of an observation is missing."""
     law = None if initial_proposal is None else as_law(initial_proposal, "initial_proposal")
+    if law is not None:
+        check_cover("initial_proposal", law, "initial", process.initial_law)
     if proposal is None:
         return Guided(process, process.transition, law)
-    guided = Guided(process, GuideWhereComplete(proposal, data), law)
+    guide = GuideWhereComplete(proposal, data)
+    guided = Guided(process, guide, law)
+    with _tracing("proposal"):
+        x = jax.eval_shape(lambda key: process.initial().sample(key), jax.random.key(0))
+        check_guide(process.transition, guide, x)
     return guided if data.complete is None else WhereComplete(guided, data.complete)
 
 
-@contextlib.contextmanager
-def _tracing(name: str) -> Iterator[None]:
+def _tracing(name: str) -> AbstractContextManager[None]:
     """What a user's function raises inside becomes an error that names it."""
-    try:
-        yield
-    except SmcinferError:
-        raise
-    except Exception as error:
-        raise TargetError(
-            f"{name} raised {type(error).__name__} when traced on one state",
-            got=(str(error).strip().splitlines() or ["no message"])[0],
-            hint="functions get one particle and must be JAX functions of static shape",
-        ) from error
+    return calling(name, hint="functions get one particle and must be JAX functions of static shape")
 
 
 def _checked(process: Dynamics, observed: Observed) -> Observed:
@@ -188,6 +190,7 @@ def _checked(process: Dynamics, observed: Observed) -> Observed:
     key = jax.eval_shape(lambda: jax.random.key(0))
     with _tracing("initial"):
         x = jax.eval_shape(lambda key: process.initial().sample(key), key)
+    leaves_by_name(x)  # raises where two entries would have one name
     with _tracing("transition"):
         t = jax.ShapeDtypeStruct((), jnp.int32)
         after = jax.eval_shape(lambda key, t, x: process.transition(t, x).sample(key), key, t, x)

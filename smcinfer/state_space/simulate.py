@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import KeyArray, PyTree
-from smcinfer.ground.errors import ArgumentError
 from smcinfer.state_space.joint import as_law
 
 
@@ -22,14 +22,15 @@ def simulate(
 
     Args:
         key: one random key.
-        initial, transition, observation: as in `smcinfer.state_space.state_space`.
-        num_steps: T.
+        initial: law of x_0: a numpyro distribution, or a tree of independent ones.
+        transition: ``(t, x) -> law`` of x_t given x = x_{t-1}, t = 1 .. T (an integer scalar, traced).
+        observation: ``(t, x) -> law`` of y_t given x = x_t, t = 0 .. T.
+        num_steps: T, at least 0.
 
     Returns:
         Path and data, every leaf with a leading axis of T + 1.
     """
-    if num_steps < 0:
-        raise ArgumentError("num_steps is out of range", expected="at least 0", got=num_steps)
+    num_steps = validate.count("num_steps", num_steps, at_least=0)
     start, moves, looks = jax.random.split(key, 3)
     steps = jnp.arange(num_steps + 1, dtype=jnp.int32)
     first = as_law(initial, "initial").sample(start)

@@ -22,7 +22,12 @@ class Guarded(eqx.Module):
 
 
 def guarded_density(target: StaticTarget, exponent: Scalar) -> TemperedDensity:
-    """The target's tempered density with its potential guarded."""
+    """The target's tempered density with its potential guarded.
+
+    Raises:
+        ArgumentError: the target was made in a precision that is off now.
+    """
+    target.check_precision()
     return TemperedDensity(
         target.log_base, Guarded(target.log_potential), exponent, target.base_mean, target.base_scale
     )

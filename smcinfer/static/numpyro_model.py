@@ -16,6 +16,7 @@ from numpyro.distributions.transforms import IdentityTransform
 
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.names import check_names
 from smcinfer.static.contract import check_callable
 from smcinfer.static.numpyro_data import complete_trace, plain_arguments
 from smcinfer.static.numpyro_replay import Replay, Trace, is_latent
@@ -53,6 +54,7 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
     check_callable("model", model)
     args, kwargs = plain_arguments(args, kwargs)
     trace = complete_trace(model, args, kwargs)
+    check_names([name for name, site in trace.items() if is_latent(site) or site["type"] == "deterministic"], "sites")
     _check_sites(trace)
     per_site = reference if isinstance(reference, dict) else {}
     replay = Replay(model, args, kwargs, per_site, trace)

@@ -17,7 +17,7 @@ from numpyro import handlers
 from numpyro.infer import init_to_uniform
 
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.ground.errors import TargetError
+from smcinfer.ground.errors import calling
 from smcinfer.static.on_reals import CHECKED_DRAWS, LOST_LIMIT, Carried, is_well_inside, on_reals, strip, to_finite
 from smcinfer.static.prior import gaussian_part, lost_draws
 
@@ -33,17 +33,12 @@ _VECTOR = "_vector_of_"
 def example_trace(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], seed: int = 0) -> Trace:
     """One trace of a model with every continuous latent site at a random point, improper ones too."""
     seeded = handlers.seed(model, jax.random.key(seed))
-    try:
-        with warnings.catch_warnings():
-            # A random point may be where the model overflows; only the sites are read here.
-            warnings.filterwarnings("ignore", message="Out-of-support values")
-            return handlers.trace(handlers.substitute(seeded, substitute_fn=init_to_uniform)).get_trace(*args, **kwargs)
-    except Exception as error:
-        raise TargetError(
-            f"the model raised {type(error).__name__}: {error}",
-            expected="a numpyro model that runs on the arguments given",
-            hint="run it once by hand: numpyro.handlers.seed(model, 0)(...)",
-        ) from error
+    promise = "a numpyro model that runs on the arguments given"
+    by_hand = "run it once by hand: numpyro.handlers.seed(model, 0)(...)"
+    with calling("the model", expected=promise, hint=by_hand), warnings.catch_warnings():
+        # A random point may be where the model overflows; only the sites are read here.
+        warnings.filterwarnings("ignore", message="Out-of-support values")
+        return handlers.trace(handlers.substitute(seeded, substitute_fn=init_to_uniform)).get_trace(*args, **kwargs)
 
 
 def is_latent(site: Site) -> bool:

@@ -20,6 +20,7 @@ from numpyro.distributions.transforms import ExpTransform, IdentityTransform
 
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.names import check_names
 from smcinfer.static.on_reals import LOST_LIMIT, inner_bijection, lost_share, on_reals, strip, to_finite
 
 BARE_NAME = "theta"
@@ -113,6 +114,7 @@ class Prior(eqx.Module):
         if not with_paths:
             raise TargetError("the prior is empty", expected="a distribution, or a dict of them", got=repr(prior))
         names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") or BARE_NAME for path, _ in with_paths)
+        check_names(names, "parameters")
         leaves = tuple(leaf for _, leaf in with_paths)
         for name, leaf in zip(names, leaves, strict=True):
             check_leaf(name, leaf)

@@ -14,8 +14,9 @@ import numpy as np
 import numpyro.distributions as dist
 from numpy.typing import NDArray
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import TargetError
 
 Vector = NDArray[np.float64]
 
@@ -50,8 +51,7 @@ def laplace_reference(
     Raises:
         TargetError: if no strict maximum is found: the target may be improper.
     """
-    if not inflation >= 1.0:
-        raise ArgumentError("inflation is too small for a covering reference", expected=">= 1", got=inflation)
+    dim, inflation = validate.count("dim", dim), validate.number("inflation", inflation, at_least=1.0)
     x = np.zeros(dim) if start is None else np.asarray(start, dtype=np.float64)
     with jax.enable_x64(True):
         x, hessian = _find_mode(log_density, x)

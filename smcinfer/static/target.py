@@ -39,6 +39,7 @@ class StaticTarget(eqx.Module):
         log_terms: ``(Float["dim"], Int["k"]) -> Float["k"]``, the potential's terms for some data
             points, or ``None`` for a potential that is not a sum over data.
         num_data: how many terms there are, or ``None``.
+        made_in: precision that was on when the target was made, ``"float32"`` or ``"float64"``.
     """
 
     dim: int = eqx.field(static=True)
@@ -51,9 +52,25 @@ class StaticTarget(eqx.Module):
     base_scale: Float[Array, "dim dim"] | None = None
     log_terms: Callable[[Array, Array], Array] | None = None
     num_data: int | None = eqx.field(static=True, default=None)
+    made_in: str = eqx.field(static=True, default_factory=lambda: str(jnp.result_type(float)))
+
+    def check_precision(self) -> None:
+        """Raise `ArgumentError` where the target was made in double precision, which is off now.
+
+        Its arrays are doubles, and no program of single precision can hold them.
+        """
+        now = str(jnp.result_type(float))
+        if self.made_in == "float64" and now == "float32":
+            raise ArgumentError(
+                "the target was made in double precision and is run in single precision",
+                expected="one precision for both",
+                got=f"a target of {self.made_in}, a run of {now}",
+                hint="make the target where you run it: inside the same jax.enable_x64() block, or after jax_enable_x64 is set",
+            )
 
     def density(self, exponent: Scalar | float) -> TemperedDensity:
         r"""The tempered density :math:`\mu(x) \exp(\lambda \Phi(x))` that kernels move on."""
+        self.check_precision()
         exponent = jnp.asarray(exponent, dtype=jnp.result_type(float))
         return TemperedDensity(self.log_base, self.log_potential, exponent, self.base_mean, self.base_scale)
 

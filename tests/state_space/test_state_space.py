@@ -138,7 +138,7 @@ def walk(**changes: Any) -> StateSpace:
         ({"observation": lambda t, x: dist.Poisson(jnp.exp(x)), "data": np.array([3, -1])}, "t = 1"),
         ({"observation": lambda t, x: dist.Categorical(x * jnp.ones(3)), "data": np.array([0, 3])}, "upper_bound=2"),
         ({"missing": "drop"}, 'refuse" | "skip'),
-        ({"quantiles": (0.5, 1.5)}, "levels of probability"),
+        ({"quantiles": (0.5, 1.5)}, "a level of quantiles is out of range"),
         ({"quantiles": ()}, "levels of probability"),
         ({"proposal": lambda t, x, y: x + y}, "proposal returned no distribution"),
         ({"look_ahead": lambda t, x, y: jnp.ones(2)}, "look_ahead did not return a scalar"),

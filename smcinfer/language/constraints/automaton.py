@@ -11,8 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Bool, Int
+from smcinfer.ground.arrays import Array, Bool, Int, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.constraint import Constraint, only
 from smcinfer.language.constraints.vocabulary import check_vocabulary
@@ -36,6 +35,7 @@ class Automaton(Constraint):
     accepting: Bool[Array, " states"]
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def start(self, max_tokens: int) -> Int[Array, ""]:
         """The first state."""

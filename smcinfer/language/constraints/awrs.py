@@ -24,8 +24,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Proposal, Time
-from smcinfer.ground.arrays import Array, Count, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.core.nouns import Proposal
+from smcinfer.ground.arrays import Array, Count, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.without_replacement import Remaining, everything
 from smcinfer.language.process import LanguageProcess

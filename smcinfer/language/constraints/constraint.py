@@ -14,8 +14,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Bool, Int, PyTree
+from smcinfer.ground.arrays import Array, Bool, Int, PyTree, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.reader import Reader
 
@@ -25,9 +24,11 @@ class Constraint(Reader):
 
     Attributes:
         eos_id: the token that ends a sequence.
+        vocabulary: the fingerprint of the tokens' spelling, ``None`` where it was given as bytes or not at all.
     """
 
     eos_id: eqx.AbstractVar[int]
+    vocabulary: eqx.AbstractVar[str | None]
 
     @abc.abstractmethod
     def allowed(self, carried: PyTree[Any]) -> Bool[Array, " vocab"]:
@@ -43,13 +44,14 @@ class Constraint(Reader):
         A token is allowed where both allow it. Prefixes that each can be continued but not together are dead ends, found
         when nothing is allowed any more.
         """
-        if (self.vocab_size, self.eos_id) != (other.vocab_size, other.eos_id):
+        marks = {self.vocabulary, other.vocabulary} - {None}
+        if (self.vocab_size, self.eos_id) != (other.vocab_size, other.eos_id) or len(marks) > 1:
             raise ArgumentError(
                 "the constraints are over different vocabularies",
                 expected=f"{self.vocab_size} tokens, EOS {self.eos_id}",
-                got=f"{other.vocab_size} tokens, EOS {other.eos_id}",
+                got=f"{other.vocab_size} tokens, EOS {other.eos_id}" + ", spelt in another way" * (len(marks) > 1),
             )
-        return Both(self, other, self.vocab_size, self.eos_id)
+        return Both(self, other, self.vocab_size, self.eos_id, self.vocabulary or other.vocabulary)
 
 
 class Both(Constraint):
@@ -59,6 +61,7 @@ class Both(Constraint):
     second: Constraint
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def start(self, max_tokens: int) -> PyTree[Any]:
         """What both carry."""

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Bool, Int, UInt
+from smcinfer.ground.arrays import Array, Bool, Int, Time, UInt
 from smcinfer.ground.errors import call_on_host
 from smcinfer.language.constraints.constraint import Constraint, only
 
@@ -152,6 +151,7 @@ class Engine(Constraint):
     identity: UInt[Array, " words"]
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def _ask(self, tokens: Array, length: Array) -> Written:
         def ask(tokens: Any, length: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Bool, Float, PyTree
+from smcinfer.ground.arrays import Array, Bool, Float, PyTree, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.masked import Allowed
 from smcinfer.language.generation import Generation

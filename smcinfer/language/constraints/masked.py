@@ -14,8 +14,8 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Proposal, Time, Twist
-from smcinfer.ground.arrays import Array, Bool, Float, PyTree, Scalar
+from smcinfer.core.nouns import Proposal, Twist
+from smcinfer.ground.arrays import Array, Bool, Float, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.constraint import Constraint, only
 from smcinfer.language.generation import Generation, TokenPotential, generation

@@ -63,8 +63,10 @@ def _yarn(
     def pair_of(turns: float) -> float:
         return head_dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-    low = max(math.floor(pair_of(float(rope.get("beta_fast") or 32))), 0)
-    high = min(math.ceil(pair_of(float(rope.get("beta_slow") or 1))), head_dim - 1)
+    low, high = pair_of(float(rope.get("beta_fast") or 32)), pair_of(float(rope.get("beta_slow") or 1))
+    if rope.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
     ramp = np.clip((np.arange(head_dim // 2) - low) / max(high - low, 1e-3), 0.0, 1.0)
     scale = float(rope.get("attention_factor") or _temperature(factor, rope))
     return plain / factor * ramp + plain * (1 - ramp), scale

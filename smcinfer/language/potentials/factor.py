@@ -14,8 +14,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Flag, Scalar
+from smcinfer.ground.arrays import Flag, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.process import TokenState
 
@@ -61,12 +60,12 @@ class Plain(Factor):
 
     @property
     def log_bound(self) -> float | None:
-        """Unknown."""
+        """``None``: nothing is known of a function."""
         return None
 
     @property
     def terminal(self) -> bool:
-        """Not known to be."""
+        """False: nothing is known of a function."""
         return False
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
@@ -87,12 +86,12 @@ class AtEnd(Factor):
 
     @property
     def log_bound(self) -> float | None:
-        """The largest value."""
+        """The largest value that was stated, nats, or ``None``."""
         return self.largest
 
     @property
     def terminal(self) -> bool:
-        """Always."""
+        """True: it is paid once."""
         return True
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
@@ -134,12 +133,12 @@ class EveryStep(Factor):
 
     @property
     def log_bound(self) -> float | None:
-        """The largest value."""
+        """The largest value that was stated, nats, or ``None``."""
         return self.largest
 
     @property
     def terminal(self) -> bool:
-        """Never."""
+        """False: it is paid at every step."""
         return False
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
@@ -155,12 +154,12 @@ class Product(Factor):
 
     @property
     def log_bound(self) -> float | None:
-        """The sum of theirs."""
+        """The sum of the factors' bounds, ``None`` where one has none."""
         return _sum([factor.log_bound for factor in self.factors])
 
     @property
     def terminal(self) -> bool:
-        """Where all are."""
+        """Whether all factors are."""
         return all(factor.terminal for factor in self.factors)
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
@@ -189,7 +188,7 @@ class Power(Factor):
 
     @property
     def terminal(self) -> bool:
-        """As the factor is."""
+        """Whether the factor is."""
         return self.factor.terminal
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
@@ -219,7 +218,7 @@ class Complement(Factor):
 
     @property
     def terminal(self) -> bool:
-        """Always."""
+        """True: it is paid once."""
         return True
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
@@ -252,7 +251,7 @@ class Threshold(Factor):
 
     @property
     def terminal(self) -> bool:
-        """Always."""
+        """True: it is paid once."""
         return True
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:

@@ -13,8 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Float, Int, PyTree
+from smcinfer.ground.arrays import Array, Float, Int, PyTree, Time
 from smcinfer.language.process import LanguageProcess
 from smcinfer.language.proposals.filtered import LogitProposal
 from smcinfer.language.syntax.pos_gram import PosGram

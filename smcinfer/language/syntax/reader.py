@@ -10,8 +10,8 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from smcinfer.core.nouns import Time, Twist
-from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
+from smcinfer.core.nouns import Twist
+from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar, Time
 from smcinfer.language.reader import Reader
 from smcinfer.language.syntax.recurrent import Memory
 from smcinfer.language.syntax.tagger import CausalTagger

@@ -22,8 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.nouns import Time
-from smcinfer.ground.arrays import Array, Float, Int, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.generation import Generation, generation
 from smcinfer.language.networks.lm import CausalLM

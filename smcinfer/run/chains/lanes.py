@@ -70,7 +70,7 @@ def set_out(
         states = _opened(sampler, keys, jnp.broadcast_to(first, keys.shape), states, params)
         look = lambda states: jax.vmap(sampler.close)(states)  # noqa: E731
     else:
-        look = lambda states: _stepped(sampler, keys, first, states, params)  # noqa: E731
+        look = lambda states: _stepped(sampler, keys, first, states, sampler.share(keys[0], params))  # noqa: E731
     ended, info = jax.eval_shape(look, states)
     record = jax.eval_shape(jax.vmap(sampler.record), ended, info)
     rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), record | info)

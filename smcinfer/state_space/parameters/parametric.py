@@ -18,7 +18,7 @@ from smcinfer.core.compose import Composed
 from smcinfer.core.conditional import Conditioned, Fixed, Path, log_joint
 from smcinfer.core.settings import Settings
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
-from smcinfer.ground.errors import TargetError
+from smcinfer.ground.errors import TargetError, calling
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.state_space.smoothing.smooth import draw_path
 from smcinfer.static.prior import Prior

@@ -45,7 +45,7 @@ def smooth(
     lag: int | None = None,
     resampling: str = "systematic",
     resample_below: float = 0.5,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Smoothed:
     """What all data say of every state: p(x_t | y_0:T), and for two of the methods of whole paths.
 
