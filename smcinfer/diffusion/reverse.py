@@ -10,6 +10,7 @@ that has the flow's marginals.
 """
 
 import abc
+from typing import override
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -53,6 +54,7 @@ class DDIM(ReverseKernel):
 
     eta: float = 1.0
 
+    @override
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
@@ -80,6 +82,7 @@ class DDPM(ReverseKernel):
 
     data_std: float = 0.0
 
+    @override
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
@@ -103,6 +106,7 @@ class EulerMaruyama(ReverseKernel):
 
     noise: float = 1.0
 
+    @override
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
@@ -141,6 +145,7 @@ class Exponential(ReverseKernel):
         if self.hold not in ("data", "noise"):
             raise ArgumentError("unknown prediction to hold", expected="data | noise", got=repr(self.hold))
 
+    @override
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
@@ -163,7 +168,7 @@ def by_name(kernel: str | ReverseKernel) -> ReverseKernel:
     if isinstance(kernel, ReverseKernel):
         return kernel
     kernels = {"ddpm": DDPM(), "ddim": DDIM(0.0), "euler_maruyama": EulerMaruyama(), "exponential": Exponential()}
-    if kernel not in kernels:
+    if not isinstance(kernel, str) or kernel not in kernels:
         raise ArgumentError(
             "unknown reverse kernel", expected=" | ".join(kernels) + ", or a ReverseKernel", got=repr(kernel)
         )
