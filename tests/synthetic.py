@@ -8,6 +8,8 @@ import numpy as np
 from smcinfer.bounds import BoundsByParticles, Sandwich
 from smcinfer.core.status import Status
 from smcinfer.language.decoding.cascade import Cascade
+from smcinfer.language.decoding.segment_gibbs import SegmentChains
+from smcinfer.models.open_mixture.chains import MixtureChains
 from smcinfer.results import Record, Result
 from smcinfer.results.chains import Chains
 from smcinfer.results.particle_chains import ParticleChains
@@ -90,6 +92,17 @@ def make_chains(kind: type[Chains] = Chains, seed: int = 0, **changes: Any) -> C
     return kind(**(COMMON | arguments | changes))
 
 
+def make_segment_chains() -> SegmentChains:
+    """Three chains of twenty texts of four tokens, two of them free."""
+    rng = np.random.default_rng(0)
+    draws = {"tokens": rng.integers(1, 9, (3, 20, 4)).astype(np.int32), "log_joint": rng.normal(size=(3, 20))}
+    settings = {"kernel": "segments", "thin": 1, "num_warmup": 0, "pace": "in step", "ticks": 60.0}
+    settings |= {"spans": [[1, 3]], "texts": ["a", "b", "c"], "moved": [0.4]}
+    record = make_chains(SegmentChains, draws=draws, settings=settings)
+    assert isinstance(record, SegmentChains)
+    return record
+
+
 def make_smoothed(seed: int = 0, **changes: Any) -> Smoothed:
     """Paths of two runs of five points at four times."""
     rng = np.random.default_rng(seed)
@@ -146,7 +159,9 @@ def make_cascade() -> Cascade:
 RECORDS: dict[str, Callable[[], Record]] = {
     "Result": make_result,
     "Chains": make_chains,
+    "MixtureChains": lambda: make_chains(MixtureChains),
     "ParticleChains": lambda: make_chains(ParticleChains),
+    "SegmentChains": make_segment_chains,
     "Smoothed": make_smoothed,
     "Sandwich": make_sandwich,
     "BoundsByParticles": make_bounds_by_particles,

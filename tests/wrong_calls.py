@@ -278,8 +278,7 @@ def _doors() -> dict[str, Door]:
                 "num_particles": COUNTS,
                 "num_runs": FEW,
                 "kernel": ("hcm", 3),
-                "schedule": ("ees",),
-                "max_steps": FEW,
+                "method": ("temperature", 3, smcinfer.Tempering(led=False), smcinfer.DataAnnealing()),
                 "resampling": RESAMPLING,
                 "one_draw": FLAGS,
                 "progress": FLAGS,
@@ -288,7 +287,7 @@ def _doors() -> dict[str, Door]:
         "sandwich of a filter": Door(
             bounds.sandwich,
             lambda: {"key": KEY, "target": model, "exact_draw": lambda key: jnp.zeros(4)},
-            {"kernel": ("mala",), "schedule": ("ess",)},
+            {"kernel": ("mala",), "method": ("tempering",)},
         ),
         "generation": Door(
             language.generation,

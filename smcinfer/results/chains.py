@@ -48,7 +48,7 @@ class Chains(Record):
 
     @property
     def num_chains(self) -> int:
-        """Chains."""
+        """How many chains there are."""
         return self.num_evals.shape[0]
 
     @property

@@ -71,7 +71,7 @@ class Estimates(Record):
 
     @property
     def num_runs(self) -> int:
-        """Independent runs."""
+        """How many independent runs there are."""
         return self.log_weights.shape[0]
 
     @property

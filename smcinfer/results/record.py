@@ -34,9 +34,11 @@ HOMES = {
     "BoundsByParticles": "smcinfer.bounds.by_particles",
     "Cascade": "smcinfer.language.decoding.cascade",
     "Chains": "smcinfer.results.chains",
+    "MixtureChains": "smcinfer.models.open_mixture.chains",
     "ParticleChains": "smcinfer.results.particle_chains",
     "Result": "smcinfer.results.result",
     "Sandwich": "smcinfer.results.sandwich",
+    "SegmentChains": "smcinfer.language.decoding.segment_gibbs",
     "Smoothed": "smcinfer.results.smoothed",
 }
 """Modules of the package's own kinds: a file can be read before anything else was imported. No file names a module."""

@@ -107,7 +107,7 @@ class Cascade(Record):
         return float(ratios.std(ddof=1)) / math.sqrt(ratios.size)
 
     def texts(self) -> list[str]:
-        """The texts, unweighted."""
+        """The texts as strings, without their weights."""
         if self.tokenizer is None:
             raise ArgumentError("there is no tokenizer", expected="tokens, not texts", got=None)
         rows = zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)
@@ -238,7 +238,7 @@ class _Machine(eqx.Module):
     wanted: int = eqx.field(static=True)
 
     def start(self) -> _Lane:
-        """The prompt alone."""
+        """A lane at the prompt, with nothing generated."""
         state = self.process.advance(jnp.zeros((), jnp.int32), None, None)
         zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
         return _Lane(state, state, state, zero, zero, zero, zero, none, none, none, none, jnp.asarray(False))
