@@ -122,7 +122,7 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_it_prints(chains: Chains) -> None:
     text = str(chains)
     assert "GibbsianPolarSlice, 40 draws x 32 chains" in text
-    for label in ("R-hat", "ESS", "evaluations", "caps", "status       OK", "warm-up"):
+    for label in ("R-hat", "ESS", "evaluations", "caps", "status        OK", "warm-up"):
         assert label in text
     assert chains.r_hat.value < 1.1 and chains.r_hat.name.startswith("theta[")
     assert 300 < chains.ess_bulk.value < 32 * 40 * 1.5
