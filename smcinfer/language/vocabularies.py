@@ -22,7 +22,13 @@ class TextReader(eqx.Module):
 
 
 def told[Part: PyTree[Any]](part: Part, prompt: Int[Array, " prompt"], eos_id: int | None) -> Part:
-    """A potential whose parts that read text know the prompt, and which token is no text but the end."""
+    """A potential whose parts that read text know the prompt, and which token is no text but the end.
+
+    Args:
+        part: the potential, or any pytree with `TextReader` parts.
+        prompt: Int["prompt"], tokens before the text.
+        eos_id: the token that ends it; ``None`` where there is none.
+    """
 
     def tell(node: Any) -> Any:
         return node.after(jnp.asarray(prompt, jnp.int32), eos_id) if isinstance(node, TextReader) else node

@@ -64,7 +64,7 @@ class Both(Constraint):
     vocabulary: str | None = eqx.field(static=True, default=None)
 
     def start(self, max_tokens: int) -> PyTree[Any]:
-        """What both carry."""
+        """What each of the two carries, as a pair."""
         return self.first.start(max_tokens), self.second.start(max_tokens)
 
     def read(self, t: Time, carried: PyTree[Any], token: Int[Array, ""]) -> PyTree[Any]:
@@ -72,7 +72,7 @@ class Both(Constraint):
         return self.first.read(t, carried[0], token), self.second.read(t, carried[1], token)
 
     def allowed(self, carried: PyTree[Any]) -> Bool[Array, " vocab"]:
-        """What both allow."""
+        """The tokens that both allow."""
         return self.first.allowed(carried[0]) & self.second.allowed(carried[1])
 
     def complete(self, carried: PyTree[Any]) -> Bool[Array, ""]:
@@ -81,5 +81,11 @@ class Both(Constraint):
 
 
 def only(eos_id: int, vocab_size: int, condition: Bool[Array, ""]) -> Bool[Array, " vocab"]:
-    """A mask with EOS where the condition holds, and nothing else."""
+    """A mask of the vocabulary with EOS where a condition holds, and no other token.
+
+    Args:
+        eos_id: the token that ends a sequence.
+        vocab_size: V, the length of the mask.
+        condition: Bool[""], whether EOS is allowed.
+    """
     return (jnp.arange(vocab_size) == eos_id) & condition

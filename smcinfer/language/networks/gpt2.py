@@ -63,7 +63,7 @@ class Affine(eqx.Module):
 
 
 class Block(eqx.Module):
-    """One layer."""
+    """One layer: attention and a perceptron, each on what a norm leaves and added to its input."""
 
     attention_norm: Affine
     qkv: Affine

@@ -270,7 +270,13 @@ def build_llama(config: LlamaConfig, take: Callable[[str, tuple[int, ...]], Arra
 
 
 def random_llama(seed: int, config: LlamaConfig, scale: float = 0.02) -> Llama:
-    """A model with normal weights and norms of one: for benchmarks, tests and as a start for training."""
+    """A model with normal weights and norms of one: for benchmarks, tests and as a start for training.
+
+    Args:
+        seed: of the weights.
+        config: sizes and switches.
+        scale: standard deviation of a weight.
+    """
     generator = np.random.default_rng(seed)
 
     def draw(name: str, shape: tuple[int, ...]) -> Array:

@@ -88,7 +88,16 @@ def rotate(
     inverse: Float[Array, " half"],
     scale: float,
 ) -> Float[Array, "*tokens heads head_dim"]:
-    """Heads turned by their token's position."""
+    """Heads turned by their token's position, so that scores depend on distances.
+
+    Args:
+        x: Float["*tokens heads head_dim"], queries or keys.
+        positions: Int["*tokens"], of each token in its sequence.
+        inverse: Float["head_dim/2"], radians a position, of each pair of coordinates (i, i + head_dim/2).
+        scale: what the result is multiplied by; one but where a longer context is made up for.
+
+    Source: Su et al. (2021).
+    """
     angles = positions[..., None, None] * inverse
     cosine, sine = (jnp.cos(angles) * scale).astype(x.dtype), (jnp.sin(angles) * scale).astype(x.dtype)
     first, second = jnp.split(x, 2, axis=-1)

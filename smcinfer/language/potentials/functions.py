@@ -35,7 +35,7 @@ class _HostText(TextReader):
 
     @property
     def vocabulary(self) -> str:
-        """Of its tokenizer."""
+        """Fingerprint of the tokenizer whose tokens it reads."""
         return self.tokenizer.fingerprint
 
     def after(self, prompt: Int[Array, " prompt"], eos_id: int | None) -> "_HostText":

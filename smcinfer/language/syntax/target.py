@@ -59,7 +59,7 @@ class TreePotential(eqx.Module):
     strength: Float[Array, ""]
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
-        """log phi_t, nats."""
+        """log phi_t of one sentence, nats."""
         end = self.wanted.num_words + 1
         # All sentences end at the same step: before it the tagger does not run.
         value = jax.lax.cond(

@@ -87,7 +87,7 @@ class _Reader:
         self.quoted: list[int | str] = []
 
     def whole(self) -> Parsed:
-        """All of it."""
+        """Read the pattern from beginning to end."""
         self.parsed.node = self._choice()
         if self.at < len(self.text):
             raise self._trouble("unopened group")
