@@ -109,11 +109,11 @@ class MixtureChain(Sampler):
     starts: MixtureState
 
     def begin(self, key: KeyArray, chain: Count) -> Looked:
-        """As given."""
+        """The chain's starting state, with a key to look at its likelihood."""
         return Looked(jax.tree.map(lambda leaf: leaf[chain], self.starts), key)
 
     def step(self, key: KeyArray, state: Looked, params: None) -> tuple[Looked, Info]:
-        """One move."""
+        """One move at exponent one, and its acceptance."""
         move_key, look_key = jax.random.split(key)
         moved, acceptance = self.move(move_key, state.state, self.model, jnp.ones((), self.model.data.dtype))
         info = {"acceptance": acceptance.astype(jnp.result_type(float)), "num_evals": jnp.ones((), jnp.int32)}
@@ -128,7 +128,13 @@ class MixtureChain(Sampler):
 
 
 def start(key: KeyArray, model: OpenMixture, num_chains: int) -> MixtureState:
-    """Starting states: one component that owns everything, its mean from the prior, the other slots inactive."""
+    """Starting states: one component that owns everything, its mean from the prior, the other slots inactive.
+
+    Args:
+        key: one random key, for the means.
+        model: the mixture and its data.
+        num_chains: the leading axis of every leaf.
+    """
     means = model.spread * jax.random.normal(key, (num_chains, model.num_slots, model.data.shape[1]), model.data.dtype)
     active = jnp.arange(model.num_slots) == 0
     labels = jnp.zeros((model.data.shape[0],), jnp.int32)

@@ -54,9 +54,18 @@ def sandwich(
         ArgumentError: for fewer than two runs, or a setting of another kind of target.
         TargetError: for a draw of the wrong shape, a target of no such kind, or a run that did not reach it.
     """
-    if num_runs < 2:
-        raise ArgumentError("bounds need replicates for their errors", expected="num_runs >= 2", got=num_runs)
     key = as_typed_key(key)
+    if not callable(exact_draw):
+        raise ArgumentError(
+            "exact_draw is no function",
+            expected="key -> an exact draw of the target",
+            got=type(exact_draw).__name__,
+            hint="draws that a run made are not exact, however good they are",
+        )
+    num_particles = validate.count("num_particles", num_particles)
+    # Errors come from the spread of runs.
+    num_runs = validate.count("num_runs", num_runs, at_least=2)
+    one_draw, progress = validate.flag("one_draw", one_draw), validate.flag("progress", progress)
     if isinstance(target, Composed):
         validate.not_given(f"a {type(target).__name__}, which has moves of its own,", method=method, kernel=kernel)
         return path_sandwich(
@@ -73,7 +82,7 @@ def sandwich(
     if not isinstance(target, StaticTarget):
         raise TargetError(
             "bounds cannot be had for this kind of target",
-            expected="a static target, or a model made by state_space, compose or twisted",
+            expected="a static target, or a model made by state_space or compose",
             got=type(target).__name__,
         )
     way = methods.by_name(method)

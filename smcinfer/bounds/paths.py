@@ -29,7 +29,19 @@ def path_sandwich(
     one_draw: bool,
     progress: bool,
 ) -> Sandwich:
-    """Bound log Z of a composed model from both sides (see `smcinfer.bounds.sandwich`)."""
+    """Bound log Z of a composed model from both sides (see `smcinfer.bounds.sandwich`, which checks what it passes on).
+
+    Args:
+        key: one random key.
+        model: the target.
+        exact_draw: ``key -> path``, an exact draw of the target, every leaf with leading axis ``num_steps + 1``.
+        num_particles: particles of each run.
+        num_runs: runs for each bound, at least two.
+        resampling: name of the scheme.
+        resample_below: resample where the ESS falls below this fraction of the particles.
+        one_draw: whether ``exact_draw`` gives the same draw every time; KL(target || q) is then not estimated.
+        progress: whether to show bars.
+    """
     conditional = condition(model, exact_draw)
     keys = jax.random.split(key, 4)
     options: dict[str, Any] = {

@@ -33,7 +33,24 @@ def static_sandwich(
     one_draw: bool,
     progress: bool,
 ) -> Sandwich:
-    """Bound log Z of a static target from both sides (see `smcinfer.bounds.sandwich`)."""
+    """Bound log Z of a static target from both sides (see `smcinfer.bounds.sandwich`, which checks what it passes on).
+
+    Args:
+        key: one random key.
+        target: the target.
+        exact_draw: ``key -> draw``, an exact draw of the target: its unconstrained vector, or a dict of its own names.
+        num_particles: particles of each run.
+        num_runs: runs for each bound, at least two.
+        method: tempering that is led and keeps no chains; its exponents are reused on the way back.
+        kernel: a reversible kernel.
+        resampling: name of the scheme.
+        resample_below: resample where the ESS falls below this fraction of the particles; ``None`` as the method has it.
+        one_draw: whether ``exact_draw`` gives the same draw every time.
+        progress: whether to show bars.
+
+    Raises:
+        TargetError: the run from the base did not reach the target.
+    """
     draw = _as_vector(target, exact_draw)
     forward_key, reverse_key = jax.random.split(key)
     model = dataclasses.replace(method.model(target, kernel), record_params=True)

@@ -17,6 +17,7 @@ from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import Kernel
+from smcinfer.run.runner import as_typed_key
 from smcinfer.static.target import StaticTarget
 
 
@@ -35,6 +36,7 @@ def check(part: Any, key: KeyArray, **options: Any) -> Report:
     Raises:
         ArgumentError: for anything else, saying which check to call instead.
     """
+    key = as_typed_key(key)
     if isinstance(part, Kernel):
         return check_kernel(part, key, **options)
     if isinstance(part, StaticTarget):
@@ -48,7 +50,7 @@ def check(part: Any, key: KeyArray, **options: Any) -> Report:
         return check_proposal(part, process, key, **options)
     hint = "a twist, a potential or a proposal alone needs its process: check_twist(twist, process, key, num_steps=...)"
     raise ArgumentError(
-        f"a {type(part).__name__} cannot be checked by itself",
+        f"part is a {type(part).__name__}, which cannot be checked by itself",
         expected="a Kernel, StaticTarget, FeynmanKac, Process, or a Proposal with a process",
         got=repr(part)[:80],
         hint=hint if isinstance(part, Twist | Proposal) or callable(part) else "",

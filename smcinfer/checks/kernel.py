@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from smcinfer.checks.exact import ExactTarget, exact_target
 from smcinfer.checks.report import Check, Report, close, follows, none_of
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity
@@ -52,6 +53,9 @@ def check_kernel(
     Raises:
         ArgumentError: if only one of ``density`` and ``draws`` is given, or there are too few draws.
     """
+    kernel = validate.instance("kernel", kernel, Kernel, "a Kernel, smcinfer.kernels.HMC() say")
+    dim, num_chains = validate.count("dim", dim), validate.count("num_chains", num_chains)
+    num_steps = validate.count("num_steps", num_steps)
     name = f"kernel {type(kernel).__name__}"
     if (density is None) != (draws is None):
         raise ArgumentError("density and draws go together", expected="both, or neither", got="one of them")

@@ -17,6 +17,7 @@ from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import RUNS, FeynmanKac, Mutation, Population
 from smcinfer.core.settings import Settings
 from smcinfer.core.status import Status
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, KeyArray, PyTree
 from smcinfer.ground.errors import TargetError
 from smcinfer.static.contract import abstract_output, describe
@@ -35,6 +36,8 @@ def check_model(model: FeynmanKac, key: KeyArray, *, num_particles: int = 512) -
     Returns:
         `Report`.
     """
+    model = validate.instance("model", model, FeynmanKac, "a FeynmanKac model, made by compose or state_space say")
+    num_particles = validate.count("num_particles", num_particles)
     name = f"model {type(model).__name__}"
     try:
         checks = _structure(model, key, num_particles)

@@ -11,6 +11,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from smcinfer.checks.report import Check, Report, close, mean, none_of, same
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree
 from smcinfer.ground.errors import TargetError
 from smcinfer.static.contract import abstract_output, check_scalar
@@ -41,6 +42,8 @@ def check_target(target: StaticTarget, key: KeyArray, *, num_draws: int = 4096) 
     Returns:
         `Report`. An open line is one that these draws cannot judge.
     """
+    target = validate.instance("target", target, StaticTarget, "posterior(...), log_density(...) or from_numpyro(...)")
+    num_draws = validate.count("num_draws", num_draws)
     name = f"target on {target.dim} dimensions"
     x = jax.ShapeDtypeStruct((target.dim,), jnp.result_type(float))
     try:
@@ -71,7 +74,7 @@ def check_target(target: StaticTarget, key: KeyArray, *, num_draws: int = 4096) 
 
 @eqx.filter_jit
 def _evaluate(function: Callable[..., Any], draws: Float[Array, "n dim"]) -> tuple[Array, Array]:
-    """Values and gradients."""
+    """The function's values and gradients at all draws."""
     return jax.vmap(jax.value_and_grad(function))(draws)
 
 

@@ -224,7 +224,14 @@ def upper_bound(
 
 
 def as_json(options: dict[str, Any], result: Result, texts: list[WeightedText], why: str) -> dict[str, Any]:
-    """Everything that was found, as JSON can hold it."""
+    """Everything that was asked and found, as JSON can hold it.
+
+    Args:
+        options: the command's own options, with the prompt.
+        result: the run, for log Z, its error, the bounds and the status.
+        texts: generated texts with their weights.
+        why: why there is no upper bound; empty where there is one.
+    """
     return {
         "prompt": options["prompt"],
         "asked": options,

@@ -1,6 +1,5 @@
 """``smcinfer tree``: sentences with the structure of a given tree, by the word model and the tagger inside."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,6 @@ from smcinfer.language.syntax.target import syntax_generation
 from smcinfer.models import syntactic_control
 
 SYNTAX = Door(syntax_generation, "Tree", without=("lm", "tree", "tagger", "gram", "prompt"))
-SENTENCES = dataclasses.replace(SAMPLING, defaults=SAMPLING.defaults | {"resample_below": 0.25})
 
 
 @command
@@ -26,7 +24,7 @@ def tree(
     /,
     *,
     syntax: Annotated[dict[str, Any], SYNTAX],
-    sampling: Annotated[dict[str, Any], SENTENCES],
+    sampling: Annotated[dict[str, Any], SAMPLING],
     seed: int = 0,
     out: Path | None = None,
     force: bool = False,

@@ -21,6 +21,7 @@ from numpyro.distributions import Distribution
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation
 from smcinfer.core.nouns import Bootstrap, Guided, Potential, Process, Proposal, Twist, TwistInduced, process
 from smcinfer.core.plan import Plan
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError, calling
 
@@ -185,11 +186,11 @@ class Composed(FeynmanKac):
         return jax.lax.cond(informative, evaluate, lambda _: jnp.zeros(value.shape, value.dtype), states)
 
     def exported(self, particles: Particles) -> PyTree[Any]:
-        """The process's states."""
+        """The process's states, without the twist's values that particles carry beside them."""
         return particles.state  # pyright: ignore[reportAttributeAccessIssue]
 
     def mutate(self, key: KeyArray, t: Time, particles: Particles, shared: PyTree[Any], resampled: Flag) -> Mutation:
-        """Propose and `advance`."""
+        """Draw x_t of all particles from the proposal, then `advance` and weigh them."""
         del shared, resampled
         x, log_w = self.proposal.propose(key, t, particles.state, particles.log_twist.shape[0])
         return self.advance(t, particles, x, log_w)
@@ -224,8 +225,10 @@ def compose(
 
     Properly weighted for: ``p0(x_{0:T}) prod_t phi_t``, whatever the twist, the proposal and the look-ahead.
     """
-    if num_steps < 0:
-        raise TargetError("num_steps is out of range", expected="at least 0", got=num_steps)
+    process = validate.instance(
+        "process", process, Process, "smcinfer.process(initial, transition), or a Process of your own"
+    )
+    num_steps = validate.count("num_steps", num_steps, at_least=0)
     mover = induced(process, twist) if proposal is None else proposal
     model = Composed(process, potential, twist, mover, num_steps, look_ahead)
     _check(model)

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
 from smcinfer.core.plan import Plan
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 
@@ -65,7 +66,7 @@ class Conditioned(FeynmanKac):
 
     @property
     def conditional(self) -> bool:
-        """Always."""
+        """Slot 0 holds the path."""
         return True
 
     @property
@@ -80,7 +81,7 @@ class Conditioned(FeynmanKac):
         return jax.tree.map(lambda leaf: leaf[t - first], path)
 
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
-        """The model's own start, with the path's in slot 0."""
+        """As the model itself starts, with x_0 of the path in slot 0."""
         draw_key, path_key = jax.random.split(key)
         path = self.draw(path_key)
         x, log_w = self.model.draw_initial(draw_key, num_particles)
@@ -92,7 +93,7 @@ class Conditioned(FeynmanKac):
         return Mutation(started.particles, started.log_weights, path)
 
     def look_ahead(self, t: Int[Array, ""], particles: Particles, shared: Path) -> LogWeights | None:
-        """The model's."""
+        """What the model itself knows of the step before particles move, the kept one included."""
         del shared
         return self.model.look_ahead(t, particles, None)
 
@@ -124,11 +125,11 @@ class Conditioned(FeynmanKac):
         return Mutation(moved.particles, moved.log_weights, shared)
 
     def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
-        """The model's."""
+        """What the model itself records, the kept particle included."""
         return self.model.record(t, population)
 
     def exported(self, particles: Particles) -> PyTree[Any]:
-        """The model's."""
+        """What the model itself shows."""
         return self.model.exported(particles)
 
 
@@ -154,6 +155,7 @@ def condition(model: FeynmanKac, path: Path | Callable[[Any], Path], *, ancestor
             expected="a model made by compose, twisted or state_space",
             got=type(model).__name__,
         )
+    validate.flag("ancestor_sampling", ancestor_sampling)
     draw = path if callable(path) else Fixed(jax.tree.map(jnp.asarray, path))
     if ancestor_sampling and not model.process.state_is_x:
         raise TargetError(

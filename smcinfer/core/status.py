@@ -43,7 +43,13 @@ SERIOUS = Status.ALL_WEIGHTS_ZERO | Status.SCHEDULE_UNFINISHED
 
 
 def raise_bit(status: Int[Array, ""], bit: Status, condition: Array) -> Int[Array, ""]:
-    """``status`` with ``bit`` set where ``condition`` holds (traceable)."""
+    """A status with one more bit set where a condition holds; may be traced.
+
+    Args:
+        status: Int[""], bits of `Status`.
+        bit: what is set.
+        condition: Bool[""].
+    """
     return jnp.where(condition, status | int(bit), status)
 
 

@@ -89,7 +89,12 @@ def refuse_missing(what: str, present: PyTree[Any], hint: str, axis: str = "") -
 
 
 def is_column(value: Any) -> bool:
-    """Whether this is one column, masked or of objects, that JAX itself would not read: a table is left to its user."""
+    """Whether this is one column, masked, of objects or a list of reals, that JAX itself would not read.
+
+    A table is left to its user, and so is a list of whole numbers, which may say how something is built.
+    """
+    if type(value) in (list, tuple):
+        return _is_sequence_of_scalars(value) and any(part is None or isinstance(part, float) for part in value)
     if isinstance(value, np.ndarray):
         return isinstance(value, np.ma.MaskedArray) or value.dtype.kind == "O"
     return hasattr(value, "to_numpy") and not hasattr(value, "columns")

@@ -25,7 +25,13 @@ _LAYOUT = "layout"
 
 
 def dimensions(name: str, leading: tuple[str, ...], value: np.ndarray) -> tuple[str, ...]:
-    """Dimension names of a variable: the leading ones, then one of its own for each further axis."""
+    """Dimension names of a variable: the leading ones, then one of its own for each further axis.
+
+    Args:
+        name: of the variable; its own axes are ``{name}_dim_0`` and so on.
+        leading: names of its first axes, which it shares with other variables.
+        value: the variable, with at least as many axes.
+    """
     return (*leading, *(f"{name}_dim_{axis}" for axis in range(value.ndim - len(leading))))
 
 

@@ -22,6 +22,7 @@ from smcinfer.core.feynman_kac import Mutation
 from smcinfer.core.nouns import Process, Proposal
 from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Int, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.lm import CausalLM, as_model
@@ -31,6 +32,7 @@ from smcinfer.language.process import Rules, TokenState, language_process
 from smcinfer.language.proposals.forced import FREE, Given
 from smcinfer.language.reader import Reader
 from smcinfer.language.texts import TEXTS, WeightedText, weighted_texts
+from smcinfer.language.vocabularies import check_vocabularies, told
 
 TokenPotential = Callable[[Time, TokenState], Scalar]
 """``(t, state) -> Float[""]``, log phi_t in nats, of one sequence after step t."""
@@ -175,14 +177,11 @@ def generation(
     given = Given(wanted, eos_id if end == "force" else None)
     rules = Rules(total, eos_id, float(temperature), also_eos)
     process = language_process(model, jnp.asarray(start, jnp.int32), rules, readers)
-    made = compose(
-        process,
-        Asked(potential, given),
-        twist,
-        _mover(process, given, twist, proposal),
-        num_steps=total,
-        look_ahead=look_ahead,
-    )
+    mover = _mover(process, given, twist, proposal)
+    parts = {"potential": potential, "twist": twist, "proposal": mover, "look-ahead": look_ahead}
+    check_vocabularies(tokenizer, dict(readers or {}) | parts)
+    asked = Asked(told(potential, process.prompt, eos_id), given)
+    made = compose(process, asked, twist, mover, num_steps=total, look_ahead=look_ahead)
     return Generation.extending(made, tokenizer=tokenizer)
 
 
@@ -191,16 +190,18 @@ def _mover(process: Process, given: Given, twist: Any, proposal: Any) -> Proposa
     if proposal is None:
         proposal = induced(process, twist)
     elif not isinstance(proposal, Proposal):
+        if not callable(proposal):
+            raise ArgumentError(
+                "proposal is no proposal", expected="a Proposal, or process -> Proposal", got=repr(proposal)
+            )
         proposal = proposal(process)
     return given.put_into(process, proposal)
 
 
 def _check(model: CausalLM, max_tokens: int, temperature: float, end: str, ends: tuple[Any, ...]) -> None:
     """Settings in their ranges."""
-    if max_tokens < 1:
-        raise ArgumentError("max_tokens is out of range", expected="at least 1", got=max_tokens)
-    if not temperature > 0:
-        raise ArgumentError("temperature is out of range", expected="above 0", got=temperature)
+    validate.count("max_tokens", max_tokens)
+    validate.number("temperature", temperature, above=0.0)
     if end not in ENDS:
         raise ArgumentError("unknown end", expected=" | ".join(ENDS), got=end)
     for token in ends if ends != (None,) else ():

@@ -75,7 +75,12 @@ def correlation(before: Float[Array, "n k"], after: Float[Array, "n k"]) -> Floa
 
 
 def autocorrelation(start: Particles, end: Particles, look: Look) -> Scalar:
-    """The module's rho between two populations (leading axis: particles)."""
+    """How much a population still resembles where it started: rho of the module, at most one.
+
+    Args:
+        start, end: the particles before the moves and after, leading axis particles.
+        look: the potential and the coordinates that are compared; particles of zero potential count for no correlation.
+    """
     log_potential, coordinates = look
     before, after = log_potential(start), log_potential(end)
     finite = (before > -jnp.inf) & (after > -jnp.inf)

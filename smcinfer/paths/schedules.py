@@ -93,7 +93,7 @@ class ESS(Schedule):
 
     @property
     def resample_below(self) -> float:
-        """At every step."""
+        """One: the particles are resampled at every step."""
         return 1.0
 
     @property
@@ -169,7 +169,7 @@ class Exponents(Schedule):
         return self.exponents.shape[0]
 
     def next(self, t: Int[Array, ""], exponent: Scalar, log_weights: LogWeights, log_potential: LogWeights) -> Scalar:
-        """The t-th exponent."""
+        """The t-th exponent of the list, whatever the particles."""
         del exponent, log_weights, log_potential
         return self.exponents[jnp.minimum(t, self.exponents.shape[0]) - 1]
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from smcinfer.ground import validate
 from smcinfer.plots.style import EMPHASIS, FAINT, PALETTE, SCALARS_HINT, finish, new_figure, recorded, run_lines, styled
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.evidence import Bound
@@ -30,6 +31,7 @@ def plot_log_z(result: Estimates, *, level: float = 0.99) -> Figure:
     Raises:
         ArgumentError: no increments were recorded.
     """
+    level = validate.number("level", level, above=0.0, below=1.0)
     totals = np.cumsum(recorded(result, "log_z_increment", SCALARS_HINT).astype(np.float64), axis=1)
     comparable = _comparable(result, totals)
     with styled():

@@ -6,7 +6,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground import validate
 from smcinfer.plots.style import FAINT, PALETTE, finish, new_figure, recorded, styled
 from smcinfer.results.estimates import Estimates
 
@@ -44,8 +44,7 @@ def plot_genealogy(result: Estimates, run: int = 0) -> Figure:
         ArgumentError: no ancestors were recorded, or there is no such run.
     """
     ancestors = recorded(result, "ancestors", 'run with history="ancestors"')
-    if not 0 <= run < result.num_runs:
-        raise ArgumentError("no such run", expected=f"0 to {result.num_runs - 1}", got=run)
+    run = validate.count("run", run, at_least=0, at_most=result.num_runs - 1)
     parents = ancestors[run, : int(result.num_steps[run]) + 1]
     num_particles = parents.shape[1]
     every = -(-num_particles // _MAX_LINES)

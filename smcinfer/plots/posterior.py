@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground import validate
 from smcinfer.plots.diagnostics import plot_ess_temperature, plot_weights
 from smcinfer.plots.evidence import plot_log_z
 from smcinfer.plots.filtering import plot_filter
 from smcinfer.plots.genealogy import plot_genealogy
+from smcinfer.plots.style import shown
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.export import to_arviz
 from smcinfer.results.summary import scalars
@@ -47,15 +48,16 @@ def plot_posterior(result: Estimates, kind: str = "dist", *, max_scalars: int | 
     Raises:
         ArgumentError: unknown kind.
     """
-    if kind not in KINDS:
-        raise ArgumentError("unknown kind of plot", expected=" | ".join(KINDS), got=kind)
+    validate.one_of("kind", kind, KINDS)
+    if max_scalars is not None:
+        validate.count("max_scalars", max_scalars)
     # These take seconds to import, and no other figure needs them.
     import arviz
     import matplotlib.pyplot as plt
 
     chosen = KINDS[kind]
     count = chosen.scalars if max_scalars is None else max_scalars
-    posterior = to_arviz(result)["posterior"].to_dataset().isel(draw=slice(chosen.draws))
+    posterior = to_arviz(shown(result))["posterior"].to_dataset().isel(draw=slice(chosen.draws))
     # Each scalar as a variable of its own, so that the plot shows as many as asked.
     values = {str(name): variable.values for name, variable in posterior.data_vars.items()}
     tree = arviz.from_dict({"posterior": dict(list(scalars(values))[:count])})

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.results.estimates import Estimates
 
@@ -38,6 +39,15 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(_SETTINGS)
 
 
+def shown(result: Any) -> Estimates:
+    """What is to be drawn, once it is sure that it is a result.
+
+    Raises:
+        ArgumentError: for anything else.
+    """
+    return validate.instance("result", result, Estimates, "a result: what smcinfer.sample or smcinfer.mcmc returned")
+
+
 def run_lines(result: Estimates) -> Iterator[tuple[int, dict[str, Any]]]:
     """Every run with how to draw its line; many runs are drawn faint, for no palette tells them apart."""
     for run in range(result.num_runs):
@@ -50,7 +60,12 @@ def run_lines(result: Estimates) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def finish(axes: Axes, *, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
-    """Labels, title and a quiet grid."""
+    """Give axes their labels, a title on the left, and a quiet grid behind the data.
+
+    Args:
+        axes: what is changed.
+        xlabel, ylabel, title: texts; none where empty.
+    """
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_title(title, loc="left")
@@ -66,7 +81,7 @@ def recorded(result: Estimates, name: str, hint: str) -> np.ndarray:
         name: of the quantity in the history.
         hint: how to have it recorded.
     """
-    if name not in result.history:
+    if name not in shown(result).history:
         raise ArgumentError(
             f"the history has no {name!r}",
             expected=name,

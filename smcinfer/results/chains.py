@@ -70,7 +70,7 @@ class Chains:
 
     @property
     def num_chains(self) -> int:
-        """Chains."""
+        """How many chains there are."""
         return self.num_evals.shape[0]
 
     @property

@@ -90,7 +90,7 @@ class Estimates:
 
     @property
     def num_runs(self) -> int:
-        """Independent runs."""
+        """How many independent runs there are."""
         return self.log_weights.shape[0]
 
     @property

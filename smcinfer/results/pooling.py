@@ -45,7 +45,16 @@ def jackknife_se(means: Float[np.ndarray, "num_runs ..."], log_z: Float[np.ndarr
 def resample(
     key: KeyArray | int, log_weights: Float[np.ndarray, " n"], num_draws: int
 ) -> Int[np.ndarray, " num_draws"]:
-    """Indices drawn systematically in proportion to the weights, in random order."""
+    """Indices drawn systematically in proportion to the weights, in random order.
+
+    Args:
+        key: one random key, or the number to make one of.
+        log_weights: Float["n"], unnormalised, nats.
+        num_draws: indices to draw, at least one.
+
+    Raises:
+        ArgumentError: for fewer, or where every weight is zero.
+    """
     if num_draws < 1:
         raise ArgumentError("num_draws is out of range", expected="at least 1", got=num_draws)
     if not np.isfinite(log_weights).any():

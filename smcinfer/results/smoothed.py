@@ -43,7 +43,7 @@ class Smoothed:
 
     @property
     def num_runs(self) -> int:
-        """Independent runs."""
+        """R, how many independent runs there are."""
         return self.log_weights.shape[0]
 
     @property

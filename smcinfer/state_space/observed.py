@@ -41,7 +41,7 @@ class Observations(eqx.Module):
     anything: Bool[Array, " steps"] | None
 
     def at(self, t: Int[Array, ""]) -> PyTree[Any]:
-        """y_t."""
+        """The data y_t of one step, missing ones as they were filled."""
         return jax.tree.map(lambda leaf: leaf[t], self.values)
 
     def aligned(self, structure: Any) -> tuple[list[Array], list[Array | None]]:

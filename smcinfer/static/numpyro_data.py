@@ -33,7 +33,7 @@ def plain_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tupl
             # A mask is lost on the model; NaN is left to `complete_trace`, which knows what the model masks.
             return read(what, leaf)[0] if _is_float(leaf) else complete(what, leaf, hint=WAYS_OUT)
 
-        return jax.tree.map(one, argument)
+        return jax.tree.map(one, argument, is_leaf=is_column)
 
     return (
         tuple(plain(f"argument {at + 1} of the model", value) for at, value in enumerate(args)),
@@ -85,6 +85,8 @@ def _is_float(leaf: Any) -> bool:
 
 def _present(leaf: Any) -> np.ndarray:
     """Where a float is a number; true of what holds no floats, or is not known yet."""
+    if isinstance(leaf, float):
+        return np.asarray(leaf == leaf)
     if isinstance(leaf, Tracer) or not hasattr(leaf, "dtype") or not np.issubdtype(leaf.dtype, np.floating):
         return np.ones((), bool)
     return ~np.isnan(np.asarray(leaf))

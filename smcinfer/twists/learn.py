@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.compose import Composed
+from smcinfer.ground import validate as checked
 from smcinfer.ground.arrays import Float, Int, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.run.fit import fit
@@ -135,13 +136,16 @@ def learn(
     key = as_typed_key(key)
     if not isinstance(target, Composed | Family):
         raise ArgumentError(
-            "there is nothing to learn a twist for",
+            "target is nothing that a twist can be learned for",
             expected="a model made by compose, state_space, language.generation or diffusion, or a twists.Family",
             got=type(target).__name__,
         )
     for name, value in {"num_particles": num_particles, "num_steps": num_steps, "num_contexts": num_contexts}.items():
-        if value < 1:
-            raise ArgumentError(f"{name} is out of range", expected="at least 1", got=value)
+        checked.count(name, value)
+    checked.number("learning_rate", learning_rate, above=0.0)
+    checked.fraction("resample_below", resample_below)
+    if patience is not None:
+        checked.count("patience", patience)
     unit_key, fit_key, check_key = jax.random.split(key, 3)
     if isinstance(target, Composed):
         target = attach(target, None)

@@ -77,7 +77,7 @@ class Cascade:
         return float(top + np.log(ratios.mean())), float(ratios.std(ddof=1) / np.sqrt(ratios.size) / ratios.mean())
 
     def texts(self) -> list[str]:
-        """The texts, unweighted."""
+        """The texts as strings, without their weights."""
         if self.tokenizer is None:
             raise ArgumentError("the model came without a tokenizer", expected="tokens, not texts", got=None)
         rows = zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)
@@ -202,7 +202,7 @@ class _Machine(eqx.Module):
     wanted: int = eqx.field(static=True)
 
     def start(self) -> _Lane:
-        """The prompt alone."""
+        """A lane at the prompt, with nothing generated."""
         state = self.process.advance(jnp.zeros((), jnp.int32), None, None)
         zero, none = jnp.zeros(()), jnp.zeros((), jnp.int32)
         return _Lane(state, state, state, zero, zero, zero, zero, none, none, none, none, jnp.asarray(False))

@@ -169,7 +169,7 @@ class SegmentGibbs(Sampler):
     num_candidates: int = eqx.field(static=True)
 
     def log_potential(self, tokens: Int[Array, " length"]) -> Any:
-        """log phi, nats."""
+        """log phi of a whole text, nats; zero where there is no potential."""
         return jnp.zeros(()) if self.potential is None else self.potential(tokens)
 
     def log_tail(self, tokens: Int[Array, " length"], start: int) -> Scalar:
@@ -203,7 +203,7 @@ class SegmentGibbs(Sampler):
         return tokens
 
     def step(self, key: KeyArray, state: Int[Array, " length"], params: None) -> tuple[Int[Array, " length"], Info]:
-        """Every segment once."""
+        """Redraw every free segment once, in their order."""
         tokens, moved = state, []
         for index, (start, stop) in enumerate(self.spans):
             draw_key, choose_key = jax.random.split(jax.random.fold_in(key, index))

@@ -23,7 +23,6 @@ from smcinfer.core.conditional import Path
 from smcinfer.core.settings import Settings
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Float, KeyArray, PyTree, Scalar
-from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name
@@ -101,7 +100,7 @@ class ParticleGibbs(Sampler):
         return kernel_state.position, total / self.num_moves
 
     def record(self, state: GibbsState, info: Info) -> dict[str, PyTree[Any]]:
-        """Parameters and path."""
+        """The path of the chain, and its parameters where the model has any."""
         kept: dict[str, PyTree[Any]] = {"path": state.path}
         return kept if state.position is None else kept | {"position": state.position}
 
@@ -157,10 +156,10 @@ def particle_gibbs(
         Interrupted: after Ctrl-C where there is a bar or a checkpoint, at the end of the transition under way.
     """
     num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)
-    num_particles = validate.count("num_particles", num_particles)
+    # Besides the kept path there must be room for another.
+    num_particles = validate.count("num_particles", num_particles, at_least=2)
     num_moves = validate.count("num_moves", num_moves)
-    if num_particles < 2:
-        raise ArgumentError("particle Gibbs needs room beside the kept path", expected="at least 2", got=num_particles)
+    ancestor_sampling = validate.flag("ancestor_sampling", ancestor_sampling)
     settings = Settings(num_particles, resampling, history="full")
     known = not isinstance(target, Parametric)
     mover = None if known else by_name(kernel)

@@ -63,7 +63,17 @@ class Parametric(eqx.Module):
 
 
 def filter_to(key: KeyArray, model: Composed, settings: Settings, last: Array) -> smc.SMCState:
-    """One run of the filter up to step ``last``, which may be traced; leaves keep their leading axis of one run."""
+    """One run of the filter up to a step.
+
+    Args:
+        key: one random key.
+        model: what is filtered.
+        settings: of the filter.
+        last: Int[""], the last step; may be traced.
+
+    Returns:
+        The state after step ``last``; leaves keep their leading axis of one run.
+    """
     state, _ = smc.init(key[None], model, settings)
     return jax.lax.fori_loop(1, last + 1, lambda t, state: smc.step(t, state, model, settings)[0], state)
 
@@ -75,7 +85,13 @@ def log_z(state: smc.SMCState) -> Scalar:
 
 
 def filter_path(key: KeyArray, model: Composed | Conditioned, settings: Settings) -> Path:
-    """A path drawn from a run's last weights; ``settings`` must keep the full history."""
+    """A path drawn from a run's last weights.
+
+    Args:
+        key: one random key.
+        model: what is filtered, or its conditional twin that keeps a path.
+        settings: of the filter, with full history.
+    """
     run_key, draw_key = jax.random.split(key)
     state, first = smc.init(run_key[None], model, settings)
     _, later = smc.scan(jnp.ones((), jnp.int32), state, model, settings, model.num_steps)
@@ -90,26 +106,37 @@ def filter_path(key: KeyArray, model: Composed | Conditioned, settings: Settings
 def next_path(key: KeyArray, model: Composed, path: Path, settings: Settings, *, ancestor_sampling: bool) -> Path:
     """One step of the particle Gibbs kernel: it leaves p(x_0:T | y_0:T) invariant for any number of particles above one.
 
+    Args:
+        key: one random key.
+        model: what is filtered.
+        path: x_0 .. x_T as it is, every leaf ``(T+1, ...)``.
+        settings: of the filter, with full history.
+        ancestor_sampling: whether the kept path draws whom it descends from at each step.
+
     Source: Andrieu, Doucet & Holenstein (2010), section 4.3; Lindsten, Jordan & Schon (2014).
     """
     return filter_path(key, Conditioned(model, Fixed(path), ancestor_sampling, model.num_steps), settings)
 
 
-def check_model(model: Any) -> Composed:
+def check_model(model: Any, what: str = "target") -> Composed:
     """The model itself, once it is sure that paths can be drawn from it.
+
+    Args:
+        model: what a caller gave, or what ``build`` returned.
+        what: which of the two it is, for the message.
 
     Raises:
         TargetError: it is not composed, or its state is not x.
     """
     if not isinstance(model, Composed):
         raise TargetError(
-            "particle MCMC needs a composed model",
+            f"{what} is no composed model, of which paths could be drawn",
             expected="a model made by state_space or compose",
             got=type(model).__name__,
         )
     if not model.process.state_is_x:
         raise TargetError(
-            "particle MCMC needs a state that is x itself",
+            f"{what} has a state that is not x itself",
             expected="a process without an advance of its own",
             got=type(model.process).__name__,
         )
@@ -137,7 +164,7 @@ def parametric(prior: PyTree[Any], build: Callable[[Any], Composed]) -> Parametr
         hint="build gets theta as the prior draws it, and is traced by JAX",
     ):
         reference = build(base.values(base.sample(jax.random.key(0), 1)[0]))
-        model = Parametric(base, build, check_model(reference).num_steps)
+        model = Parametric(base, build, check_model(reference, "what build returned").num_steps)
         settings = Settings(2, history="none")
         vector = jax.ShapeDtypeStruct((base.dim,), jnp.result_type(float))
         jax.eval_shape(lambda x: model.log_likelihood(jax.random.key(0), x, settings), vector)

@@ -115,7 +115,7 @@ def pmmh(
     num_particles = validate.count("num_particles", num_particles)
     if not isinstance(target, Parametric):
         raise ArgumentError(
-            "pmmh needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
+            "target of pmmh needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
         )
     walk = random_walk("pmmh", kernel)
     settings = Settings(num_particles, resampling, history="none")

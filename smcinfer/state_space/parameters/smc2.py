@@ -208,7 +208,7 @@ def smc2(
     """
     if not isinstance(target, Parametric):
         raise ArgumentError(
-            "smc2 needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
+            "target of smc2 needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
         )
     num_particles = validate.count("num_particles", num_particles)
     num_inner = validate.count("num_inner", num_inner)

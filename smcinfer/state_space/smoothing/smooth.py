@@ -140,7 +140,17 @@ def _look_back(
 def draw_path(
     key: Array, particles: Any, log_weights: Float[Array, "steps n"], ancestors: Int[Array, "steps n"]
 ) -> Any:
-    """The states of one path drawn by its final weight and traced by genealogy, every leaf ``(T+1, ...)``."""
+    """One path drawn by its final weight and traced back through its ancestors.
+
+    Args:
+        key: one random key.
+        particles: of steps 0 .. T, leading axes ``(T+1, n)``.
+        log_weights: Float["T+1 n"], normalised at each step, nats.
+        ancestors: Int["T+1 n"], which particle of the step before each descends from.
+
+    Returns:
+        The path's states, every leaf ``(T+1, ...)``.
+    """
     last = jax.random.categorical(key, log_weights[-1]).astype(ancestors.dtype)
     path = gather(particles.state, trace(ancestors, last[None]))
     return jax.tree.map(lambda leaf: leaf[:, 0], path)
