@@ -117,7 +117,6 @@ class Checkpoint:
         """
         if self.path is None or not (now or time.monotonic() - self._written >= self.every_seconds):
             return False
-        self._written = time.monotonic()
         saved.history[:] = [joined(saved.history)]
         tensors = _pack(saved.state, "state") | _pack(saved.history[0], "history")
         header = {
@@ -135,6 +134,9 @@ class Checkpoint:
         except FileError as error:
             warnings.warn(f"the run goes on without a checkpoint: {error}", CheckpointWarning, stacklevel=2)
             return False
+        finally:
+            # From the end of one write to the next, so that a large state leaves time for the run.
+            self._written = time.monotonic()
         return True
 
     def _unpack(self, template: PyTree[Any], tensors: dict[str, Any], prefix: str, keys: str) -> PyTree[Any]:

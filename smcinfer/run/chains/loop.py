@@ -88,7 +88,12 @@ def drive(
             while number < len(plan):
                 segment, before = plan[number], time.perf_counter() - compiling[0]
                 state, looked = _advance(
-                    state, sampler, keys, share_key, _course(segment, sampler, state), jnp.asarray(watch.length())
+                    state,
+                    sampler,
+                    keys,
+                    share_key,
+                    _course(segment, sampler, state),
+                    jnp.asarray(watch.length(), jnp.int32),
                 )
                 spent, count, acceptance, ended = jax.device_get(looked)
                 if ended:
