@@ -31,7 +31,19 @@ _VECTOR = "_vector_of_"
 
 
 def example_trace(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], seed: int = 0) -> Trace:
-    """One trace of a model with every continuous latent site at a random point, improper ones too."""
+    """One trace of a model with every continuous latent site at a random point, improper ones too.
+
+    Args:
+        model: a numpyro model.
+        args, kwargs: what it is called with.
+        seed: of the random point.
+
+    Returns:
+        Site name -> site, as `numpyro.handlers.trace` records them.
+
+    Raises:
+        TargetError: the model raises on these arguments.
+    """
     seeded = handlers.seed(model, jax.random.key(seed))
     promise = "a numpyro model that runs on the arguments given"
     by_hand = "run it once by hand: numpyro.handlers.seed(model, 0)(...)"

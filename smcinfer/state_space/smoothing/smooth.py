@@ -140,7 +140,17 @@ def _look_back(
 def draw_path(
     key: Array, particles: Any, log_weights: Float[Array, "steps n"], ancestors: Int[Array, "steps n"]
 ) -> Any:
-    """The states of one path drawn by its final weight and traced by genealogy, every leaf ``(T+1, ...)``."""
+    """The states of one path drawn by its final weight and traced by genealogy.
+
+    Args:
+        key: one random key.
+        particles: what the history recorded, every leaf ``(T+1, n, ...)``.
+        log_weights: Float["T+1 n"], normalised, nats; only the last row is read.
+        ancestors: Int["T+1 n"] as in `trace`.
+
+    Returns:
+        The path x_0 .. x_T, every leaf ``(T+1, ...)``.
+    """
     last = jax.random.categorical(key, log_weights[-1]).astype(ancestors.dtype)
     path = gather(particles.state, trace(ancestors, last[None]))
     return jax.tree.map(lambda leaf: leaf[:, 0], path)
