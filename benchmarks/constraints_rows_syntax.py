@@ -80,9 +80,7 @@ def free_target(control: Any, num_words: int | None) -> Any:
 def draw(key: Any, target: Any, control: Any, num_particles: int) -> list[str] | None:
     """The words of one posterior draw; ``None`` where every particle died."""
     run_key, pick_key = jax.random.split(key)
-    result = smcinfer.sample(
-        run_key, target, num_particles=num_particles, num_runs=1, resample_below=0.25, progress=False
-    )
+    result = smcinfer.sample(run_key, target, num_particles=num_particles, num_runs=1, progress=False)
     if not np.isfinite(result.log_z_runs).all():
         return None
     chosen = int(jax.random.categorical(pick_key, jnp.asarray(result.log_weights)[0]))

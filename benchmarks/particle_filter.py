@@ -19,7 +19,6 @@ from particles import state_space_models
 
 from benchmarks.resampling import NUM, ours
 from benchmarks.timing import call_s, measure_together, parse_quick, print_json
-from smcinfer.api import FILTER_LAG
 from smcinfer.core import smc
 from smcinfer.core.resampling import SCHEMES
 from smcinfer.core.settings import Settings
@@ -36,7 +35,9 @@ Filter = Callable[[int], float]
 
 def filter_of(model: StateSpace, num_particles: int, *, certified: bool) -> Filter:
     """The whole filter as one compiled program; ``certified`` adds moments of each step and the error bar's genealogy."""
-    settings = Settings(num_particles, history="scalars" if certified else "none", lag=FILTER_LAG if certified else 0)
+    settings = Settings(
+        num_particles, history="scalars" if certified else "none", lag=model.plan.lag if certified else 0
+    )
 
     @jax.jit
     def log_z(key: jax.Array) -> tuple[jax.Array, object]:

@@ -141,7 +141,6 @@ def syntactic_control_ess() -> Figure:
                 control.target(tree, **options),
                 num_particles=64,
                 num_runs=16,
-                resample_below=0.25,
                 progress=False,
             )
             left = np.asarray(result.history["ess"]).mean(axis=0) / 64

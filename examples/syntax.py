@@ -27,9 +27,7 @@ def main(out: Path, tree: str, num_particles: int) -> None:
         axes = figure.add_subplot()
         for number, proposal in enumerate(("lm", "mixture", "product", "tried")):
             target = control.target(tree, proposal=proposal)
-            result = smcinfer.sample(
-                jax.random.key(number), target, num_particles=num_particles, resample_below=0.25, num_runs=4
-            )
+            result = smcinfer.sample(jax.random.key(number), target, num_particles=num_particles, num_runs=4)
             print(f"\n{proposal}: log Z {result.log_z:.2f}, spread between runs {result.log_z_runs.std():.2f}")
             for entry in target.decode(result)[:5]:
                 print(entry)

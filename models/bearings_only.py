@@ -48,7 +48,7 @@ class BearingsOnly(eqx.Module):
 
     @property
     def initial(self) -> dist.Distribution:
-        """Law of x_0."""
+        """The law of x_0: independent Gaussians of the two positions (km) and the two velocities (km a minute)."""
         return dist.Normal(self.initial_mean, self.initial_sd).to_event(1)
 
     def transition(self, t: Int[Array, ""], x: Float[Array, "4"]) -> dist.Distribution:
@@ -131,7 +131,16 @@ def bearings_only(
 
 
 def zigzag(num_steps: int, *, speed: float = 0.2, leg: int = 10) -> np.ndarray:
-    """A course that turns by a right angle every ``leg`` minutes, (num_steps + 1, 2) in km."""
+    """An observer's course that turns by a right angle every ``leg`` minutes, between north-east and south-east.
+
+    Args:
+        num_steps: minutes to travel.
+        speed: km a minute.
+        leg: minutes from one turn to the next.
+
+    Returns:
+        Float["num_steps+1 2"], positions at each minute, km, from the origin.
+    """
     headings = np.where((np.arange(num_steps) // leg) % 2 == 0, 0.25 * np.pi, -0.25 * np.pi)
     steps = speed * np.stack([np.cos(headings), np.sin(headings)], axis=1)
     return np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])

@@ -97,7 +97,17 @@ def _log_z(log_cpt: Array, log_evidence: Array) -> Scalar:
 
 
 def random_tables(key: KeyArray, shape: tuple[int, ...], determinism: Array | float, leak: Array | float) -> Array:
-    """log p(self | up, left) of nodes of which a share is deterministic but for a leak, (*shape, 2, 2, 2)."""
+    """log p(self | up, left) of nodes of which a share is deterministic but for a leak.
+
+    Args:
+        key: one random key.
+        shape: of the grid; nodes are drawn independently.
+        determinism: probability, in [0, 1], that a node is a function of its parents.
+        leak: probability, in (0, 0.5), that a deterministic node takes the other value; the least entry of any table.
+
+    Returns:
+        Float["*shape 2 2 2"], log probabilities (nats) by value of up, of left and of the node.
+    """
     kind_key, value_key, free_key = jax.random.split(key, 3)
     deterministic = jax.random.bernoulli(kind_key, determinism, shape)[..., None, None]
     image = jax.random.bernoulli(value_key, 0.5, (*shape, 2, 2))
@@ -113,7 +123,17 @@ def at_the_border(log_cpt: Array) -> Array:
 
 
 def random_evidence(key: KeyArray, x: Array, observed: Array | float, flip: Array | float) -> Array:
-    """log e of nodes seen with probability ``observed``, wrongly with probability ``flip``, (*x.shape, 2)."""
+    """log e of nodes seen with probability ``observed``, wrongly with probability ``flip``.
+
+    Args:
+        key: one random key.
+        x: Int["*shape"], the values, 0 or 1, that are seen.
+        observed: probability that a node is seen at all; what is not seen has log e = 0.
+        flip: probability that what is seen is the other value.
+
+    Returns:
+        Float["*shape 2"], log likelihood of both values of each node, nats.
+    """
     seen_key, flip_key = jax.random.split(key)
     seen = jax.random.bernoulli(seen_key, observed, x.shape)[..., None]
     y = x ^ jax.random.bernoulli(flip_key, flip, x.shape).astype(x.dtype)

@@ -42,7 +42,7 @@ class ForwardBackward:
 
     @property
     def log_z(self) -> float:
-        """log P(y_0:T), nats."""
+        """log P(y_0:T), the sum of the increments, nats."""
         return float(self.log_z_increments.sum())
 
 
@@ -79,7 +79,7 @@ class BackwardTwist(Twist):
     power: float = eqx.field(static=True, default=1.0)
 
     def __call__(self, t: Int[Array, ""], state: Int[Array, ""]) -> Scalar:
-        """log psi_t, nats."""
+        """log psi_t of one state, nats."""
         return self.power * self.log_backward[t, state]
 
     def next(self, t: Int[Array, ""], state: Int[Array, ""]) -> Float[Array, " n"]:
@@ -103,7 +103,7 @@ class FiniteHMM(eqx.Module):
 
     @property
     def initial(self) -> dist.Distribution:
-        """Law of x_0."""
+        """The law of x_0, a categorical one over n states."""
         return dist.Categorical(logits=self.log_initial)
 
     def transition(self, t: Int[Array, ""], x: Int[Array, ""]) -> dist.Distribution:

@@ -47,7 +47,7 @@ class Kalman:
 
     @property
     def log_z(self) -> float:
-        """log p(y_0:T), nats."""
+        """log p(y_0:T), the sum of the increments, nats."""
         return float(self.log_z_increments.sum())
 
 
@@ -92,7 +92,7 @@ class LinearGaussian(eqx.Module):
 
     @property
     def initial(self) -> dist.Distribution:
-        """Law of x_0."""
+        """The law of x_0, a Gaussian in d dimensions."""
         return dist.MultivariateNormal(self.initial_mean, scale_tril=self.initial_scale)
 
     def transition(self, t: Int[Array, ""], x: Float[Array, " d"]) -> dist.Distribution:
@@ -278,7 +278,7 @@ class _Backward(eqx.Module):
         return dist.MultivariateNormal(mean, scale_tril=self.guide_scale[t])
 
     def initial(self, model: LinearGaussian, data: ArrayLike) -> dist.Distribution:
-        """p(x_0 | y_{0:T})."""
+        """The law of x_0 given all data, p(x_0 | y_{0:T}), from the Kalman smoother."""
         exact = model.posterior(data)
         scale = jnp.asarray(_root(exact.smoothed_covariance[0]))
         return dist.MultivariateNormal(jnp.asarray(exact.smoothed_mean[0]), scale_tril=scale)

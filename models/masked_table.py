@@ -78,7 +78,7 @@ class ExactValue(Twist):
     log_factor: Float[Array, " n"]
 
     def __call__(self, t: Time, state: MaskedState) -> Scalar:
-        """log psi, nats."""
+        """log psi of one partly masked sequence, nats, by a sum over all sequences that complete it."""
         del t
         plain = jax.nn.logsumexp(self.table._worth(state.tokens, self.table.log_p)[0])
         return jax.nn.logsumexp(self.table._worth(state.tokens, self.table.log_p + self.log_factor)[0]) - plain

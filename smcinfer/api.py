@@ -1,5 +1,7 @@
 """The front door: ``sample`` takes a target of any kind and returns a `Result`."""
 
+# pyright: reportArgumentType=true, reportCallIssue=true
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

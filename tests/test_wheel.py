@@ -58,7 +58,7 @@ def names(wheel: Path) -> set[str]:
 
 def shipped(folder: str) -> set[str]:
     """Files of a top-level folder that must be in the wheel: code and everything it reads at run time."""
-    kinds = {".py", ".safetensors", ".json", ".md", ".typed"}
+    kinds = {".py", ".pyi", ".safetensors", ".json", ".md", ".typed"}
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / folder).rglob("*")

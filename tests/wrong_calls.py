@@ -277,10 +277,16 @@ def _doors() -> dict[str, Door]:
                 "exact_draw": (jnp.zeros(3), 3.0, result),
                 "num_particles": COUNTS,
                 "num_runs": FEW,
+                "method": (
+                    "temperature",
+                    3,
+                    smcinfer.Tempering,
+                    smcinfer.Tempering(led=False),
+                    smcinfer.DataAnnealing(),
+                ),
                 "kernel": ("hcm", 3),
-                "schedule": ("ees",),
-                "max_steps": FEW,
                 "resampling": RESAMPLING,
+                "resample_below": (0.5,),
                 "one_draw": FLAGS,
                 "progress": FLAGS,
             },
@@ -288,7 +294,7 @@ def _doors() -> dict[str, Door]:
         "sandwich of a filter": Door(
             bounds.sandwich,
             lambda: {"key": KEY, "target": model, "exact_draw": lambda key: jnp.zeros(4)},
-            {"kernel": ("mala",), "schedule": ("ess",)},
+            {"kernel": ("mala",), "method": ("tempering",), "resample_below": FRACTIONS},
         ),
         "generation": Door(
             language.generation,

@@ -26,7 +26,7 @@ class Classifier(eqx.Module):
         )
 
     def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " classes"]:
-        """Log probabilities, nats."""
+        """Log probabilities of the ten classes of one image, nats."""
         hidden, out = self.layers
         return jax.nn.log_softmax(out(jax.nn.silu(hidden(x))))
 

@@ -26,7 +26,14 @@ HALF_TURN = math.pi / 2
 
 
 def denoiser_loss(network: Network, key: KeyArray, pixels: Float[Array, "n 64"], size: int = BATCH) -> Scalar:
-    r"""Mean square error of :math:`v = \cos\varphi\, \epsilon - \sin\varphi\, x_0` at angles uniform over the way."""
+    r"""Mean square error of :math:`v = \cos\varphi\, \epsilon - \sin\varphi\, x_0` at angles uniform over the way.
+
+    Args:
+        network: guesses v from a noisy image and its angle.
+        key: one random key, for the images, the angles and the noise.
+        pixels: Float["n 64"], images to draw from.
+        size: images in the mean.
+    """
     row_key, angle_key, noise_key = jax.random.split(key, 3)
     x0 = pixels[jax.random.randint(row_key, (size,), 0, len(pixels))]
     # One angle to each of ``size`` equal parts of the way.
@@ -38,7 +45,16 @@ def denoiser_loss(network: Network, key: KeyArray, pixels: Float[Array, "n 64"],
 
 
 def transport(network: Network, noise: Float[Array, "n 64"], num_steps: int) -> Float[Array, "n 64"]:
-    """Where the deterministic reverse process takes noise: ``num_steps`` rotations against v."""
+    """Where the deterministic reverse process takes noise.
+
+    Args:
+        network: guesses v from a noisy image and its angle.
+        noise: Float["n 64"], standard Gaussian.
+        num_steps: rotations against v, of equal angles, from noise to image.
+
+    Returns:
+        Float["n 64"], images.
+    """
     step = HALF_TURN / num_steps
 
     def turn(x: Array, index: Array) -> tuple[Array, None]:
@@ -53,7 +69,15 @@ def straight_loss(
 ) -> Scalar:
     r"""Mean square error of :math:`\epsilon - x_0` on :math:`(1-t) x_0 + t \epsilon`, pairs joined by the transport.
 
-    Half of the times are one, where the network is asked what a noise becomes. Source: Liu, Gong & Liu (2022).
+    Half of the times are one, where the network is asked what a noise becomes.
+
+    Args:
+        network: guesses the velocity from a point and its time, the latter as an angle.
+        key: one random key, for the pairs and the times.
+        pairs: noises and the images they became, Float["n 64"] each.
+        size: pairs in the mean.
+
+    Source: Liu, Gong & Liu (2022).
     """
     row_key, time_key = jax.random.split(key)
     rows = jax.random.randint(row_key, (size,), 0, len(pairs[0]))
@@ -64,7 +88,14 @@ def straight_loss(
 
 
 def classifier_loss(classifier: Classifier, key: KeyArray, data: tuple[Array, Array], size: int = 128) -> Scalar:
-    """Cross entropy on images with noise of standard deviation 0 to 1, so that gradients reach beyond the images."""
+    """Cross entropy on images with noise of standard deviation 0 to 1, so that gradients reach beyond the images; nats.
+
+    Args:
+        classifier: what is trained.
+        key: one random key, for the images and their noise.
+        data: pixels, Float["n 64"], and labels, Int["n"].
+        size: images in the mean.
+    """
     row_key, scale_key, noise_key = jax.random.split(key, 3)
     pixels, labels = data
     rows = jax.random.randint(row_key, (size,), 0, len(pixels))

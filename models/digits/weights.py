@@ -43,6 +43,6 @@ def blank(key: KeyArray, sizes: dict) -> Weights:
 
 
 def weights(path: Path = FILE) -> Weights:
-    """The committed networks."""
+    """The trained networks, read from the repository's own file."""
     like = eqx.filter_eval_shape(blank, jax.random.key(0), SIZES)
     return nn.restore(path, like)

@@ -33,13 +33,24 @@ class Tilted:
     mean_reward: float
 
     def draw(self, rng: np.random.Generator, n: int) -> Float[np.ndarray, "n dim"]:
-        """Exact draws."""
+        """``n`` exact draws: a mode by its weight, then a Gaussian about its mean."""
         which = rng.choice(len(self.weights), n, p=self.weights)
         return self.means[which] + self.std * rng.standard_normal((n, self.means.shape[1]))
 
 
 def tilt(means: ArrayLike, log_weights: ArrayLike, std: float, curvature: ArrayLike, centre: ArrayLike) -> Tilted:
-    """The tilted mixture (see `Tilted`)."""
+    """The tilted mixture (see `Tilted`).
+
+    Args:
+        means: Float["num_modes dim"], of the mixture q.
+        log_weights: Float["num_modes"], normalised, nats.
+        std: s, standard deviation of every coordinate of every mode.
+        curvature: c, Float["dim"] or one number for all coordinates, at least zero.
+        centre: b, Float["dim"] or one number for all coordinates.
+
+    Raises:
+        ArgumentError: for a negative curvature.
+    """
     means, log_weights = np.asarray(means, np.float64), np.asarray(log_weights, np.float64)
     curvature = np.broadcast_to(np.asarray(curvature, np.float64), means.shape[1:])
     centre = np.broadcast_to(np.asarray(centre, np.float64), means.shape[1:])
@@ -81,7 +92,20 @@ class Power:
 def raise_to(
     means: ArrayLike, log_weights: ArrayLike, std: float, power: float, noise: float, *, reach: float, points: int
 ) -> Power:
-    """The power of the mixture (see `Power`)."""
+    """The power of the mixture (see `Power`), first blurred by Gaussian noise where asked.
+
+    Args:
+        means: Float["num_modes 2"], of the mixture.
+        log_weights: Float["num_modes"], normalised, nats.
+        std: standard deviation of every coordinate of every mode.
+        power: b.
+        noise: standard deviation of the noise that is added to the mixture before its power is taken; zero for none.
+        reach: how far the grid goes beyond the outermost means, in standard deviations of a mode with its noise.
+        points: of the grid along each axis.
+
+    Raises:
+        ArgumentError: for a mixture that is not in the plane.
+    """
     means, log_weights = np.asarray(means, np.float64), np.asarray(log_weights, np.float64)
     if means.shape[1] != 2:
         raise ArgumentError("the grid is for mixtures in the plane", expected="dim 2", got=means.shape[1])

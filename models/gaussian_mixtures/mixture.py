@@ -54,7 +54,7 @@ class Mixture(eqx.Module):
 
     @property
     def dim(self) -> int:
-        """Dimensions."""
+        """Number of coordinates of a point."""
         return self.means.shape[1]
 
     def model(self, schedule: NoiseSchedule) -> Model:
@@ -73,7 +73,7 @@ class Mixture(eqx.Module):
         return lambda x, time: self.log_density(x, schedule.alpha(time), schedule.sigma(time))
 
     def draw(self, key: KeyArray, n: int) -> Float[Array, "n dim"]:
-        """Exact draws."""
+        """``n`` exact draws: a mode by its weight, then a Gaussian about its mean."""
         which_key, noise_key = jax.random.split(key)
         which = jax.random.categorical(which_key, self.log_weights, shape=(n,))
         return self.means[which] + self.std * jax.random.normal(noise_key, (n, self.dim))

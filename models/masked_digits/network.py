@@ -23,6 +23,6 @@ class MaskedNetwork(Perceptron):
         super().__init__(key, 2 * DIM, width, num_blocks)
 
     def __call__(self, tokens: Int[Array, " dim"]) -> Float[Array, "dim vocab"]:
-        """One image."""
+        """Logits of paper and ink at every pixel of one image, given the pixels that are known."""
         ink = self.through(jnp.concatenate([tokens == INK, tokens == PAPER]).astype(jnp.result_type(float)))
         return jnp.stack([jnp.zeros_like(ink), ink], axis=-1)

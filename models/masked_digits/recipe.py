@@ -28,6 +28,12 @@ def nats_per_image(network: MaskedNetwork, key: KeyArray, images: Int[Array, "n 
     .. math:: E_{k \sim U\{1..64\}}\, E_{M : |M| = k}
         \Bigl[ -\frac{64}{k} \sum_{i \in M} \log p_i(x_i \mid x_{\setminus M}) \Bigr]
 
+    Args:
+        network: gives log p of every pixel given the known ones.
+        key: one random key, for the images and the masks.
+        images: Int["n 64"], to draw from.
+        size: images in the mean.
+
     Source: Uria, Murray & Larochelle (2014); Ou et al. (2024).
     """
     row_key, count_key, order_key = jax.random.split(key, 3)

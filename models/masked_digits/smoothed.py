@@ -35,7 +35,7 @@ class Flipped(eqx.Module):
     ink: Float[Array, "n dim"]
 
     def __call__(self, tokens: Int[Array, " dim"]) -> Float[Array, "dim vocab"]:
-        """One image."""
+        """Log probabilities of paper and ink at every pixel of one image, given the pixels that are known."""
         # A known pixel gives image j its log odds of ink, or minus them, up to what all images share.
         dtype = self.ink.dtype
         paper, ink = jnp.log1p(-self.ink), jnp.log(self.ink)

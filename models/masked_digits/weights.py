@@ -14,5 +14,5 @@ SIZE = (128, 2)
 
 
 def weights(path: Path = FILE) -> MaskedNetwork:
-    """The committed network."""
+    """The trained network, read from the repository's own file."""
     return nn.restore(path, eqx.filter_eval_shape(lambda key: MaskedNetwork(key, *SIZE), jax.random.key(0)))

@@ -49,7 +49,7 @@ class AnnealedMixture(Path):
         return Mutation(self._weighed(states), jnp.zeros((num_particles,), self.model.data.dtype))
 
     def log_potential(self, particles: MixtureParticles) -> LogWeights:
-        """The log likelihoods."""
+        """Log likelihood of each particle, kept since it last moved, nats."""
         return particles.log_likelihood
 
     def move(

@@ -1,5 +1,6 @@
 """Markov chains on an open mixture, side by side, and what they passed through."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.open_mixture.model import MixtureState, OpenMixture
 from smcinfer.models.open_mixture.moves import Move
 from smcinfer.results.chains import Chains
+from smcinfer.results.record import not_kept
 from smcinfer.run.chains.finish import chains_of
 from smcinfer.run.chains.loop import drive
 from smcinfer.run.chains.plan import checked, doubling
@@ -19,6 +21,7 @@ from smcinfer.run.chains.sampler import Info, Sampler
 from smcinfer.run.runner import as_typed_key
 
 
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class MixtureChains(Chains):
     """Draws ``log_likelihood`` (Float, of the data with labels summed out, nats) and ``num_occupied`` (Int, components that own
     data), each (chains, draws).
@@ -27,7 +30,7 @@ class MixtureChains(Chains):
         state: the states at the end, leading axis chains; not saved with the rest.
     """
 
-    state: MixtureState | None = None
+    state: MixtureState | None = not_kept(None)
 
 
 def run_chains(
@@ -85,8 +88,7 @@ def run_chains(
     draws = {name: driven.records[name] for name in ("log_likelihood", "num_occupied")}
     settings = {"kernel": type(move).__name__, "thin": thin, "num_warmup": num_warmup, "pace": "in step"}
     chains = chains_of(MixtureChains, key, driven, draws, settings)
-    chains.state = driven.progress.lanes.states.state
-    return chains
+    return dataclasses.replace(chains, state=driven.progress.lanes.states.state)
 
 
 class Looked(eqx.Module):
@@ -109,11 +111,11 @@ class MixtureChain(Sampler):
     starts: MixtureState
 
     def begin(self, key: KeyArray, chain: Count) -> Looked:
-        """As given."""
+        """The chain's starting state, with a key to look at its likelihood."""
         return Looked(jax.tree.map(lambda leaf: leaf[chain], self.starts), key)
 
     def step(self, key: KeyArray, state: Looked, params: None) -> tuple[Looked, Info]:
-        """One move."""
+        """One move at exponent one, and its acceptance."""
         move_key, look_key = jax.random.split(key)
         moved, acceptance = self.move(move_key, state.state, self.model, jnp.ones((), self.model.data.dtype))
         info = {"acceptance": acceptance.astype(jnp.result_type(float)), "num_evals": jnp.ones((), jnp.int32)}
@@ -128,7 +130,13 @@ class MixtureChain(Sampler):
 
 
 def start(key: KeyArray, model: OpenMixture, num_chains: int) -> MixtureState:
-    """Starting states: one component that owns everything, its mean from the prior, the other slots inactive."""
+    """Starting states: one component that owns everything, its mean from the prior, the other slots inactive.
+
+    Args:
+        key: one random key, for the means.
+        model: the mixture and its data.
+        num_chains: the leading axis of every leaf.
+    """
     means = model.spread * jax.random.normal(key, (num_chains, model.num_slots, model.data.shape[1]), model.data.dtype)
     active = jnp.arange(model.num_slots) == 0
     labels = jnp.zeros((model.data.shape[0],), jnp.int32)

@@ -149,7 +149,13 @@ def log_isotropic(x: Float[Array, "*batch d"], scale: Scalar) -> Float[Array, "*
 
 
 def random_subset(key: KeyArray, among: Bool[Array, " slots"], size: Int[Array, ""]) -> Bool[Array, " slots"]:
-    """``size`` of the slots of ``among``, every subset as likely."""
+    """A subset of some slots of a given size, every one as likely.
+
+    Args:
+        key: one random key.
+        among: Bool["slots"], the slots to choose from.
+        size: Int[""], how many to choose, at most as many as there are; may be traced.
+    """
     order = jnp.where(among, jax.random.uniform(key, among.shape), jnp.inf)
     return (jnp.argsort(jnp.argsort(order)) < size) & among
 
@@ -192,7 +198,20 @@ def simulate(
     spread: float = 2.0,
     noise: float = 0.3162,
 ) -> tuple[Float[Array, "n d"], MixtureState]:
-    """Data of a mixture with ``num_components`` components, and the state they came from."""
+    """Data of a mixture with ``num_components`` components, and the state they came from.
+
+    Args:
+        key: one random key.
+        num_data: data to draw.
+        num_components: components, some of which may own no datum.
+        dim: coordinates of a datum.
+        concentration: alpha of the Dirichlet law of the weights.
+        spread: standard deviation of a mean about zero.
+        noise: standard deviation of a datum about its mean.
+
+    Returns:
+        Float["num_data dim"] and the state, with ``num_components`` slots, all active.
+    """
     template = open_mixture(
         np.zeros((num_data, dim)), num_slots=num_components, concentration=concentration, spread=spread, noise=noise
     )

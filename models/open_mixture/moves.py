@@ -33,7 +33,7 @@ class Gibbs(Move):
     def __call__(
         self, key: KeyArray, state: MixtureState, model: OpenMixture, exponent: Scalar
     ) -> tuple[MixtureState, Scalar]:
-        """One sweep."""
+        """One sweep: labels, then means and activity given the labels; the acceptance is one."""
         label_key, rest_key = jax.random.split(key)
         labels = _draw_labels(label_key, state, model, exponent)
         return redraw(rest_key, labels, model, exponent), jnp.ones((), model.data.dtype)
@@ -47,7 +47,7 @@ class InTurn(Move):
     def __call__(
         self, key: KeyArray, state: MixtureState, model: OpenMixture, exponent: Scalar
     ) -> tuple[MixtureState, Scalar]:
-        """All of them."""
+        """Make all moves in their order, each with a key of its own."""
         acceptance = jnp.ones((), model.data.dtype)
         for number, move in enumerate(self.moves):
             state, acceptance = move(jax.random.fold_in(key, number), state, model, exponent)
@@ -69,7 +69,14 @@ def _draw_labels(key: KeyArray, state: MixtureState, model: OpenMixture, exponen
 
 
 def redraw(key: KeyArray, labels: Int[Array, " n"], model: OpenMixture, exponent: Scalar) -> MixtureState:
-    """A state with given labels: means and the activity of slots that own nothing, from their law given the labels."""
+    """A state with given labels: means and the activity of slots that own nothing, from their law given the labels.
+
+    Args:
+        key: one random key.
+        labels: Int["n"], the slot of each datum.
+        model: the mixture and its data.
+        exponent: Float[""], in [0, 1], of the likelihood.
+    """
     mean_key, size_key, subset_key = jax.random.split(key, 3)
     counts, sums = model.counts(labels), slot_sums(labels, model)
     occupied = counts > 0
@@ -89,6 +96,16 @@ def slot_sums(labels: Int[Array, " n"], model: OpenMixture) -> Float[Array, "slo
 def mean_law(
     counts: Float[Array, "*slots"], sums: Float[Array, "*slots d"], model: OpenMixture, exponent: Scalar
 ) -> tuple[Float[Array, "*slots d"], Float[Array, "*slots"]]:
-    """Centre and standard deviation of a mean given the number of data it owns and their sum."""
+    """Centre and standard deviation of a mean given the number of data it owns and their sum.
+
+    Args:
+        counts: Float["*slots"], data that each slot owns.
+        sums: Float["*slots d"], their sums.
+        model: for the noise and the spread.
+        exponent: Float[""], in [0, 1], of the likelihood.
+
+    Returns:
+        Float["*slots d"] and Float["*slots"], of a Gaussian that is the same in all coordinates.
+    """
     precision = exponent * counts / model.noise**2 + 1.0 / model.spread**2
     return (exponent / model.noise**2) * sums / precision[..., None], precision**-0.5

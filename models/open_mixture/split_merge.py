@@ -52,6 +52,8 @@ def log_cluster(
 
     Args:
         count, total, square: number, sum and sum of squared norms of the data.
+        model: for the noise and the spread.
+        exponent: Float[""], in [0, 1], of the likelihood.
     """
     d = total.shape[0]
     noise = model.noise**2

@@ -167,7 +167,18 @@ def build(
     width: int = 160,
     dropout: float = 0.4,
 ) -> ChartParser:
-    """A parser with weights as they are before training."""
+    """A parser with weights as they are before training.
+
+    Args:
+        key: one random key, for the initial weights.
+        labels: names of the chart's labels, the first for "no constituent".
+        pos_names: names of the parts of speech, which are learned beside the chart.
+        features: what turns words into rows of the table of embeddings.
+        dim: length of a word's embedding.
+        hidden: units of each LSTM; two layers are run in each direction.
+        width: units of the layer that scores a span.
+        dropout: share of activations that training leaves out.
+    """
     keys = jax.random.split(key, 8)
     inputs = (dim, 2 * hidden)
     forward, backward = (tuple(LSTM(keys[2 * way + at], inputs[at], hidden) for at in range(2)) for way in range(2))

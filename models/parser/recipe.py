@@ -67,7 +67,19 @@ class Charts(eqx.Module):
 
 
 def main(data: Path, stories: Path, out: Path, num_steps: int, plain_steps: int, num_members: int) -> dict[str, float]:
-    """Train, measure, write the weights; returns the metrics."""
+    """Train the parsers, measure them on the test trees, and write their weights.
+
+    Args:
+        data: folder of the treebank's ``.ptb`` files.
+        stories: file of simple stories, as plain sentences to start from.
+        out: folder that gets ``weights.safetensors``.
+        num_steps: gradient steps of each parser.
+        plain_steps: gradient steps on plain sentences before.
+        num_members: how many parsers are trained, whose scores are averaged.
+
+    Returns:
+        What was measured on the test trees, by name: bracket F1, accuracy of the parts of speech, the number of trees.
+    """
     parts = treebank.split(treebank.read(data))
     learn, watch, test = (treebank.trees(parts[name]) for name in ("parser", "dev", "test"))
     counts = Counter(label for tree in learn for label in chains(tree).values())
@@ -144,7 +156,16 @@ def chains(tree: Tree) -> dict[tuple[int, int], str]:
 def pack_charts(
     trees: list[Tree], labels: tuple[str, ...], pos_names: tuple[str, ...], features: WordFeatures
 ) -> Charts:
-    """Sentences and their charts; a rare chain counts as its uppermost label, an unknown one as none."""
+    """Sentences and their charts in rows of one length, several sentences a row.
+
+    A label that is too rare to be known counts as its uppermost part, an unknown one as no constituent.
+
+    Args:
+        trees: what to pack, each of at most `LENGTH` words.
+        labels: names of the chart's labels; a cell holds a position in them.
+        pos_names: names of the parts of speech.
+        features: what turns words into rows of the table of embeddings.
+    """
     label_of = {name: number for number, name in enumerate(labels)}
     pos_of = {name: number for number, name in enumerate(pos_names)}
     layout = pack([len(tree.leaves()) for tree in trees], LENGTH)

@@ -108,7 +108,18 @@ def gp_pois_regr(data: Data) -> None:
 
 
 def process_factor(x: Any, rho: Any, alpha: Any) -> Any:
-    """Lower Cholesky factor of the squared-exponential covariance on the points ``x``."""
+    r"""Lower Cholesky factor of a Gaussian process' squared-exponential covariance.
+
+    .. math:: C_{ij} = \alpha^2 \exp\Bigl(-\frac{(x_i - x_j)^2}{2 \rho^2}\Bigr)
+
+    Args:
+        x: Float["n"], where the process is looked at.
+        rho: length scale, in the units of ``x``.
+        alpha: standard deviation of the process.
+
+    Returns:
+        Float["n n"], of C with a jitter on its diagonal.
+    """
     x = jnp.asarray(x, jnp.result_type(float))
     # The database's jitter, 1e-10, is below what float32 resolves: there it is one part in 1e5 of
     # the variance, a noise of .003 alpha on a log rate known to .1.

@@ -33,7 +33,13 @@ def flat_positive(name: str) -> Any:
 
 
 def normal_vector(name: str, scale: float, num: int) -> Any:
-    """A vector of independent centred Gaussians."""
+    """A vector of independent centred Gaussians, sampled as one site of a numpyro model.
+
+    Args:
+        name: of the site.
+        scale: standard deviation of each entry.
+        num: length of the vector.
+    """
     return numpyro.sample(name, dist.Normal(0.0, scale).expand([num]).to_event(1))
 
 

@@ -14,5 +14,5 @@ __all__ = ["LABELS", "WEIGHTS", "Sentiment", "load"]
 
 
 def load() -> Sentiment:
-    """The trained classifier."""
+    """The trained classifier, read from the repository's own file."""
     return restore(WEIGHTS, blank())

@@ -56,7 +56,7 @@ class Sentiment(eqx.Module):
         """The probability of a label as a potential of sequences, compiled with the rest.
 
         Args:
-            tokenizer: a `Tokenizer`, or the loaded model that has one; any will do.
+            tokenizer: a `Tokenizer`, or the loaded model that has one; of the model that generates.
             label: "positive" or "negative".
         """
         if label not in LABELS:

@@ -61,7 +61,14 @@ def features(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def loss(model: Sentiment, key: KeyArray, data: tuple[Array, Array, Array]) -> Scalar:
-    """Cross entropy of a batch and a penalty on the squared weights."""
+    """Cross entropy of a random batch (nats) and a penalty on the squared weights.
+
+    Args:
+        model: what is trained.
+        key: one random key, for the batch.
+        data: rows of every text's words and pairs, Int["texts width"], which are there, Bool["texts width"], and labels,
+            Int["texts"], 1 for positive.
+    """
     found, there, labels = data
     chosen = jax.random.randint(key, (BATCH,), 0, labels.shape[0])
     logits = jax.vmap(model.logit)(found[chosen], there[chosen])

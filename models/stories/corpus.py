@@ -71,7 +71,19 @@ def _nats(lm: CausalLM, tokens: Int[Array, "stories length"], lengths: Int[Array
 
 
 def bits_per_byte(model: Pretrained, stories: list[str], batch: int = 4) -> float:
-    """Cost of the beginnings of some stories, each after BOS alone; every model is scored on the same bytes."""
+    """Mean cost of the beginnings of some stories, each after BOS alone; every model is scored on the same bytes.
+
+    Args:
+        model: the model with its tokenizer.
+        stories: texts, of which the first `SCORED_BYTES` are scored.
+        batch: stories that are scored at once.
+
+    Returns:
+        Bits a byte of UTF-8.
+
+    Raises:
+        ArgumentError: for a beginning of more than 512 tokens.
+    """
     assert model.tokenizer is not None
     nats = num_bytes = 0.0
     for start in range(0, len(stories), batch):

@@ -54,7 +54,17 @@ class Student(eqx.Module):
 
 
 def loss(student: Student, key: KeyArray, taught: Lessons, length: int, batch: int) -> Scalar:
-    """Next token, the teacher's next token, and half of what is missing of the teacher's hidden state."""
+    """What the student is trained on, in nats a token: three terms, one for each thing it is to learn.
+
+    The next token, the teacher's law of the next token, and half of what is missing of the teacher's hidden state.
+
+    Args:
+        student: the model and its map to the teacher's hidden states.
+        key: one random key, for the windows.
+        taught: the text and the teacher's answers on it.
+        length: of each window, tokens.
+        batch: number of windows.
+    """
     start = jax.random.randint(key, (batch, 1), 0, taught.tokens.shape[0] - length)
     place = start + jnp.arange(length)
     tokens = taught.tokens[place]
@@ -87,7 +97,13 @@ def schedules() -> list[optax.Schedule]:
 
 
 def save(folder: Path, lm: Llama, words: tokenizers.Tokenizer) -> None:
-    """A Hugging Face directory."""
+    """Write a model as a Hugging Face directory that any Llama reader opens: weights, configuration and tokenizer.
+
+    Args:
+        folder: an existing folder; its files of these names are overwritten.
+        lm: the model, written in float32.
+        words: its tokenizer.
+    """
     c = lm.config
     config = {
         "architectures": ["LlamaForCausalLM"],

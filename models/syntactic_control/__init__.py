@@ -29,7 +29,7 @@ class SyntacticControl:
     gram: PosGram
 
     def target(self, tree: str | Tree, **options: Any) -> Generation:
-        """Sentences with the structure of a tree; ready for `smcinfer.sample`, best with ``resample_below=0.25``.
+        """Sentences with the structure of a tree; ready for `smcinfer.sample`.
 
         Args:
             tree: ``"(S (NP (PRP)) (VP (VBD) (NP (DT) (NN))) (. .))"``, words not needed. Function tags, traces and the root are

@@ -45,7 +45,18 @@ POS_SHARE = 0.5
 
 
 def main(data: Path, stories: Path, out: Path, num_steps: int, plain_steps: int) -> dict[str, float]:
-    """Train, measure, write the weights; returns the metrics."""
+    """Train the tagger, measure it on the test sentences, and write its weights.
+
+    Args:
+        data: folder of the treebank's ``.ptb`` files.
+        stories: file of simple stories, as plain sentences to start from.
+        out: folder that gets ``weights.safetensors``.
+        num_steps: gradient steps.
+        plain_steps: gradient steps on plain sentences before.
+
+    Returns:
+        What was measured on the test sentences, by name.
+    """
     parts = treebank.split(treebank.read(data))
     learn, watch, test = (treebank.trees(parts[name]) for name in ("tagger", "dev", "test"))
     tags = tagset(learn)

@@ -35,7 +35,16 @@ def linked_words(graph: FactorGraph) -> Int[np.ndarray, " linked"]:
 
 
 def runs_of(sentences: Sequence[Sequence[str]], size: int, graph: FactorGraph) -> list[tuple[int, ...]]:
-    """Every run of ``size`` words within a sentence that no skip edge touches: the blocks of a chain motif."""
+    """Every run of ``size`` words within a sentence that no skip edge touches: the blocks of a chain motif.
+
+    Args:
+        sentences: the words of the graph, sentence by sentence, in the order of its variables.
+        size: words in a run.
+        graph: a field's graph, for its skip edges.
+
+    Returns:
+        The variables of each run; runs overlap.
+    """
     linked = set(linked_words(graph).tolist())
     starts = np.cumsum([0, *map(len, sentences)]).tolist()
     windows = [
@@ -63,7 +72,13 @@ def tag_kernel(graph: FactorGraph, *moves: BlockMoves) -> BlockGibbs:
 
 
 def exact_runs(graph: FactorGraph, sentences: Sequence[Sequence[str]], size: int) -> BlockMoves:
-    """Exact Gibbs of runs of words, by enumeration."""
+    """Exact Gibbs of runs of words, by enumeration of their tags.
+
+    Args:
+        graph: a field's graph.
+        sentences: the words of the graph, sentence by sentence, in the order of its variables.
+        size: words in a run; a run has ``num_tags ** size`` values.
+    """
     return exact_blocks(graph, _blocks(graph, sentences, size))
 
 

@@ -40,19 +40,32 @@ class Choice(NamedTuple):
 
 
 def read(folder: Path) -> dict[str, list[Sentence]]:
-    """The three sets."""
+    """Sentences with their tags of the three sets, by name."""
     return {name: read_conll(folder / file) for name, file in FILES.items()}
 
 
 def chain_f1(field: TaggingCRF, sentences: Sequence[Sentence], batch: Batch | None = None) -> float:
-    """Entity F1 of the chain's exact marginals, the skip edges left out; ``batch`` are the same sentences as arrays."""
+    """Entity F1 of the chain's exact marginals, the skip edges left out.
+
+    Args:
+        field: the field.
+        sentences: with their true tags.
+        batch: the same sentences as arrays, where they are at hand.
+    """
     tags = np.asarray(training.most_probable_marginals(field, field.batch(sentences) if batch is None else batch))
     guessed = [[field.tags[tag] for tag in row[: len(one.words)]] for row, one in zip(tags, sentences, strict=True)]
     return entity_f1(guessed, [sentence.tags for sentence in sentences])
 
 
 def chosen(field: TaggingCRF, train: Batch, dev: Sequence[Sentence], priors: Sequence[float]) -> Choice:
-    """The field of best F1 on the development set, over priors and how far the first tag is disfavoured."""
+    """The field of best F1 on the development set, over priors and how far the first tag is disfavoured.
+
+    Args:
+        field: where training starts.
+        train: sentences to train on.
+        dev: sentences that choose.
+        priors: precisions of the Gaussian prior on the weights, tried from the largest down.
+    """
     best, batch = Choice(field, 0.0, 0.0, -1.0), field.batch(dev)
     # From strong priors to weak ones, each starting where the last ended.
     for prior in sorted(priors, reverse=True):

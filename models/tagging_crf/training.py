@@ -138,7 +138,18 @@ def outside_disfavoured(field: TaggingCRF, amount: float) -> TaggingCRF:
 
 
 def train_skip(key: Any, field: TaggingCRF, train: Batch, *, num_steps: int = 300, progress: bool = False) -> Fitted:
-    """The skip edges' strengths, all else frozen, on the sentences that have edges."""
+    """Train the skip edges' strengths, all else frozen, on the sentences that have edges.
+
+    Args:
+        key: one random key.
+        field: a field whose chain is trained.
+        train: sentences to train on.
+        num_steps: gradient steps.
+        progress: whether to show a bar.
+
+    Returns:
+        The field as `Fitted.module`, and how training went.
+    """
     linked = np.flatnonzero(np.asarray(train.skips)[:, 0, 0] < train.tags.shape[1])
     chosen = jax.tree.map(lambda leaf: leaf[linked], train)
     trainable = eqx.tree_at(

@@ -74,7 +74,14 @@ class WordLM(CausalLM):
 
 
 def build(key: KeyArray, vocab_size: int, width: int = 128, hidden: int = 256) -> WordLM:
-    """The model with weights as they are before training."""
+    """A model with weights as they are before training.
+
+    Args:
+        key: one random key, for the initial weights.
+        vocab_size: words that have a number.
+        width: length of a word's embedding, which is read and predicted with the same table.
+        hidden: units of the LSTM.
+    """
     keys = jax.random.split(key, 3)
     table = 0.1 * jax.random.normal(keys[0], (vocab_size, width))
     memory, project = LSTM(keys[1], width, hidden), eqx.nn.Linear(hidden, width, key=keys[2])

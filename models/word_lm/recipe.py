@@ -66,7 +66,17 @@ class Rows(eqx.Module):
 
 
 def main(stories: Path, bank: Path, out: Path, num_steps: int) -> dict[str, float]:
-    """Train, measure, write the weights; returns the metrics."""
+    """Train the model of words, measure it on held-out text, and write its weights.
+
+    Args:
+        stories: file of simple stories, of which the last twentieth is held out.
+        bank: folder of the treebank's ``.ptb`` files.
+        out: folder that gets ``weights.safetensors`` and ``gram.safetensors``, counts of parts of speech (`write_gram`).
+        num_steps: gradient steps.
+
+    Returns:
+        Perplexity of a word on the held-out part of both texts, and the number of words.
+    """
     sentences = read_stories(stories)
     border = len(sentences) * 19 // 20
     parts = treebank.split(treebank.read(bank))

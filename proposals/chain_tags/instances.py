@@ -38,7 +38,16 @@ def random_transition(key: KeyArray, num_tags: int) -> Float[Array, "tags tags"]
 
 
 def random_unary(key: KeyArray, shape: tuple[int, ...], num_tags: int) -> Float[Array, "*shape tags"]:
-    """Scores of tags: of all strengths, the first tag favoured by a random amount."""
+    """Scores of tags of all strengths, the first tag favoured by a random amount, as "no entity" is in text.
+
+    Args:
+        key: one random key.
+        shape: of the words; each is drawn independently.
+        num_tags: scores a word.
+
+    Returns:
+        Float["*shape tags"], nats.
+    """
     noise_key, scale_key, bonus_key = jax.random.split(key, 3)
     scale = jnp.exp(jax.random.uniform(scale_key, (*shape, 1), minval=-1.0, maxval=1.4))
     bonus = jax.random.uniform(bonus_key, (*shape, 1), minval=-1.0, maxval=6.0)
@@ -46,7 +55,16 @@ def random_unary(key: KeyArray, shape: tuple[int, ...], num_tags: int) -> Float[
 
 
 def chain_instance(key: KeyArray, size: int, num_tags: int) -> tuple[Array, Array, Array]:
-    """Tags in the middle of a random chain, given the two at its ends."""
+    """Tags in the middle of a random chain, drawn exactly, given the two at its ends.
+
+    Args:
+        key: one random key.
+        size: words in the middle, the block.
+        num_tags: tags a word may have.
+
+    Returns:
+        The ``local``, ``inside`` and ``block`` of one of `TagInstances`.
+    """
     table_key, unary_key, draw_key = jax.random.split(key, 3)
     table = random_transition(table_key, num_tags)
     unary = random_unary(unary_key, (size + 2,), num_tags)
@@ -78,7 +96,13 @@ def skip_instance(key: KeyArray, num_tags: int) -> tuple[Array, Array, Array]:
 
 
 def draw_instances(key: KeyArray, proposal: TagBlocks, num: int) -> TagInstances:
-    """Random instances of a proposal's motif."""
+    """Random instances of a proposal's motif.
+
+    Args:
+        key: one random key.
+        proposal: for its motif and the number of its tags.
+        num: instances to draw.
+    """
     motif, num_tags = proposal.motif, proposal.num_tags
     keys = jax.random.split(key, num)
     if any(slot.group == "skip" for slot in motif.slots):
@@ -99,7 +123,13 @@ def log_score(drawn: TagInstances, block: Int[Array, "instances size"]) -> Float
 
 
 def expected_acceptance(key: KeyArray, proposal: TagBlocks, drawn: TagInstances) -> Scalar:
-    """Mean acceptance probability of moves from stationary blocks."""
+    """Mean acceptance probability of Metropolis moves from blocks that are exact draws already.
+
+    Args:
+        key: one random key, for what is proposed.
+        proposal: what proposes.
+        drawn: instances of its motif.
+    """
     law = proposal.given(proposal.embed(drawn.inside), drawn.local)
     new = law.sample(key).astype(drawn.block.dtype)
     ratio = metropolis_ratio(

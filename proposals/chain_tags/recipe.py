@@ -20,7 +20,17 @@ BATCH, HELD_OUT = 128, 4096
 
 
 def train(seed: int, motif: str, num_steps: int, progress: bool = True) -> tuple[TagBlocks, dict[str, Any]]:
-    """The proposal for one motif, and its card."""
+    """Train the proposal for one motif, and judge it on instances that training never saw.
+
+    Args:
+        seed: of all that is random.
+        motif: name of one of `MOTIFS`.
+        num_steps: the most gradient steps; fewer where the held-out loss stops falling.
+        progress: whether to show a bar.
+
+    Returns:
+        The proposal, and its card: losses (nats a block), acceptance, seconds.
+    """
     init_key, train_key, held_key, judge_key = jax.random.split(jax.random.key(seed), 4)
     start = tag_blocks(init_key, MOTIFS[motif])
     held_out = eqx.filter_jit(draw_instances)(held_key, start, HELD_OUT)

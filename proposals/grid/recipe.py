@@ -32,7 +32,13 @@ DETERMINISM = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def loss(proposal: NeuralBlocks, key: KeyArray, data: MotifDraws) -> Array:
-    """Inclusive KL on a random batch."""
+    """Inclusive KL on a random batch, up to the entropy of the instances, nats a block.
+
+    Args:
+        proposal: what is trained.
+        key: one random key, for the batch.
+        data: exact draws of blocks with their motifs, leading axis instances.
+    """
     rows = jax.random.randint(key, (BATCH,), 0, data.block.shape[0])
     return inclusive_kl(proposal, jax.tree.map(lambda leaf: leaf[rows], data))
 
@@ -41,6 +47,12 @@ def train(
     seed: int = 0, num_steps: int = 5000, progress: bool = True, **options: Any
 ) -> tuple[NeuralBlocks, dict[str, Any]]:
     """Train, and judge on instances that the training never saw.
+
+    Args:
+        seed: of all that is random.
+        num_steps: the most gradient steps; fewer where the held-out loss stops falling.
+        progress: whether to show a bar.
+        options: further settings of `smcinfer.run.fit.fit`.
 
     Returns:
         The proposal, and its card: held-out log-likelihood (nats a block) and acceptance, in all and by determinism.
@@ -78,7 +90,7 @@ def train(
 
 
 def main() -> None:
-    """The command line."""
+    """Train as the command line asks, print the card and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--num-steps", type=int, default=5000)

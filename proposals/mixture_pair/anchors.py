@@ -84,7 +84,13 @@ class Guesses(eqx.Module):
 
 
 def group_sums(values: Float[Array, "n k"], owner: Int[Array, " n"], num_groups: int) -> Float[Array, "groups k"]:
-    """Sums over the data of each group; an owner of ``num_groups`` is no group."""
+    """Sums over the data of each group.
+
+    Args:
+        values: Float["n k"], of each datum.
+        owner: Int["n"], the group of each datum; ``num_groups`` for none.
+        num_groups: rows of the result.
+    """
     return jnp.zeros((num_groups + 1, values.shape[1]), values.dtype).at[owner].add(values)[:num_groups]
 
 
@@ -94,7 +100,14 @@ def of_owner(values: Array, owner: Int[Array, " n"]) -> Array:
 
 
 def frame(data: Float[Array, "n 2"], owner: Int[Array, " n"], num_groups: int, motif: Motif) -> Frame:
-    """The frame of every group."""
+    """The frame of every group: where its data are, how they lie, and the data as seen from there.
+
+    Args:
+        data: Float["n 2"], in the plane.
+        owner: Int["n"], the group of each datum; ``num_groups`` for none.
+        num_groups: groups.
+        motif: for the noise and the spread.
+    """
     ones = jnp.ones((data.shape[0], 1), data.dtype)
     totals = group_sums(jnp.concatenate([ones, data], axis=1), owner, num_groups)
     counts = totals[:, 0]
@@ -116,14 +129,26 @@ def frame(data: Float[Array, "n 2"], owner: Int[Array, " n"], num_groups: int, m
 def pair_terms(
     u: Float[Array, "n 2"], a: Float[Array, "n 2"], b: Float[Array, "n 2"], logit: Float[Array, " n"]
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Log odds of a against b for each datum, and its log density with the label summed out (unit noise), nats."""
+    """Log odds of a against b for each datum, and its log density with the label summed out (unit noise), nats.
+
+    Args:
+        u: Float["n 2"], the data in their frames.
+        a, b: Float["n 2"], the two means that each datum may belong to.
+        logit: Float["n"], of the share of a.
+    """
     log_a = -0.5 * jnp.sum((u - a) ** 2, axis=1) - jax.nn.softplus(-logit)
     log_b = -0.5 * jnp.sum((u - b) ** 2, axis=1) - jax.nn.softplus(logit)
     return log_a - log_b, jnp.logaddexp(log_a, log_b) - math.log(2 * math.pi)
 
 
 def log_likelihood(values: Float[Array, "groups 5"], seen: Frame, owner: Int[Array, " n"]) -> Float[Array, " groups"]:
-    """Log density of every group's data under its two components, labels summed out, nats in the frame."""
+    """Log density of every group's data under its two components, labels summed out, nats in the frame.
+
+    Args:
+        values: Float["groups 5"], mean of a, mean of b and logit of a's share.
+        seen: the groups in their frames.
+        owner: Int["n"], the group of each datum.
+    """
     a, b, logit = values[:, :2], values[:, 2:4], values[:, 4]
     each = pair_terms(seen.points, of_owner(a, owner), of_owner(b, owner), of_owner(logit, owner))[1]
     return group_sums(each[:, None], owner, values.shape[0])[:, 0]
@@ -132,7 +157,14 @@ def log_likelihood(values: Float[Array, "groups 5"], seen: Frame, owner: Int[Arr
 def log_pair(
     values: Float[Array, "groups 5"], seen: Frame, owner: Int[Array, " n"], motif: Motif
 ) -> Float[Array, " groups"]:
-    """Log joint density of two components and every group's data, labels summed out, nats in the frame."""
+    """Log joint density of two components and every group's data, labels summed out, nats in the frame.
+
+    Args:
+        values: Float["groups 5"], mean of a, mean of b and logit of a's share.
+        seen: the groups in their frames.
+        owner: Int["n"], the group of each datum.
+        motif: for the concentration.
+    """
     alpha, logit = motif.concentration, values[:, 4]
     log_beta = 2 * gammaln(alpha) - gammaln(2 * alpha)
     # The density of the logit: that of the share times r (1 - r).
@@ -158,7 +190,13 @@ def single_law(seen: Frame) -> tuple[Float[Array, "groups 2"], Float[Array, " gr
 
 
 def guesses(seen: Frame, owner: Int[Array, " n"], motif: Motif) -> Guesses:
-    """The four guesses of every group, and what a network reads."""
+    """The four guesses of every group, and what a network reads of it.
+
+    Args:
+        seen: the groups in their frames.
+        owner: Int["n"], the group of each datum.
+        motif: for the concentration.
+    """
     num_groups = seen.counts.shape[0]
     u, counts = seen.points, seen.counts
     moments = group_sums(jnp.concatenate([u**2, u**3, u**4], axis=1), owner, num_groups)

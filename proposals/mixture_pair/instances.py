@@ -32,7 +32,13 @@ class Instances(eqx.Module):
 
 
 def draw_instances(key: KeyArray, batch: int, largest: int = LARGEST) -> Instances:
-    """Instances with random scales: alpha in [0.3, 3], spread over noise in [2, 15], 0 to ``largest`` data."""
+    """Instances with random scales: alpha in [0.3, 3], spread over noise in [2, 15], 0 to ``largest`` data.
+
+    Args:
+        key: one random key.
+        batch: instances, which share their scales.
+        largest: most data of one; small numbers are drawn as often as large ones, on a log scale.
+    """
     scale_key, size_key, mean_key, share_key, label_key, noise_key, two_key = jax.random.split(key, 7)
     u = jax.random.uniform(scale_key, (2,))
     alpha, ratio = 0.3 * 10 ** u[0], 2.0 * 7.5 ** u[1]
@@ -62,7 +68,13 @@ def inclusive_kl(network: PairNetwork, drawn: Instances) -> Scalar:
 
 
 def expected_acceptance(key: KeyArray, network: PairNetwork, drawn: Instances) -> Scalar:
-    """Mean acceptance probability of moves from what made the data, at even odds of one and two components."""
+    """Mean acceptance probability of moves from what made the data, at even odds of one and two components.
+
+    Args:
+        key: one random key, for what is proposed.
+        network: what proposes a pair and weighs two components against one.
+        drawn: instances with what made them.
+    """
     law = network(drawn.given)
     value_key, number_key = jax.random.split(key)
     proposed = law.sample(value_key)

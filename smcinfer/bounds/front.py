@@ -9,8 +9,11 @@ from smcinfer.core.compose import Composed
 from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels.base import Kernel
+from smcinfer.kernels.registry import by_name
 from smcinfer.results.sandwich import Sandwich
 from smcinfer.run.runner import as_typed_key
+from smcinfer.static import methods
+from smcinfer.static.methods import Method, Tempering
 from smcinfer.static.target import StaticTarget
 
 
@@ -21,15 +24,12 @@ def sandwich(
     *,
     num_particles: int = 1024,
     num_runs: int = 8,
+    method: str | Method | None = None,
     kernel: str | Kernel | None = None,
-    schedule: Any = None,
-    max_steps: int = 1000,
-    max_move_steps: int = 100,
-    autocorrelation: float = 0.2,
     resampling: str = "systematic",
     resample_below: float | None = None,
     one_draw: bool = False,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Sandwich:
     """Bound log Z of a target from both sides.
 
@@ -41,9 +41,9 @@ def sandwich(
             unconstrained vector, or a dict of the target's own names; for a model over paths x_0 .. x_T, every leaf with
             leading axis ``num_steps + 1``. For simulated data what the data were made from.
         num_particles, num_runs, resampling, progress: as in `smcinfer.sample`.
-        kernel: of a static target, a name or a `Kernel`, which must be reversible; ``"hmc"`` where ``None``.
-        schedule, max_steps, max_move_steps, autocorrelation: of a static target, as in `smcinfer.Tempering`.
-        resample_below: of a model over paths; 0.5 where ``None``.
+        method, kernel: of a static target, as in `smcinfer.sample`: tempering that is led and keeps no chains, and a kernel
+            that is reversible.
+        resample_below: as in `smcinfer.sample`.
         one_draw: whether ``exact_draw`` gives the same draw every time, as it does for simulated data (`bidirectional`).
 
     Returns:
@@ -64,10 +64,10 @@ def sandwich(
         )
     num_particles = validate.count("num_particles", num_particles)
     # Errors come from the spread of runs.
-    num_runs, max_steps = validate.count("num_runs", num_runs, at_least=2), validate.count("max_steps", max_steps)
+    num_runs = validate.count("num_runs", num_runs, at_least=2)
     one_draw, progress = validate.flag("one_draw", one_draw), validate.flag("progress", progress)
     if isinstance(target, Composed):
-        validate.not_given("a model over paths", kernel=kernel, schedule=schedule)
+        validate.not_given(f"a {type(target).__name__}, which has moves of its own,", method=method, kernel=kernel)
         return path_sandwich(
             key,
             target,
@@ -75,19 +75,22 @@ def sandwich(
             num_particles=num_particles,
             num_runs=num_runs,
             resampling=resampling,
-            resample_below=0.5 if resample_below is None else resample_below,
+            resample_below=target.plan.threshold(resample_below),
             one_draw=one_draw,
             progress=progress,
         )
     if not isinstance(target, StaticTarget):
         raise TargetError(
             "bounds cannot be had for this kind of target",
-            expected="a static target, or a model made by state_space, compose or twisted",
+            expected="a static target, or a model made by state_space or compose",
             got=type(target).__name__,
         )
-    if resample_below is not None:
+    way = methods.by_name(method)
+    if not isinstance(way, Tempering) or not way.led or way.chain_length is not None:
         raise ArgumentError(
-            "resample_below is for models over paths", expected="None: the schedule says when", got=resample_below
+            "only a led tempering path can be walked back",
+            expected="method=smcinfer.Tempering(...) with led=True and chain_length=None",
+            got=way,
         )
     return static_sandwich(
         key,
@@ -95,12 +98,10 @@ def sandwich(
         exact_draw,
         num_particles=num_particles,
         num_runs=num_runs,
-        kernel="hmc" if kernel is None else kernel,
-        schedule=schedule,
-        max_steps=max_steps,
-        max_move_steps=max_move_steps,
-        autocorrelation=autocorrelation,
+        method=way,
+        kernel=by_name("hmc" if kernel is None else kernel),
         resampling=resampling,
+        resample_below=resample_below,
         one_draw=one_draw,
         progress=progress,
     )

@@ -8,13 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.status import SERIOUS, Status, explain
+from smcinfer.core.status import SERIOUS, explain
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
-from smcinfer.kernels.registry import by_name
-from smcinfer.paths import schedules
-from smcinfer.paths.moves import Moves
+from smcinfer.results.from_run import sandwich_of, settings_of
 from smcinfer.results.sandwich import Sandwich
 from smcinfer.run.runner import run
 from smcinfer.static.conditional import Choices, ConditionalTempering
@@ -29,27 +27,38 @@ def static_sandwich(
     *,
     num_particles: int,
     num_runs: int,
-    kernel: str | Kernel,
-    schedule: Any,
-    max_steps: int,
-    max_move_steps: int,
-    autocorrelation: float,
+    method: Tempering,
+    kernel: Kernel,
     resampling: str,
+    resample_below: float | None,
     one_draw: bool,
     progress: bool,
 ) -> Sandwich:
-    """Bound log Z of a static target from both sides (see `smcinfer.bounds.sandwich`)."""
+    """Bound log Z of a static target from both sides (see `smcinfer.bounds.sandwich`, which checks what it passes on).
+
+    Args:
+        key: one random key.
+        target: the target.
+        exact_draw: ``key -> draw``, an exact draw of the target: its unconstrained vector, or a dict of its own names.
+        num_particles: particles of each run.
+        num_runs: runs for each bound, at least two.
+        method: tempering that is led and keeps no chains; its exponents are reused on the way back.
+        kernel: a reversible kernel.
+        resampling: name of the scheme.
+        resample_below: resample where the ESS falls below this fraction of the particles; ``None`` as the method has it.
+        one_draw: whether ``exact_draw`` gives the same draw every time.
+        progress: whether to show bars.
+
+    Raises:
+        TargetError: the run from the base did not reach the target.
+    """
     draw = _as_vector(target, exact_draw)
     forward_key, reverse_key = jax.random.split(key)
-    move = by_name(kernel)
-    rule = schedules.by_name(schedule)
-    moves = Moves(max_move_steps, 1, autocorrelation)
-    most = max_steps if rule.horizon is None else None
-    model = dataclasses.replace(Tempering(rule, moves, max_steps=most).model(target, move), record_params=True)
+    model = dataclasses.replace(method.model(target, kernel), record_params=True)
     options: dict[str, Any] = {
         "num_runs": num_runs,
         "resampling": resampling,
-        "resample_below": rule.resample_below,
+        "resample_below": model.plan.threshold(resample_below),
         "progress": progress,
     }
     forward = run(forward_key, model, num_particles, description="lower bound", **options)
@@ -62,10 +71,10 @@ def static_sandwich(
         )
     steps = int(forward.num_steps[0])
     choices = Choices.of(forward.history, steps)
-    conditional = ConditionalTempering(target, move, choices, draw, steps)
+    conditional = ConditionalTempering(target, kernel, choices, draw, steps)
     reverse = run(reverse_key, conditional, num_particles, description="upper bound", **options)
-    status |= int(np.bitwise_or.reduce(np.asarray(reverse.status))) & ~int(Status.GENEALOGY_COALESCED)
-    return Sandwich(np.asarray(forward.log_z, np.float64), np.asarray(reverse.log_z, np.float64), status, one_draw)
+    kept = {name: options[name] for name in ("num_runs", "resampling", "resample_below")}
+    return sandwich_of(forward, reverse, settings_of(key, model, num_particles, **kept), one_draw=one_draw)
 
 
 def _as_vector(target: StaticTarget, exact_draw: Callable[[Any], Any]) -> Callable[[Any], Array]:

@@ -88,7 +88,17 @@ def _start(process: Process, law: Distribution | None, key: KeyArray, t: Array) 
 
 @eqx.filter_jit
 def simulate(process: Process, key: KeyArray, num_steps: int, size: int) -> tuple[PyTree[Any], Array]:
-    """States at t = 0 .. num_steps of independent paths, time first, and the log density of each transition."""
+    """States at t = 0 .. num_steps of independent paths, time first, and the log density of each transition.
+
+    Args:
+        process: the base law.
+        key: one random key.
+        num_steps: T.
+        size: independent paths.
+
+    Returns:
+        States, every leaf with leading axes ``(num_steps + 1, size)``, and Float["num_steps size"], nats.
+    """
     law = process.initial()
 
     def path(key: KeyArray) -> tuple[PyTree[Any], Array]:

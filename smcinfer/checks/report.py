@@ -52,7 +52,7 @@ class Report:
 
     @property
     def failures(self) -> tuple[Check, ...]:
-        """The broken promises."""
+        """The checks that did not pass; one that could not be judged is no failure."""
         return tuple(check for check in self.checks if check.passed is False)
 
     def __str__(self) -> str:
@@ -75,19 +75,40 @@ class Report:
 
 
 def same(name: str, observed: Any, expected: Any, message: str = "") -> Check:
-    """Whether two values are equal."""
+    """Check that two values are equal.
+
+    Args:
+        name: the promise, as the report prints it.
+        observed: what was found.
+        expected: what was promised.
+        message: what to do where it is broken.
+    """
     return Check(name, bool(observed == expected), str(observed), str(expected), message)
 
 
 def none_of(name: str, bad: ArrayLike, message: str = "") -> Check:
-    """Whether no entry of a boolean array is set."""
+    """Check that no entry of a boolean array is set.
+
+    Args:
+        name: the promise, as the report prints it.
+        bad: Bool["..."], true where the promise is broken.
+        message: what to do where it is broken.
+    """
     flags = np.asarray(bad, dtype=bool)
     count = int(flags.sum())
     return Check(name, count == 0, f"{count} of {flags.size}", "none", message)
 
 
 def close(name: str, observed: ArrayLike, expected: ArrayLike, tolerance: float, message: str = "") -> Check:
-    """Whether arrays agree up to ``tolerance``, relative for values above one and absolute below."""
+    """Check that arrays agree up to ``tolerance``, relative for values above one and absolute below.
+
+    Args:
+        name: the promise, as the report prints it.
+        observed: Float["..."], what was found.
+        expected: Float["..."], what was promised; equal infinities agree.
+        tolerance: the largest error that passes.
+        message: what to do where it is broken.
+    """
     left, right = np.asarray(observed, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     with np.errstate(invalid="ignore"):  # equal infinities agree, though their difference is NaN
         error = np.where(left == right, 0.0, np.abs(left - right) / np.maximum(1.0, np.abs(right)))

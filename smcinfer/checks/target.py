@@ -74,7 +74,7 @@ def check_target(target: StaticTarget, key: KeyArray, *, num_draws: int = 4096) 
 
 @eqx.filter_jit
 def _evaluate(function: Callable[..., Any], draws: Float[Array, "n dim"]) -> tuple[Array, Array]:
-    """Values and gradients."""
+    """The function's values and gradients at all draws."""
     return jax.vmap(jax.value_and_grad(function))(draws)
 
 

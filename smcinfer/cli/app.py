@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cyclopts import App, CycloptsError
 
 from smcinfer.cli.output import complain, console
-from smcinfer.ground.errors import FileError, SmcinferError
+from smcinfer.ground.errors import FileError, Interrupted, SmcinferError
 from smcinfer.ground.version import package_version
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = "" if words and words[0].startswith("-") else " ".join(words[:1])
-    app, left = build(), "nothing was saved"
+    app, checkpoint, left = build(), None, "nothing was saved"
     if not words:
         app.help_print()
         return USAGE
@@ -118,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     try:
         function, bound, _ = app.parse_args(words)
-        left = _left_behind(function, bound)
+        checkpoint = bound.arguments.get("checkpoint")
+        left = _left_behind(function, checkpoint)
         return function(*bound.args, **bound.kwargs) or OK
     except CycloptsError as error:
         complain(name, f"{error}\n  to fix:   {f'smcinfer {name}'.strip()} --help says what there is")
@@ -129,16 +130,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SmcinferError as error:
         complain(name, str(error))
         return USAGE
+    except Interrupted as error:
+        # The run knows whether its checkpoint was written; of none it speaks as Python would.
+        stopped, _, kept = str(error).partition("\n")
+        complain(name, f"{stopped}\n{kept if checkpoint else f'  {left}'}")
+        return INTERRUPTED
     except KeyboardInterrupt:
-        complain(name, f"interrupted; {left}")
+        complain(name, f"interrupted\n  {left}")
         return INTERRUPTED
 
 
-def _left_behind(function: Callable[..., Any], bound: inspect.BoundArguments) -> str:
+def _left_behind(function: Callable[..., Any], checkpoint: object) -> str:
     """What an interruption would leave of a run, and how to go on with it."""
     if "checkpoint" not in inspect.signature(function).parameters:
         return "nothing was saved"
-    checkpoint = bound.arguments.get("checkpoint")
     if checkpoint is None:
         return "nothing was saved: with --checkpoint PATH the same command goes on from where it was stopped"
     return f"the same command goes on from what was saved to {checkpoint}"

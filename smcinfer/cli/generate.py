@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import numpy as np
 
 from smcinfer import api, language, proposals
 from smcinfer.cli.options import Door, command
@@ -16,7 +15,7 @@ from smcinfer.cli.wish import Wish
 from smcinfer.core.conditional import condition
 from smcinfer.core.status import explain
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.ground.files import write_atomically
+from smcinfer.ground.files import write_whole
 from smcinfer.language import Generation, Pretrained, WeightedText, exact
 from smcinfer.language.constraints import Allowed, under_constraint
 from smcinfer.language.proposals.filtered import filtered
@@ -24,6 +23,7 @@ from smcinfer.language.proposals.filters import by_name
 from smcinfer.language.proposals.forced import FREE
 from smcinfer.results import Result
 from smcinfer.results.evidence import Bound
+from smcinfer.results.from_run import bound_of
 from smcinfer.run.runner import run
 from smcinfer.twists import LearnedTwist, attach
 
@@ -121,7 +121,7 @@ def generate(
     else:
         upper, why = upper_bound(upper_key, target, bound, result, max_draws, sampling.get("progress", True))
     if upper is not None:
-        result.settings["upper_bound"] = list(upper)
+        result = result.with_upper_bound(upper)
     texts = target.decode(result)
     plain = console()
     plain.print(str(result))
@@ -132,7 +132,7 @@ def generate(
     if out is not None:
         own = {"model": model, "twist": twist, "filter": filter, "model_share": model_share, "seed": seed}
         options = own | dataclasses.asdict(asked) | generation | sampling | {"max_draws": max_draws}
-        write_atomically(out, json.dumps(as_json(options, result, texts, why), indent=1, default=str).encode())
+        write_whole(out, json.dumps(as_json(options, result, texts, why), indent=1, default=str).encode())
         plain.print(f"\nsaved to {out}")
     return int(result.serious)
 
@@ -219,12 +219,18 @@ def upper_bound(
         progress=progress,
         description="upper bound",
     )
-    values = np.asarray(done.log_z, np.float64)
-    return Bound(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))), ""
+    return bound_of(done), ""
 
 
 def as_json(options: dict[str, Any], result: Result, texts: list[WeightedText], why: str) -> dict[str, Any]:
-    """Everything that was found, as JSON can hold it."""
+    """Everything that was asked and found, as JSON can hold it.
+
+    Args:
+        options: the command's own options, with the prompt.
+        result: the run, for log Z, its error, the bounds and the status.
+        texts: generated texts with their weights.
+        why: why there is no upper bound; empty where there is one.
+    """
     return {
         "prompt": options["prompt"],
         "asked": options,

@@ -189,7 +189,15 @@ def command[Function: Callable[..., Any]](function: Function) -> Function:
 
 
 def declared(name: str, kind: Any, default: Any, text: str, group: Group) -> inspect.Parameter:
-    """An option as cyclopts reads it."""
+    """An option as cyclopts reads it.
+
+    Args:
+        name: of the parameter; the option is ``--name`` with dashes.
+        kind: its type.
+        default: its value where it is left out; ``inspect.Parameter.empty`` where it must be given.
+        text: what ``--help`` says of it.
+        group: the heading it stands under in ``--help``.
+    """
     switch = isinstance(default, bool)
     settings = Parameter(
         help=text,

@@ -57,7 +57,12 @@ def check_new(path: Path | None, force: bool) -> None:
 
 
 def new_folder(folder: Path, force: bool, pattern: str = "*.png") -> Path:
-    """The folder, made where it is missing; files that match ``pattern`` may stand in it only where ``force``.
+    """A folder to write to, made where it is missing.
+
+    Args:
+        folder: where.
+        force: whether files of an earlier run may stand in it.
+        pattern: which files are of an earlier run.
 
     Raises:
         ArgumentError: the folder cannot be made or written to, or has such files.

@@ -1,6 +1,5 @@
 """``smcinfer tree``: sentences with the structure of a given tree, by the word model and the tagger inside."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +10,12 @@ from smcinfer import api
 from smcinfer.cli.generate import SAMPLING, finite, print_texts
 from smcinfer.cli.options import Door, command
 from smcinfer.cli.output import check_new, checkpoint_file, console
-from smcinfer.ground.files import write_atomically
+from smcinfer.ground.files import write_whole
 from smcinfer.language.syntax import parse, simplify
 from smcinfer.language.syntax.target import syntax_generation
 from smcinfer.models import syntactic_control
 
 SYNTAX = Door(syntax_generation, "Tree", without=("lm", "tree", "tagger", "gram", "prompt"))
-SENTENCES = dataclasses.replace(SAMPLING, defaults=SAMPLING.defaults | {"resample_below": 0.25})
 
 
 @command
@@ -26,7 +24,7 @@ def tree(
     /,
     *,
     syntax: Annotated[dict[str, Any], SYNTAX],
-    sampling: Annotated[dict[str, Any], SENTENCES],
+    sampling: Annotated[dict[str, Any], SAMPLING],
     seed: int = 0,
     out: Path | None = None,
     force: bool = False,
@@ -72,6 +70,6 @@ def tree(
             "unknown_tags": unknown,
             "texts": [{"text": text.text, "weight": text.weight} for text in texts],
         }
-        write_atomically(out, json.dumps(found, indent=1).encode())
+        write_whole(out, json.dumps(found, indent=1).encode())
         plain.print(f"\nsaved to {out}")
     return int(result.serious)

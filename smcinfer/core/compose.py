@@ -186,11 +186,11 @@ class Composed(FeynmanKac):
         return jax.lax.cond(informative, evaluate, lambda _: jnp.zeros(value.shape, value.dtype), states)
 
     def exported(self, particles: Particles) -> PyTree[Any]:
-        """The process's states."""
+        """The process's states, without the twist's values that particles carry beside them."""
         return particles.state  # pyright: ignore[reportAttributeAccessIssue]
 
     def mutate(self, key: KeyArray, t: Time, particles: Particles, shared: PyTree[Any], resampled: Flag) -> Mutation:
-        """Propose and `advance`."""
+        """Draw x_t of all particles from the proposal, then `advance` and weigh them."""
         del shared, resampled
         x, log_w = self.proposal.propose(key, t, particles.state, particles.log_twist.shape[0])
         return self.advance(t, particles, x, log_w)

@@ -66,7 +66,7 @@ class Conditioned(FeynmanKac):
 
     @property
     def conditional(self) -> bool:
-        """Always."""
+        """Slot 0 holds the path."""
         return True
 
     @property
@@ -81,7 +81,7 @@ class Conditioned(FeynmanKac):
         return jax.tree.map(lambda leaf: leaf[t - first], path)
 
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
-        """The model's own start, with the path's in slot 0."""
+        """As the model itself starts, with x_0 of the path in slot 0."""
         draw_key, path_key = jax.random.split(key)
         path = self.draw(path_key)
         x, log_w = self.model.draw_initial(draw_key, num_particles)
@@ -93,7 +93,7 @@ class Conditioned(FeynmanKac):
         return Mutation(started.particles, started.log_weights, path)
 
     def look_ahead(self, t: Int[Array, ""], particles: Particles, shared: Path) -> LogWeights | None:
-        """The model's."""
+        """What the model itself knows of the step before particles move, the kept one included."""
         del shared
         return self.model.look_ahead(t, particles, None)
 
@@ -125,11 +125,11 @@ class Conditioned(FeynmanKac):
         return Mutation(moved.particles, moved.log_weights, shared)
 
     def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
-        """The model's."""
+        """What the model itself records, the kept particle included."""
         return self.model.record(t, population)
 
     def exported(self, particles: Particles) -> PyTree[Any]:
-        """The model's."""
+        """What the model itself shows."""
         return self.model.exported(particles)
 
 
@@ -176,7 +176,7 @@ def log_joint(model: Composed, path: Path) -> Scalar:
         path: x_0 .. x_T as in `condition`.
     """
     law = model.process.initial()
-    first = None if law is None else jax.tree.map(lambda leaf: leaf[0], path)
+    first: Any = None if law is None else jax.tree.map(lambda leaf: leaf[0], path)
     t = jnp.zeros((), jnp.int32)
     state = model.process.advance(t, None, first)
     start = jnp.zeros(()) if law is None else jnp.sum(law.log_prob(first))

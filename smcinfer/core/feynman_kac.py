@@ -15,7 +15,7 @@ particle. Adaptive families (tempering, data annealing) implement it themselves.
 """
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -88,7 +88,15 @@ class FeynmanKac(eqx.Module):
     model with a fixed horizon, the largest allowed for one that decides itself when it is `done`.
     """
 
-    num_steps: eqx.AbstractVar[int]
+    if TYPE_CHECKING:  # a type checker takes an abstract field for an argument of every constructor
+
+        @property
+        def num_steps(self) -> int:
+            """Mutations after the initial population."""
+            ...
+
+    else:
+        num_steps: eqx.AbstractVar[int]
 
     @property
     def plan(self) -> Plan:

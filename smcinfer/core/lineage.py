@@ -73,7 +73,13 @@ class Lineage(eqx.Module):
 
 
 def founders(num_particles: int, lag: int, islands: int = 1) -> Lineage:
-    """Every particle founds its own family, at t = 0; every leaf has a leading axis of islands."""
+    """The genealogy before the first step: every particle founds its own family, at t = 0.
+
+    Args:
+        num_particles: of all islands together.
+        lag: resamplings after which families are founded anew; 0 to keep those of t = 0.
+        islands: the leading axis of every leaf.
+    """
     size, epoch = num_particles // islands, epoch_of(lag)
     rows = -(-lag // epoch) + 1 if lag else 0
     names = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), (islands, size))

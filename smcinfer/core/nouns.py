@@ -6,11 +6,12 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from numpyro.distributions import Distribution
 from numpyro.distributions.batch_util import promote_batch_shape
 
@@ -56,7 +57,7 @@ class FunctionProcess(Process):
         return self.advance_fn is None
 
     def initial(self) -> Distribution | None:
-        """Law of x_0."""
+        """The law of x_0, from ``initial_fn``."""
         return self.initial_fn()
 
     def transition(self, t: Time, state: PyTree[Any]) -> Distribution:
@@ -73,7 +74,14 @@ def process(
     transition: Callable[[Time, PyTree[Any]], Distribution],
     advance: Callable[[Time, PyTree[Any], PyTree[Any]], PyTree[Any]] | None = None,
 ) -> Process:
-    """A `Process` from functions of one particle; ``initial`` may be the distribution itself."""
+    """A `Process` from functions of one particle.
+
+    Args:
+        initial: ``() -> distribution`` of x_0, or the distribution itself; returns ``None`` where every particle starts
+            from one known state.
+        transition: ``(t, state) -> distribution`` of x_t given the state after step t - 1, t from 1.
+        advance: ``(t, state, x) -> state`` after x_t was drawn; ``None`` where the state is x_t itself.
+    """
     return FunctionProcess((lambda: initial) if isinstance(initial, Distribution) else initial, transition, advance)
 
 
@@ -107,7 +115,15 @@ class Proposal(eqx.Module):
     right side is ``E_p0[f(x) phi_t(x)]`` instead, and the engine leaves the potential to the proposal.
     """
 
-    includes_potential: eqx.AbstractVar[bool]
+    if TYPE_CHECKING:  # a type checker takes an abstract field for an argument of every constructor
+
+        @property
+        def includes_potential(self) -> bool:
+            """Whether the weight holds the potential."""
+            ...
+
+    else:
+        includes_potential: eqx.AbstractVar[bool]
 
     @abc.abstractmethod
     def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
@@ -159,7 +175,7 @@ class Bootstrap(Proposal):
         return self.process.transition(t, state).sample(key), jnp.zeros(())
 
     def log_weight(self, t: Time, state: PyTree[Any], x: PyTree[Any]) -> Scalar:
-        """Zero."""
+        """Zero: a draw of the process needs no weight."""
         del t, state, x
         return jnp.zeros(())
 
@@ -241,7 +257,7 @@ class TwistInduced(Proposal):
         return _over(jax.nn.logsumexp(joint), log_twist[x])
 
     def look_ahead(self, t: Time, state: PyTree[Any]) -> Scalar:
-        """log C."""
+        """log C of the state before the step, nats."""
         return jax.nn.logsumexp(self._joint(t, state)[0])
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
@@ -257,6 +273,6 @@ def _over(log_c: Array, log_psi: Array) -> Array:
     return jnp.where((log_c == -jnp.inf) | (log_psi == -jnp.inf), -jnp.inf, log_c - log_psi)
 
 
-def _total(log_prob: Array) -> Scalar:
+def _total(log_prob: ArrayLike) -> Scalar:
     """Log density of one particle's x, summed over batch dimensions that the user left independent."""
     return jnp.sum(log_prob)

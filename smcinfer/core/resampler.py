@@ -143,7 +143,8 @@ class Resampler:
             after = jax.lax.cond(jnp.any(decision.needed), resample, keep, before)
         if not in_seats:
             return after
-        return after._replace(particles=in_place.follow(state.population.particles, after.parents))
+        parents: Any = after.parents
+        return after._replace(particles=in_place.follow(state.population.particles, parents))
 
     def _asks_parents(self, before: Resampled) -> bool:
         return self.settings.history in ("ancestors", "full") or before.line is not None
@@ -179,7 +180,7 @@ class Resampler:
         """Families with the noise counted that leaves the window, where new ones are due to be founded."""
 
         def count(family: Lineage) -> Lineage:
-            close = jax.vmap(jax.vmap(lambda *island: lineages.close(*island, self.kept)))
+            close = jax.vmap(jax.vmap(lambda family, by: lineages.close(family, by, self.kept)))
             return jax.tree.map(lambda new, old: pick(decision.needed, new, old), close(family, decision.by), family)
 
         return jax.lax.cond(jnp.any(decision.needed & family.due), count, lambda family: family, family)
@@ -223,6 +224,6 @@ class Resampler:
     def _heirs(self, decision: Decision, family: Lineage, parents: Int[Array, "islands n"]) -> Lineage:
         """Families of one run handed down in the islands that resampled."""
         even = self.settings.resampling in resampling.EVEN
-        inherit = jax.vmap(lambda *island: lineages.inherit(*island, self.kept, even=even))
+        inherit = jax.vmap(lambda family, by, parents: lineages.inherit(family, by, parents, self.kept, even=even))
         heirs = inherit(family, decision.by, parents)
         return jax.tree.map(lambda new, old: pick(decision.needed, new, old), heirs, family)

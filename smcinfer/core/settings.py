@@ -70,7 +70,13 @@ class Settings:
 
 
 def shard(tree: PyTree[Any], mesh: Mesh | None, axis: int) -> PyTree[Any]:
-    """Leaves with one axis (particles, or islands) laid over the devices of a mesh, where there are several."""
+    """Leaves with one axis (particles, or islands) laid over the devices of a mesh, where there are several.
+
+    Args:
+        tree: any pytree of arrays that all have the axis.
+        mesh: the devices; ``None`` leaves the tree as it is.
+        axis: position of the axis that is shared out.
+    """
     if mesh is None:
         return tree
     spec = NamedSharding(mesh, PartitionSpec(*(None,) * axis, PARTICLES))

@@ -182,6 +182,13 @@ def scan(
     Steps after every run is done cost nothing; a model that lives on the host takes its steps in a Python loop, each through
     the same `step`. Differentiable in the model's arrays where its steps are.
 
+    Args:
+        t: Int[""], the first step to take, from 1.
+        state: after step t - 1.
+        model: the target and how its particles move.
+        settings: of the run.
+        length: steps to take; fixed when compiled.
+
     Returns:
         The last state, and the records stacked on axis 1 (after runs), zeros for steps that were not taken.
     """

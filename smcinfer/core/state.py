@@ -60,12 +60,22 @@ def over_runs(model: FeynmanKac, function: Callable[..., Any]) -> Callable[..., 
 
 
 def pick(condition: Array, new: Array, old: Array) -> Array:
-    """Where the condition holds along its (leading) axes, the new value."""
+    """The new value where the condition holds along its (leading) axes, else the old one.
+
+    Args:
+        condition: Bool["*leading"].
+        new, old: of one shape, ``(*leading, ...)``.
+    """
     return jnp.where(condition.reshape(condition.shape + (1,) * (new.ndim - condition.ndim)), new, old)
 
 
 def freeze(done: Bool[Array, " num_runs"], old: SMCState, new: SMCState) -> SMCState:
-    """Runs that are done keep their old state."""
+    """The new state of runs that go on, the old one of runs that are done.
+
+    Args:
+        done: Bool["num_runs"].
+        old, new: before and after a step; random keys never change.
+    """
 
     def choose(before: Array, after: Array) -> Array:
         if jnp.issubdtype(after.dtype, jax.dtypes.prng_key):

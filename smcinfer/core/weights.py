@@ -125,6 +125,13 @@ def compensated_add(total: Scalar, error: Scalar, term: Scalar) -> tuple[Scalar,
 
     ``total + error`` is the sum. A thousand float32 increments to a log normaliser of a thousand
     nats lose two decimals when added plainly. An infinite total carries no error.
+
+    Args:
+        total, error: Float[""], the sum so far and what rounding took from it.
+        term: Float[""], what is added.
+
+    Returns:
+        The new total and the new error.
     """
     new = total + term
     lost = jnp.where(jnp.abs(total) >= jnp.abs(term), (total - new) + term, (term - new) + total)

@@ -8,7 +8,7 @@ unbiased for that chain whatever the number of steps. How far the chain's own sa
 affair.
 """
 
-from typing import Any
+from typing import Any, override
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from smcinfer.core.feynman_kac import Population
 from smcinfer.core.plan import Plan
 from smcinfer.diffusion import potentials
 from smcinfer.diffusion.looks import Look, OfPoint, RollOut, Tweedie
-from smcinfer.diffusion.model import Model
+from smcinfer.diffusion.model import Model, as_model
 from smcinfer.diffusion.potentials import PathPotential
 from smcinfer.diffusion.process import Reverse, reverse_process
 from smcinfer.diffusion.proposals import Controlled, FromNoise, GradientGuided, InitialDraw, Prior, SoftSelection
@@ -27,6 +27,7 @@ from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Reward, as_reward, signal
 from smcinfer.diffusion.tempered import REWARDED, Rises, TemperedAlignment, evaluations, samples, watch
 from smcinfer.diffusion.watched import Watched
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, Particles
 from smcinfer.ground.errors import ArgumentError
 
@@ -54,10 +55,12 @@ class Alignment(Composed):
         children = self.proposal.num_children if isinstance(self.proposal, SoftSelection) else 0
         return evaluations(self.watched, children)
 
+    @override
     def exported(self, particles: Particles) -> dict[str, Any]:
         """The samples, and log phi of each."""
         return samples(super().exported(particles))
 
+    @override
     def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
         """The weighted mean and the largest of the values, log phi foreseen from every point, nats."""
         del t
@@ -123,7 +126,7 @@ def alignment(
     Source: Wu et al. (2023) for the twist and its drift; Singhal et al. (2025) for the potentials; Li et al. (2024) for the
     selection; Kim, Kim & Park (2025) for tempering.
     """
-    terms = as_reward(reward, temperature, model.shape)
+    terms = as_reward(reward, temperature, as_model(model).shape)
     watcher = _look(look, terms, model)
     gradient = isinstance(proposal, str) and proposal == "gradient"
     _check_choices(watcher, proposal, gradient, every)
@@ -153,7 +156,7 @@ def _look(look: Any, reward: Reward, model: Model) -> Look | None:
         return look
     if not isinstance(look, str) and callable(look):
         return OfPoint(look)
-    if look not in LOOKS:
+    if not isinstance(look, str) or look not in LOOKS:
         raise ArgumentError(
             "unknown look-ahead", expected=" | ".join(LOOKS) + ", a Look or a function (x, time)", got=repr(look)
         )
@@ -163,8 +166,11 @@ def _look(look: Any, reward: Reward, model: Model) -> Look | None:
 def _check_choices(look: Look | None, proposal: Any, gradient: bool, every: int) -> None:
     if isinstance(proposal, str) and proposal not in PROPOSALS:
         raise ArgumentError("unknown proposal", expected=" | ".join(PROPOSALS) + ", or a control", got=repr(proposal))
-    if every < 1:
-        raise ArgumentError("every is a number of steps", expected="at least 1", got=every)
+    if not (isinstance(proposal, str) or callable(proposal)):
+        raise ArgumentError(
+            "proposal is neither a name nor a control", expected="(x, time) -> array", got=repr(proposal)
+        )
+    validate.count("every", every)
     if look is None and (gradient or proposal == "selection"):
         raise ArgumentError(
             f"the proposal {proposal!r} needs a look-ahead", expected="look='tweedie', say", got="look='none'"
@@ -203,8 +209,7 @@ def _proposal(process: Watched, proposal: Any, num_children: int, initial: Initi
         case "gradient":
             return GradientGuided(process, initial)
         case "selection":
-            if num_children < 1:
-                raise ArgumentError("num_children is out of range", expected="at least 1", got=num_children)
+            validate.count("num_children", num_children)
             return SoftSelection(process, process.log_twist, initial, num_children)
     return Prior(process, initial)
 
@@ -227,8 +232,8 @@ def _tempered(
             expected="proposal='prior' or 'gradient', potential='difference', every=1, a look-ahead, no initial draw",
             got=f"proposal={proposal!r}, potential={type(path).__name__}, every={process.every}",
         )
-    if not 0.0 < tempering_ess < 1.0:
-        raise ArgumentError("tempering_ess is a fraction", expected="strictly between 0 and 1", got=tempering_ess)
+    validate.number("tempering_ess", tempering_ess, above=0.0, below=1.0)
+    validate.flag("led", led)
     ratios = jax.vmap(process.model.schedule.noise_ratio)(process.times)
     caps = (1.0 / (1.0 + ratios**2)).at[-1].set(1.0)
     return TemperedAlignment(process, proposal == "gradient", schedule=Rises(caps, tempering_ess), led=led)

@@ -121,6 +121,7 @@ class Corrector(GaussianSteps):
         """Standard deviation of the power B of a normal law: narrower by the root of B."""
         return jnp.sqrt(self.variance / jnp.sum(self.powers[0]))
 
+    @override
     def moments(self, t: Time, state: Corrected) -> tuple[Point, Scalar]:
         """Mean and variance of the step, solved in y with the noise held, or the data where the pull is strong."""
         schedule, before, now = self.schedule, self.times[t - 1], self.times[t]
@@ -145,6 +146,7 @@ class Corrector(GaussianSteps):
             mean = mean + (0.5 if self.log_densities is None else 1.0) * square * passed * state.slope
         return alpha * mean, alpha**2 * square * spread
 
+    @override
     def advance(self, t: Time, state: Corrected | None, x: Point) -> Corrected:
         """Run the models at the new point, and weigh the step."""
         exact = self.log_densities is not None

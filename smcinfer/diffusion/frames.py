@@ -19,12 +19,13 @@ import numpy as np
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.plan import Plan
 from smcinfer.diffusion import reverse as reverse_kernels
-from smcinfer.diffusion.model import Model, Prediction
+from smcinfer.diffusion.model import Model, Prediction, as_model
 from smcinfer.diffusion.proposals import GradientGuided, Prior
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Measurement, Reward, as_reward, signal
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
 from smcinfer.diffusion.watched import Steered
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Point, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 
@@ -87,6 +88,7 @@ class Sequence(Steered):
     def shape(self) -> tuple[int, ...]:
         return self.model.shape
 
+    @override
     def moments(self, t: Time, state: Frame) -> tuple[Point, Scalar]:
         """Mean and variance: a step of the reverse chain, or the noised transition to the next frame."""
         schedule = self.model.schedule
@@ -101,6 +103,7 @@ class Sequence(Steered):
 
         return jax.lax.cond(self.warm[t], restart, step, state)
 
+    @override
     def advance(self, t: Time, state: Frame | None, x: Point) -> Frame:
         """Run the network, or put a finished frame away."""
         kept = jnp.zeros((self.num_frames, *self.shape), x.dtype) if state is None else state.frames
@@ -149,7 +152,13 @@ class FrameReward(eqx.Module):
         return self.function(k, x) if self.function is not None else self._at(k)(x)
 
     def foreseen(self, k: Int[Array, ""], denoised: Point, noise_ratio: Scalar) -> Any:
-        """A guess of it from the denoised frame."""
+        """A guess of log phi of frame k, nats, from the mean of the data.
+
+        Args:
+            k: Int[""], the frame.
+            denoised: Float["*shape"], the mean of the frame given its noisy point.
+            noise_ratio: Float[""], of that point.
+        """
         return self.function(k, denoised) if self.function is not None else self._at(k).foreseen(denoised, noise_ratio)
 
     def strength(self, noise_ratio: Scalar) -> Scalar:
@@ -170,8 +179,8 @@ class SequenceTarget(Composed):
         words = "sequences of frames, the model's law times exp(reward); log Z is the log of the mean of that factor"
         return Plan(words, label="denoising")
 
+    @override
     def exported(self, particles: Particles) -> dict[str, Any]:
-        """The frames."""
         state: Any = super().exported(particles)
         return {"frames": state.frames}
 
@@ -184,7 +193,7 @@ def sequence(
     *,
     warm_time: float,
     num_steps: int = 100,
-    warm_steps: int = 30,
+    num_warm_steps: int = 30,
     kernel: str | ReverseKernel = "ddpm",
     proposal: str = "prior",
 ) -> SequenceTarget:
@@ -197,7 +206,7 @@ def sequence(
         num_frames: K.
         warm_time: u, the diffusion time at which later frames start; later means freer.
         num_steps: of the first frame, from pure noise.
-        warm_steps: of every later one, from ``warm_time``.
+        num_warm_steps: of every later one, from ``warm_time``.
         kernel: as in `alignment`.
         proposal: ``"prior"`` or ``"gradient"``.
 
@@ -207,9 +216,10 @@ def sequence(
     Raises:
         ArgumentError, TargetError: before any work, for arguments that cannot be right.
     """
-    schedule = model.schedule
-    if num_frames < 1 or warm_steps < 1:
-        raise ArgumentError("too short", expected="num_frames and warm_steps at least 1", got=(num_frames, warm_steps))
+    schedule = as_model(model).schedule
+    validate.count("num_frames", num_frames)
+    validate.count("num_warm_steps", num_warm_steps)
+    validate.number("warm_time", warm_time)
     if not schedule.cleanest < warm_time < schedule.end:
         raise ArgumentError(
             "warm_time is outside the schedule", expected=f"in ({schedule.cleanest}, {schedule.end})", got=warm_time
@@ -217,7 +227,7 @@ def sequence(
     if proposal not in ("prior", "gradient"):
         raise ArgumentError("unknown proposal", expected="prior | gradient", got=repr(proposal))
     first = np.asarray(schedule.grid(num_steps))
-    later = np.asarray(schedule.grid(warm_steps, begin=warm_time))
+    later = np.asarray(schedule.grid(num_warm_steps, begin=warm_time))
     for grid in (first, later):
         check_schedule(schedule, jnp.asarray(grid, float))
     lengths = [first.size] + [later.size] * (num_frames - 1)
@@ -254,5 +264,6 @@ class _First(Reward):
     k: Int[Array, ""]
     differentiable: bool = eqx.field(static=True, default=True)
 
+    @override
     def __call__(self, x: Point) -> Any:
         return self.rewards.of(self.k, x)

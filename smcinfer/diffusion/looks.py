@@ -57,15 +57,16 @@ class Tweedie(Look):
     model: Model
 
     @property
+    @override
     def differentiable(self) -> bool:
-        """As the reward is."""
         return self.reward.differentiable
 
+    @override
     def __call__(self, time: Scalar, x: Point, prediction: Prediction) -> Scalar:
-        """log phi foreseen from the denoised point."""
         del x
         return self.reward.foreseen(prediction.denoised, self.model.schedule.noise_ratio(time))
 
+    @override
     def strength(self, noise_ratio: Scalar) -> Scalar:
         """As far as the reward's own foresight."""
         return self.reward.strength(noise_ratio)
@@ -88,17 +89,18 @@ class RollOut(Look):
             raise ArgumentError("a roll-out needs steps", expected="num_steps at least 1", got=self.num_steps)
 
     @property
+    @override
     def differentiable(self) -> bool:
-        """As the reward is."""
         return self.reward.differentiable
 
     @property
+    @override
     def num_evaluations(self) -> int:
         """All steps but the first."""
         return self.num_steps - 1
 
+    @override
     def __call__(self, time: Scalar, x: Point, prediction: Prediction) -> Scalar:
-        """log phi at the end of the roll-out."""
         schedule, kernel = self.model.schedule, DDIM(0.0)
         stops = time + (schedule.start - time) * jnp.arange(self.num_steps + 1) / self.num_steps
         # Where the network knows no time between here and the data, steps in between lead nowhere.
@@ -108,6 +110,7 @@ class RollOut(Look):
             prediction = self.model.predict(x, stops[step + 1])
         return self.reward.foreseen(prediction.denoised, schedule.noise_ratio(stops[-2]))
 
+    @override
     def strength(self, noise_ratio: Scalar) -> Scalar:
         """As far as the reward's own foresight: where one point goes says little of how far others spread."""
         return self.reward.strength(noise_ratio)

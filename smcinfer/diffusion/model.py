@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Point, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
@@ -109,7 +110,7 @@ class ClassifierFree(eqx.Module):
     scale: Scalar
 
     def __call__(self, x: Point, time: Scalar) -> Point:
-        """The guided noise."""
+        """Float["*shape"], the guided noise in x at a diffusion time."""
         with_condition = self.conditional.predict(x, time).noise
         return (1.0 - self.scale) * self.unconditional.predict(x, time).noise + self.scale * with_condition
 
@@ -125,8 +126,7 @@ def diffusion_model(
     """A model from a function of one point, checked on shapes before any work.
 
     Args:
-        function: ``(x, time) -> Float["*shape"]``, a Python function or an equinox module; ``(x, time, condition)``
-        where a
+        function: ``(x, time) -> Float["*shape"]``, a Python function or an equinox module; ``(x, time, condition)`` where a
             condition is given. ``time`` is a float scalar, the diffusion time of `smcinfer.diffusion.schedule`.
         schedule: alpha and sigma.
         shape: of one point, ``(28, 28)`` say.
@@ -135,15 +135,18 @@ def diffusion_model(
         condition: a pytree of arrays handed to the function, or ``None``.
 
     Raises:
-        ArgumentError: unknown parameterisation, or a schedule that is not monotone.
+        ArgumentError: an unknown parameterisation, a schedule that is none or not monotone, a shape that is none.
         TargetError: the function raises, or returns something of another shape.
     """
     if parameterisation not in PARAMETERISATIONS:
         raise ArgumentError(
             "unknown parameterisation", expected=" | ".join(PARAMETERISATIONS), got=repr(parameterisation)
         )
+    if not callable(function):
+        raise ArgumentError("the model's function is none", expected="function(x, time)", got=type(function).__name__)
     check_schedule(schedule)
-    shape = tuple(int(size) for size in shape)
+    sizes = shape if isinstance(shape, tuple | list) else (shape,)
+    shape = tuple(validate.count("shape", size) for size in sizes)
     model = Model(function, schedule, condition, parameterisation, shape)
     with calling(
         "the model's function",
@@ -176,14 +179,21 @@ def classifier_free(conditional: Model, unconditional: Model, scale: float) -> M
         ArgumentError: the two differ in shape or schedule.
     """
     same_space(conditional, unconditional)
-    both = ClassifierFree(conditional, unconditional, jnp.asarray(scale, float))
+    both = ClassifierFree(conditional, unconditional, jnp.asarray(validate.number("scale", scale), float))
     return diffusion_model(both, conditional.schedule, conditional.shape, parameterisation="eps")
 
 
+def as_model(model: Any) -> Model:
+    """The model, where it is one; a network's function alone does not say what it predicts, nor under which schedule."""
+    return validate.instance(
+        "model", model, Model, "a model made by diffusion.diffusion_model(function, schedule, shape)"
+    )
+
+
 def same_space(*models: Model) -> None:
-    """Raise `ArgumentError` unless the models share a shape and a schedule."""
-    first = models[0]
-    for other in models[1:]:
+    """Raise `ArgumentError` unless all are models, and share a shape and a schedule."""
+    first = as_model(models[0])
+    for other in map(as_model, models[1:]):
         if other.shape != first.shape:
             raise ArgumentError("the models have points of different shapes", expected=first.shape, got=other.shape)
         if not eqx.tree_equal(other.schedule, first.schedule):

@@ -132,6 +132,6 @@ def by_name(potential: str | PathPotential) -> PathPotential:
     """The path potential of a name; one is itself."""
     if isinstance(potential, PathPotential):
         return potential
-    if potential not in POTENTIALS:
+    if not isinstance(potential, str) or potential not in POTENTIALS:
         raise ArgumentError("unknown path potential", expected=" | ".join(POTENTIALS), got=repr(potential))
     return POTENTIALS[potential]

@@ -6,7 +6,7 @@ How such a target is followed from noise to data is in `smcinfer.diffusion.corre
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, override
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from smcinfer.diffusion.model import Model, same_space
 from smcinfer.diffusion.proposals import Controlled, Prior
 from smcinfer.diffusion.rewards import as_reward
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, Particles
 from smcinfer.ground.errors import ArgumentError
 
@@ -35,11 +36,12 @@ class CorrectedTarget(Composed):
         )
         return Plan(words, label="denoising")
 
+    @override
     def exported(self, particles: Particles) -> dict[str, Any]:
-        """The samples."""
         state: Any = super().exported(particles)
         return {"x": state.x}
 
+    @override
     def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
         """Where probes are used, the root mean square of the noise they put on the log weights of the next step, nats."""
         del t
@@ -100,7 +102,7 @@ def corrected(
 
     Source: Skreta et al. (2025).
     """
-    same_space(*models)
+    same_space(*_listed(models))
     schedule = models[0].schedule
     grid = schedule.log_grid(num_steps) if times is None else jnp.asarray(times, float)
     check_schedule(schedule, grid)
@@ -130,8 +132,7 @@ def corrected(
             expected="num_probes at least 2, noise_scale='matched' and no log_densities",
             got=f"num_probes={num_probes}, noise_scale={noise_scale!r}",
         )
-    if data_std < 0:
-        raise ArgumentError("data_std is negative", expected="at least zero", got=data_std)
+    validate.number("data_std", data_std, at_least=0.0)
     terms = None if reward is None else as_reward(reward, temperature, models[0].shape)
     if terms is not None and not terms.differentiable:
         raise ArgumentError("the reward of a corrector needs a gradient", expected="a JAX function", got="on_host(...)")
@@ -176,7 +177,7 @@ def product(models: Sequence[Model], **options: Any) -> CorrectedTarget:
         models: of one schedule and shape.
         **options: of `corrected`.
     """
-    return corrected(models, [1.0] * len(models), **options)
+    return corrected(models, [1.0] * len(_listed(models)), **options)
 
 
 def guided(conditional: Model, unconditional: Model, scale: float, **options: Any) -> CorrectedTarget:
@@ -190,6 +191,12 @@ def guided(conditional: Model, unconditional: Model, scale: float, **options: An
         **options: of `corrected`.
     """
     return corrected([conditional, unconditional], [scale, 1.0 - scale], **options)
+
+
+def _listed(models: Any) -> Sequence[Model]:
+    if not isinstance(models, list | tuple) or not models:
+        raise ArgumentError("models is no list of models", expected="[model, ...]", got=type(models).__name__)
+    return models
 
 
 def _path_of(strength: Any, schedule: NoiseSchedule, grid: Array) -> Float[Array, " num_times"]:

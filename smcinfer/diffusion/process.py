@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from smcinfer.core.nouns import Process
-from smcinfer.diffusion.model import Model, Prediction
+from smcinfer.diffusion.model import Model, Prediction, as_model
 from smcinfer.diffusion.reverse import ReverseKernel, by_name
 from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Point, Scalar, Time
-from smcinfer.ground.errors import ArgumentError
 
 
 class GaussianSteps(Process):
@@ -137,9 +137,9 @@ def reverse_process(
     Raises:
         ArgumentError: times or a schedule that are not monotone, an unknown kernel.
     """
+    as_model(model)
     grid = model.schedule.grid(num_steps) if times is None else jnp.asarray(times, float)
     check_schedule(model.schedule, grid)
-    first = float(model.schedule.sigma(grid[0])) if start_std is None else start_std
-    if not first > 0:
-        raise ArgumentError("start_std is out of range", expected="above zero", got=first)
+    sigma = float(model.schedule.sigma(grid[0]))
+    first = validate.number("start_std", sigma if start_std is None else start_std, above=0.0)
     return Reverse(model, by_name(kernel), grid, jnp.asarray(first, float))

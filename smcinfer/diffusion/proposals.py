@@ -10,7 +10,7 @@ nothing.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, override
 
 import equinox as eqx
 import jax
@@ -37,8 +37,8 @@ class FromNoise(Proposal):
     process: eqx.AbstractVar[GaussianSteps]
     start: eqx.AbstractVar[InitialDraw | None]
 
+    @override
     def initial(self, key: KeyArray) -> tuple[Any, Scalar] | None:
-        """The draw of x at step 0."""
         return None if self.start is None else self.start(key)
 
 
@@ -49,16 +49,16 @@ class Prior(FromNoise):
     start: InitialDraw | None = None
     includes_potential: bool = eqx.field(static=True, default=False)
 
+    @override
     def __call__(self, key: KeyArray, t: Time, state: Any) -> tuple[Point, Scalar]:
-        """A draw of the step."""
         return Bootstrap(self.process)(key, t, state)
 
+    @override
     def log_weight(self, t: Time, state: Any, x: Point) -> Scalar:
-        """Zero."""
         return Bootstrap(self.process).log_weight(t, state, x)
 
+    @override
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
-        """One batched draw."""
         return Bootstrap(self.process).propose(key, t, states, size)
 
 
@@ -69,18 +69,18 @@ class Drifted(FromNoise):
     def gradient(self, t: Time, state: Any) -> Point:
         """g for step t, of the state after step t - 1."""
 
+    @override
     def __call__(self, key: KeyArray, t: Time, state: Any) -> tuple[Point, Scalar]:
-        """A draw and its log weight."""
         return self._place(jax.random.normal(key, state.x.shape, state.x.dtype), t, state)
 
+    @override
     def log_weight(self, t: Time, state: Any, x: Point) -> Scalar:
-        """log p0 - log q of a given x."""
         mean, variance = self.process.moments(t, state)
         gradient = self.gradient(t, state)
         return 0.5 * variance * jnp.sum(gradient**2) - jnp.sum(gradient * (x - mean))
 
+    @override
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
-        """One batched draw of the noise."""
         del size
         points: Any = states.x  # pyright: ignore[reportAttributeAccessIssue]
         noise = jax.random.normal(key, points.shape, points.dtype)
@@ -104,6 +104,7 @@ class GradientGuided(Drifted):
     start: InitialDraw | None = None
     includes_potential: bool = eqx.field(static=True, default=False)
 
+    @override
     def gradient(self, t: Time, state: Any) -> Point:
         """The gradient the state holds, at the strength of the step it moves to."""
         strengths = self.process.strengths
@@ -122,8 +123,8 @@ class Controlled(Drifted):
     start: InitialDraw | None = None
     includes_potential: bool = eqx.field(static=True, default=False)
 
+    @override
     def gradient(self, t: Time, state: Any) -> Point:
-        """The control at the state."""
         return self.control(state.x, self.process.times[t - 1])
 
 
@@ -149,6 +150,7 @@ class SoftSelection(FromNoise):
     num_children: int = eqx.field(static=True, default=4)
     includes_potential: bool = eqx.field(static=True, default=False)
 
+    @override
     def __call__(self, key: KeyArray, t: Time, state: Watching) -> tuple[Point, Scalar]:
         """The chosen child and its log weight."""
         draw_key, choice_key = jax.random.split(key)

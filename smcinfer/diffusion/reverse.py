@@ -10,6 +10,7 @@ that has the flow's marginals.
 """
 
 import abc
+from typing import override
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -53,10 +54,10 @@ class DDIM(ReverseKernel):
 
     eta: float = 1.0
 
+    @override
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
-        """Mean and variance."""
         del x
         _, fresh, kept = _parts(schedule, time, earlier)
         variance = self.eta**2 * fresh * kept
@@ -81,10 +82,10 @@ class DDPM(ReverseKernel):
 
     data_std: float = 0.0
 
+    @override
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
-        """Mean and variance."""
         scale, fresh, kept = _parts(schedule, time, earlier)
         weight = schedule.alpha(earlier) * fresh / schedule.sigma(time) ** 2
         mean = scale * kept * x + weight * prediction.denoised
@@ -105,10 +106,10 @@ class EulerMaruyama(ReverseKernel):
 
     noise: float = 1.0
 
+    @override
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
-        """Mean and variance."""
         step = time - earlier
         size = schedule.diffusion_squared(time) * step
         score = -prediction.noise / schedule.sigma(time)
@@ -144,10 +145,10 @@ class Exponential(ReverseKernel):
         if self.hold not in ("data", "noise"):
             raise ArgumentError("unknown prediction to hold", expected="data | noise", got=repr(self.hold))
 
+    @override
     def __call__(
         self, prediction: Prediction, x: Point, schedule: NoiseSchedule, time: Scalar, earlier: Scalar
     ) -> tuple[Point, Scalar]:
-        """Mean and variance."""
         alpha, sigma = schedule.alpha(earlier), schedule.sigma(earlier)
         if self.hold == "data":
             # exp(-h), zero where the step ends without noise.
@@ -167,7 +168,7 @@ def by_name(kernel: str | ReverseKernel) -> ReverseKernel:
     if isinstance(kernel, ReverseKernel):
         return kernel
     kernels = {"ddpm": DDPM(), "ddim": DDIM(0.0), "euler_maruyama": EulerMaruyama(), "exponential": Exponential()}
-    if kernel not in kernels:
+    if not isinstance(kernel, str) or kernel not in kernels:
         raise ArgumentError(
             "unknown reverse kernel", expected=" | ".join(kernels) + ", or a ReverseKernel", got=repr(kernel)
         )

@@ -2,14 +2,15 @@ r"""Rewards: what is asked of a finished sample, in nats, and what may be forese
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, override
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.diffusion.model import Model
+from smcinfer.diffusion.model import Model, as_model
 from smcinfer.diffusion.schedule import remaining_variance
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Point, Scalar
 from smcinfer.ground.data import complete
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
@@ -50,8 +51,8 @@ class Tempered(Reward):
     temperature: Scalar
     differentiable: bool = eqx.field(static=True, default=True)
 
+    @override
     def __call__(self, x: Point) -> Any:
-        """Reward over temperature."""
         return self.function(x) / self.temperature
 
 
@@ -114,14 +115,16 @@ class Measurement(Reward):
     data_std: Scalar
     differentiable: bool = eqx.field(static=True, default=True)
 
+    @override
     def __call__(self, x: Point) -> Scalar:
-        """The log likelihood of the measurement."""
         return self._log_density(x, self.noise_std**2)
 
+    @override
     def foreseen(self, denoised: Point, noise_ratio: Scalar) -> Scalar:
         """The same with the spread of the sample around its mean."""
         return self._log_density(denoised, self.noise_std**2 + remaining_variance(noise_ratio, self.data_std))
 
+    @override
     def strength(self, noise_ratio: Scalar) -> Scalar:
         """One: the spread of the sample is in what is foreseen."""
         return jnp.ones_like(noise_ratio)
@@ -142,13 +145,8 @@ def measurement(
         noise_std: standard deviation of its noise, above zero.
         data_std: rough standard deviation of the data, which the look-ahead uses.
     """
-    if noise_std <= 0 or data_std <= 0:
-        raise ArgumentError(
-            "a measurement needs noise",
-            expected="noise_std > 0 and data_std > 0",
-            got=(noise_std, data_std),
-            hint="for an exact constraint take a standard deviation that is small for you",
-        )
+    for name, value in {"noise_std": noise_std, "data_std": data_std}.items():
+        validate.number(name, value, above=0.0)
     apply = operator if callable(operator) else _Matrix(jnp.asarray(operator, float))
     y = complete("y", y, hint="inpainting(known, y) measures what is there; a row of the matrix may be left out")
     return Measurement(apply, jnp.asarray(y, float), jnp.asarray(noise_std, float), jnp.asarray(data_std, float))
@@ -176,6 +174,7 @@ class _Matrix(eqx.Module):
     matrix: Float[Array, "measured size"]
 
     def __call__(self, x: Point) -> Array:
+        """Float["measured"], the matrix times the flattened sample."""
         return self.matrix @ x.reshape(-1)
 
 
@@ -183,6 +182,7 @@ class _Select(eqx.Module):
     places: np.ndarray = eqx.field(converter=np.asarray)
 
     def __call__(self, x: Point) -> Array:
+        """Float["known"], the coordinates at these places of the flattened sample."""
         return x.reshape(-1)[self.places]
 
 
@@ -218,7 +218,7 @@ def low_density(model: Model, time: float) -> LowDensity:
         model: the denoising model.
         time: the diffusion time whose density is meant, strictly inside the schedule.
     """
-    schedule = model.schedule
+    schedule = as_model(model).schedule
     if not (schedule.start < time and schedule.cleanest <= time <= schedule.end):
         raise ArgumentError(
             "time is outside the schedule", expected=f"in ({schedule.cleanest}, {schedule.end}]", got=time
@@ -239,13 +239,15 @@ def as_reward(reward: Any, temperature: float, shape: tuple[int, ...]) -> Reward
         ArgumentError: a temperature that is zero or no number, or one given with a measurement.
         TargetError: a reward that raises, is no scalar, or is NaN or infinite at noise.
     """
-    if not np.isfinite(temperature) or temperature == 0:
+    if validate.number("temperature", temperature) == 0:
         raise ArgumentError(
             "temperature is out of range",
             expected="a finite number other than zero; negative looks for low rewards",
             got=temperature,
             hint="the target is model(x) exp(reward(x) / temperature)",
         )
+    if not callable(reward):
+        raise ArgumentError("the reward is no function", expected="reward(x) -> Float['']", got=type(reward).__name__)
     if isinstance(reward, Reward):
         if temperature != 1.0:
             raise ArgumentError("a measurement is in nats already", expected="temperature=1", got=temperature)

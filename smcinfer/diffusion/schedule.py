@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import ArgumentError
 
@@ -117,8 +118,7 @@ class NoiseSchedule(eqx.Module):
 
     def _ends(self, num_steps: int, begin: float | None, stop: float | None) -> tuple[float, float]:
         """First and last time of a grid, checked."""
-        if num_steps < 1:
-            raise ArgumentError("num_steps is out of range", expected="at least 1", got=num_steps)
+        validate.count("num_steps", num_steps)
         first, last = self.end if begin is None else begin, self.start if stop is None else stop
         if not self.start <= last < self.end:
             raise ArgumentError(

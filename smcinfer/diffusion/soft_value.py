@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
 from smcinfer.core.compose import Composed
-from smcinfer.core.nouns import Process, Proposal, Time
+from smcinfer.core.nouns import Process, Proposal
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.proposals import Controlled
 from smcinfer.diffusion.schedule import NoiseSchedule
 from smcinfer.ground import validate
-from smcinfer.ground.arrays import Array, Float, KeyArray, Point, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray, Point, Scalar, Time
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.run.runner import as_typed_key, run
 from smcinfer.twists.learned import LearnedTwist, attach

@@ -120,7 +120,7 @@ class TemperedAlignment(Rising):
         return Mutation(moved, log_w, shared, self.info(shared))
 
     def info(self, shared: Travelled) -> dict[str, Any]:
-        """The strength."""
+        """The strength of the step, for the history."""
         return {"strength": shared.at.exponent}
 
     def exported(self, particles: Particles) -> dict[str, Any]:

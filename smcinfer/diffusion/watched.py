@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from smcinfer.diffusion.looks import Look
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.potentials import PathPotential
-from smcinfer.diffusion.process import Denoising, GaussianSteps, Point, Reverse, Time, finished
+from smcinfer.diffusion.process import Denoising, GaussianSteps, Reverse, finished
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Reward
 from smcinfer.diffusion.schedule import NoiseSchedule
-from smcinfer.ground.arrays import Array, Float, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Float, Point, PyTree, Scalar, Time
 
 
 class Steered(GaussianSteps):

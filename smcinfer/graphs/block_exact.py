@@ -67,7 +67,7 @@ class ExactBlocks(BlockProposal):
 
     @property
     def is_gibbs(self) -> bool:
-        """Always."""
+        """True: enumeration gives the conditional itself, so every draw is accepted."""
         return True
 
     def prepare(self, graph: FactorGraph, blocks: Blocks) -> PyTree:
@@ -77,7 +77,7 @@ class ExactBlocks(BlockProposal):
         return blocks.candidate_cells(graph, self.candidates), exists
 
     def law(self, prepared: PyTree, graph: FactorGraph, blocks: Blocks, around: Array) -> Enumerated:
-        """The conditionals."""
+        """The conditional laws of blocks, (chains, rows), given the values of their blankets (chains, rows, blanket)."""
         cells, exists = prepared
         scores = jax.vmap(lambda around: blocks.candidate_scores(graph, self.candidates, cells, around))(around)
         return Enumerated(jnp.where(exists, scores, -jnp.inf), self.candidates, self.base)

@@ -165,16 +165,29 @@ class BlockMoves(eqx.Module):
 
 
 def metropolis_ratio(old: Array, new: Array, backward: Array, forward: Array) -> Array:
-    """log of the acceptance ratio from log scores and log proposal densities; NaN never accepts.
+    r"""log of the acceptance ratio from log scores and log proposal densities; NaN never accepts.
+
+    .. math:: \log r = \log \pi(x') - \log \pi(x) + \log q(x \mid x') - \log q(x' \mid x)
 
     A block whose score is zero takes any proposal whose score is not.
+
+    Args:
+        old, new: Float["..."], log scores of the block as it is and as it is proposed, nats, up to one constant.
+        backward: Float["..."], log density of proposing the old block from the new one, nats.
+        forward: Float["..."], log density of what was proposed, nats.
     """
     ratio = jnp.where(old > -jnp.inf, new - old + backward - forward, jnp.inf)
     return jnp.where((new > -jnp.inf) & ~jnp.isnan(ratio), ratio, -jnp.inf)
 
 
 def block_moves(graph: FactorGraph, blocks: Blocks, proposal: BlockProposal) -> BlockMoves:
-    """Moves of blocks by a proposal, in the classes of `colour_classes` (host work, once a graph)."""
+    """Moves of blocks by a proposal, in the classes of `colour_classes` (host work, once a graph).
+
+    Args:
+        graph: the factor graph.
+        blocks: what is moved.
+        proposal: what proposes their values; what it needs of the graph is prepared here.
+    """
     by_class = blocks.rows(jnp.asarray(colour_classes(blocks)))
     return BlockMoves(by_class, proposal.prepare(graph, by_class), proposal)
 

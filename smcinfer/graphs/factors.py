@@ -119,7 +119,7 @@ class Functions(Factors):
         return call(self.numbers[index], values).astype(self.numbers.dtype)
 
     def parameters(self, index: Int[Array, "*batch"]) -> Float[Array, "*batch num_parameters"]:
-        """The numbers."""
+        """The numbers of the factors at ``index``; zeros where there is no such factor."""
         there = (index < self.num_factors)[..., None]
         return jnp.where(there, self.numbers[jnp.minimum(index, self.num_factors - 1)], 0.0)
 

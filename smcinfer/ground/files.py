@@ -80,9 +80,6 @@ def write_whole(path: str | Path, content: bytes | bytearray) -> None:
         ) from error
 
 
-write_atomically = write_whole
-
-
 def _flush_folder(folder: Path) -> None:
     """Have the disk keep a new name, which a crash of the machine could otherwise lose."""
     descriptor = os.open(folder, os.O_RDONLY)

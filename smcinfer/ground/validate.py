@@ -102,7 +102,12 @@ def flag(name: str, value: Any) -> bool:
 
 
 def one_of(name: str, value: Any, choices: Collection[str]) -> str:
-    """One of a few names.
+    """The value, where it is one of a few names.
+
+    Args:
+        name: of the argument, as the error names it.
+        value: what was given.
+        choices: the names there are.
 
     Raises:
         ArgumentError: for any other.

@@ -70,6 +70,11 @@ def refit(
     Cauchy it raised the autocorrelation time of the log radius from 2 to 1000). Near a Gaussian the weights u are all
     about one.
 
+    Args:
+        cloud: the fit so far, which says whether the shape is full or diagonal; ``None`` where none is wanted.
+        positions: Float["n dim"], the particles.
+        log_weights: Float["n"], normalised, nats.
+
     Source: Kent, Tyler & Vardi (1994).
     """
     if cloud is None:
@@ -117,7 +122,13 @@ def spread_along_lines(
 
     .. math:: \exp\bigl(\mathrm{mean} \log |z_i - \bar z| \bigr) / \sqrt d
 
-    A geometric mean: it is finite for all tails. Where the cloud has no spread, ``previous``.
+    A geometric mean: it is finite for all tails.
+
+    Args:
+        previous: Float[""], what is kept where the cloud has no spread.
+        cloud: whose whitened coordinates z are; ``None`` for the target's own.
+        positions: Float["n dim"], the particles.
+        log_weights: Float["n"], normalised, nats.
     """
     whitened = all_whitened(cloud, positions)
     weights = jnp.exp(normalise(log_weights)[0]).astype(whitened.dtype)

@@ -89,7 +89,13 @@ class KernelInfo(eqx.Module):
 
 
 def info(acceptance: Array, num_evals: Array | int, cap_reached: Array | bool | int = 0) -> KernelInfo:
-    """A `KernelInfo` with the dtypes the engine's loops carry."""
+    """A `KernelInfo` with the dtypes the engine's loops carry.
+
+    Args:
+        acceptance: acceptance probability of the transition, in [0, 1].
+        num_evals: evaluations of the density it took.
+        cap_reached: 1 where it stopped at a cap on its evaluations.
+    """
     return KernelInfo(
         acceptance=jnp.asarray(acceptance, dtype=jnp.result_type(float)),
         num_evals=jnp.asarray(num_evals, dtype=jnp.int32),

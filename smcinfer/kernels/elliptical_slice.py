@@ -103,7 +103,7 @@ class EllipticalSlice(TickKernel):
     def receive(
         self, machine: EllipseMachine, reached: KernelState, density: TemperedDensity, params: tuning.Cloud
     ) -> EllipseMachine:
-        """Shrink, or finish."""
+        """Shrink the angle's bracket, or finish on a point in the slice or out of tries."""
         angle = machine.search.candidate
         cosine, sine = jnp.cos(angle), jnp.sin(angle)
         turned = jnp.stack([cosine**2, sine**2, 2.0 * cosine * sine])

@@ -61,7 +61,13 @@ def draw_level(key: KeyArray, log_density: Array) -> Scalar:
 
 
 def is_inside(reached: KernelState, log_density: Array, level: Array) -> Flag:
-    """Whether a point is in the slice; never where the point or the density is not finite."""
+    """Whether a point is in the slice; never where the point or the density is not finite.
+
+    Args:
+        reached: the point.
+        log_density: Float[""], there, nats, in the coordinates that the slice is cut in.
+        level: Float[""], of the slice, nats (`draw_level`).
+    """
     return (log_density > level) & jnp.isfinite(log_density) & jnp.all(jnp.isfinite(reached.position))
 
 
@@ -110,6 +116,13 @@ def advance(search: Search, inside: Flag, uniform: Array, width: Scalar, floor: 
     """The search after its candidate was found inside or outside the slice.
 
     A candidate that was `Search.trying` and inside ends the search; the caller sees to that.
+
+    Args:
+        search: as it was when it asked for its candidate.
+        inside: Bool[""], whether the candidate is in the slice.
+        uniform: Float[""], in [0, 1), for the next point where one is drawn.
+        width: Float[""], of a step out.
+        floor: the slice has nothing below this coordinate.
     """
     width = width.astype(search.centre.dtype)
     trying = search.trying
@@ -126,12 +139,23 @@ def advance(search: Search, inside: Flag, uniform: Array, width: Scalar, floor: 
 
 
 def ran_out(before: Search, after: Search, inside: Flag) -> Flag:
-    """Whether the last point allowed was drawn and not found good."""
+    """Whether the last point allowed was drawn and not found good: the chain stays where it is.
+
+    Args:
+        before, after: the search before and after `advance`.
+        inside: Bool[""], whether the candidate of ``before`` is in the slice.
+    """
     return before.trying & ~inside & (after.tries <= 0)
 
 
 def cut_short(before: Search, after: Search, width: Scalar, max_steps_out: int) -> Flag:
-    """Whether stepping out just ended at the longest interval allowed."""
+    """Whether stepping out just ended at the longest interval allowed: the slice may be wider.
+
+    Args:
+        before, after: the search before and after `advance`.
+        width: Float[""], of a step out.
+        max_steps_out: m, the most widths of an interval.
+    """
     longest = (max_steps_out - 0.5) * width.astype(after.centre.dtype)
     return ~before.trying & after.trying & (after.upper - after.lower > longest)
 

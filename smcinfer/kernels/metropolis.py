@@ -44,5 +44,10 @@ def metropolis(
 
 
 def choose(condition: Array, on_true: PyTree, on_false: PyTree) -> PyTree:
-    """Leaf by leaf ``on_true`` where the condition holds, in the dtypes of ``on_false``."""
+    """Leaf by leaf ``on_true`` where the condition holds, in the dtypes of ``on_false``.
+
+    Args:
+        condition: Bool[""], or of a shape that every leaf broadcasts with.
+        on_true, on_false: pytrees of one structure.
+    """
     return jax.tree.map(lambda new, old: jnp.where(condition, new, old).astype(old.dtype), on_true, on_false)

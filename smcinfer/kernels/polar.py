@@ -42,7 +42,13 @@ def check_dimension(dim: int) -> None:
 
 
 def log_jacobian(form: str, coordinate: Array, dim: int) -> Array:
-    r""":math:`(d-1) \log r` for the radius, :math:`d s` for its logarithm, nats."""
+    r"""Log of the volume element of a radius: :math:`(d-1) \log r` for the radius, :math:`d s` for its logarithm, nats.
+
+    Args:
+        form: of the radius, one of `FORMS`.
+        coordinate: Float["..."], r or s.
+        dim: d.
+    """
     return dim * coordinate if form == "log" else (dim - 1) * jnp.log(coordinate)
 
 
@@ -97,7 +103,15 @@ def tuned_params(
     positions: Float[Array, "n dim"],
     log_weights: Float[Array, " n"],
 ) -> SliceParams:
-    """Parameters from a weighted cloud: its shape, and a width that spans its radii unless one is given."""
+    """Parameters from a weighted cloud: its shape, and a width that spans its radii unless one is given.
+
+    Args:
+        form: of the radius, one of `FORMS`.
+        width: a fixed width; ``None`` to measure it.
+        params: parameters of the last move.
+        positions: Float["n dim"], the particles.
+        log_weights: Float["n"], normalised, nats.
+    """
     cloud = refit(params.cloud, positions, log_weights)
     if width is not None:
         return SliceParams(cloud, params.width)

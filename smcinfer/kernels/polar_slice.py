@@ -142,7 +142,7 @@ class PolarSlice(TickKernel):
         )
 
     def point(self, machine: AnnulusMachine, params: SliceParams) -> Position:
-        """The candidate."""
+        """The candidate of the annulus, in the target's coordinates."""
         return affine.centred(params.cloud, polar.to_radius(self.radius, machine.coordinate) * machine.axis)
 
     def receive(

@@ -32,6 +32,7 @@ from smcinfer.language.process import Rules, TokenState, language_process
 from smcinfer.language.proposals.forced import FREE, Given
 from smcinfer.language.reader import Reader
 from smcinfer.language.texts import TEXTS, WeightedText, weighted_texts
+from smcinfer.language.vocabularies import check_vocabularies, told
 
 TokenPotential = Callable[[Time, TokenState], Scalar]
 """``(t, state) -> Float[""]``, log phi_t in nats, of one sequence after step t."""
@@ -176,14 +177,11 @@ def generation(
     given = Given(wanted, eos_id if end == "force" else None)
     rules = Rules(total, eos_id, float(temperature), also_eos)
     process = language_process(model, jnp.asarray(start, jnp.int32), rules, readers)
-    made = compose(
-        process,
-        Asked(potential, given),
-        twist,
-        _mover(process, given, twist, proposal),
-        num_steps=total,
-        look_ahead=look_ahead,
-    )
+    mover = _mover(process, given, twist, proposal)
+    parts = {"potential": potential, "twist": twist, "proposal": mover, "look-ahead": look_ahead}
+    check_vocabularies(tokenizer, dict(readers or {}) | parts)
+    asked = Asked(told(potential, process.prompt, eos_id), given)
+    made = compose(process, asked, twist, mover, num_steps=total, look_ahead=look_ahead)
     return Generation.extending(made, tokenizer=tokenizer)
 
 

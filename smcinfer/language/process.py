@@ -86,7 +86,7 @@ class Rules(eqx.Module):
         return jnp.where(finished, only_eos, logits)
 
     def first(self, output: Output, cache: Cache, readings: dict[str, Reading]) -> TokenState:
-        """The prompt's state."""
+        """The state of a sequence of which only the prompt was read."""
         no = jnp.zeros((), bool)
         return TokenState(
             tokens=jnp.full((self.max_tokens,), 0 if self.eos_id is None else self.eos_id, jnp.int32),

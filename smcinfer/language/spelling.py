@@ -7,10 +7,22 @@ import numpy as np
 
 from smcinfer.ground.arrays import Array, Bool, Int, UInt
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.language.letters import in_words
 from smcinfer.language.networks.tokenizer import Tokenizer
 
 SPACE = "▁"
 """What stands for a space inside the tokens of sentencepiece vocabularies."""
+
+
+UNREADABLE = {
+    "WordPiece": "whose tokens have a space before them or not",
+    "WordLevel": "whose words have a space between them",
+    "EndOfWord": "whose last token of a word has a space after it or not",
+}
+"""Kinds of tokenizers whose text is not that of the tokens one after the other."""
+
+NUM_CHECKED = 256
+"""Sequences of tokens that are spelt in both ways before a spelling is used."""
 
 
 class Spelling(eqx.Module):
@@ -19,10 +31,12 @@ class Spelling(eqx.Module):
     Attributes:
         table: UInt8["V W"], the bytes of each token, the rest zero.
         sizes: Int["V"], how many each has; special tokens have none.
+        vocabulary: the tokenizer's fingerprint.
     """
 
     table: UInt[Array, "vocab width"]
     sizes: Int[Array, " vocab"]
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def read(
         self, tokens: Int[Array, " tokens"], length: Int[Array, ""]
@@ -53,17 +67,28 @@ def spelling(tokenizer: Tokenizer) -> Spelling:
     Raises:
         ArgumentError: for a vocabulary whose tokens are not bytes that follow each other.
     """
-    tokens = tokenizer.tokens()
-    special = tokenizer.special_ids()
-    letters = _byte_letters() if _is_byte_level(tokens) else None
-    spelled = [b"" if id in special or token is None else _bytes(token, letters) for id, token in enumerate(tokens)]
+    if unreadable := tokenizer.parts & UNREADABLE.keys():
+        raise ArgumentError(
+            "the tokens of this vocabulary are not bytes that follow each other",
+            expected="byte-level BPE, or sentencepiece",
+            got=", ".join(f"{kind}, {UNREADABLE[kind]}" for kind in sorted(unreadable)),
+            hint="on_text reads whole texts, and runs of token ids need no spelling",
+        )
+    tokens, special, added = tokenizer.tokens(), tokenizer.special_ids(), tokenizer.added_ids()
+    letters = _byte_letters() if "ByteLevel" in tokenizer.parts or _is_byte_level(tokens) else None
+    spelled = [
+        b"" if id in special or token is None else token.encode() if id in added else _bytes(token, letters)
+        for id, token in enumerate(tokens)
+    ]
+    _check_spelled(tokenizer, [b"" if id in added else word for id, word in enumerate(spelled)])
     width = max(map(len, spelled))
     if width == 0:
         raise ArgumentError("the vocabulary has no text in it", expected="tokens that spell something", got=len(tokens))
     table = np.zeros((len(spelled), width), np.uint8)
     for row, word in zip(table, spelled, strict=True):
         row[: len(word)] = np.frombuffer(word, np.uint8)
-    return Spelling(jnp.asarray(table), jnp.asarray([len(word) for word in spelled], jnp.int32))
+    sizes = jnp.asarray([len(word) for word in spelled], jnp.int32)
+    return Spelling(jnp.asarray(table), sizes, tokenizer.fingerprint)
 
 
 def lower_case(text: UInt[Array, "*bytes"]) -> UInt[Array, "*bytes"]:
@@ -72,7 +97,7 @@ def lower_case(text: UInt[Array, "*bytes"]) -> UInt[Array, "*bytes"]:
 
 
 def is_word(text: UInt[Array, "*bytes"]) -> Bool[Array, "*bytes"]:
-    """Which bytes belong to words: letters, digits, the apostrophe, and everything beyond ASCII."""
+    """Which bytes belong to words as features count them: letters, digits, the apostrophe, everything beyond ASCII."""
     low = lower_case(text)
     letter = (low >= ord("a")) & (low <= ord("z"))
     digit = (text >= ord("0")) & (text <= ord("9"))
@@ -106,7 +131,7 @@ def occurs(
     for offset, byte in enumerate(pattern):
         match = match & (jax.lax.dynamic_slice_in_dim(seen, offset, starts.shape[0]) == byte)
     if whole:
-        inside = jnp.concatenate([jnp.zeros(1, bool), is_word(text), jnp.zeros(1, bool)])
+        inside = jnp.concatenate([jnp.zeros(1, bool), in_words(text, size, ended), jnp.zeros(1, bool)])
         before, after = inside[: starts.shape[0]], inside[len(word) + 1 :][: starts.shape[0]]
         at_end = starts + len(word) == size
         match = match & ~before & jnp.where(at_end, ended, ~after)
@@ -116,6 +141,28 @@ def occurs(
 def _is_byte_level(tokens: list[str | None]) -> bool:
     """Whether the vocabulary spells bytes as letters, as GPT-2's does: it then has one token for each, and Ġ for a space."""
     return set(_byte_letters()) <= {token for token in tokens if token is not None}
+
+
+def _check_spelled(tokenizer: Tokenizer, spelled: list[bytes]) -> None:
+    """Raise where the tokenizer itself writes some tokens otherwise: it does what is not known here."""
+    words = [token for token, word in enumerate(spelled) if word]
+    if not tokenizer.has_decoder() or not words:
+        return
+    rows = np.random.default_rng(0).choice(words, (NUM_CHECKED, 3))
+    for row in rows.tolist():
+        try:
+            text = b"".join(spelled[token] for token in row).decode()
+        except UnicodeDecodeError:
+            # Half a letter is shown in more ways than one.
+            continue
+        # Sentencepiece puts a space before a text, and takes it away again.
+        if tokenizer.decode(row) not in (text, text.removeprefix(" ")):
+            raise ArgumentError(
+                "the tokens of this vocabulary are not spelt as they are written",
+                expected=repr(text)[:60],
+                got=repr(tokenizer.decode(row))[:60],
+                hint="on_text reads whole texts, and runs of token ids need no spelling",
+            )
 
 
 def _byte_letters() -> dict[str, int]:
@@ -128,7 +175,11 @@ def _byte_letters() -> dict[str, int]:
 
 def _bytes(token: str, letters: dict[str, int] | None) -> bytes:
     if letters is not None:
-        return bytes(letters[letter] for letter in token) if set(token) <= letters.keys() else token.encode()
+        if not set(token) <= letters.keys():
+            raise ArgumentError(
+                "a token is no sequence of bytes", expected="letters of a byte-level alphabet", got=repr(token)[:40]
+            )
+        return bytes(letters[letter] for letter in token)
     if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
         return bytes([int(token[3:5], 16)])
     return token.replace(SPACE, " ").encode()

@@ -13,7 +13,13 @@ from smcinfer.nn import storage
 
 
 def save_half(path: str | Path, module: PyTree[Any], metadata: dict[str, Any]) -> Path:
-    """`storage.save` with the floats rounded to bfloat16."""
+    """`storage.save` with the floats rounded to bfloat16, at half the size.
+
+    Args:
+        path: the file, ``weights.safetensors`` say; its folder must exist.
+        module: any pytree; what is no array is not written.
+        metadata: what JSON can hold: sizes to rebuild the module from, seed, metric.
+    """
     return storage.save(path, _cast(module, jnp.bfloat16), metadata)
 
 

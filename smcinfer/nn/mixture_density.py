@@ -218,7 +218,12 @@ def num_features(cardinalities: Sequence[int]) -> int:
 
 
 def dense(key: KeyArray, inputs: int, outputs: int) -> Dense:
-    """An affine map with random weights, its bias zero."""
+    """An affine map with Gaussian weights of variance one over ``inputs``, its bias zero.
+
+    Args:
+        key: one random key, for the weights.
+        inputs, outputs: lengths of the vectors it maps from and to.
+    """
     dtype = jnp.result_type(float)
     weight = jax.random.normal(key, (inputs, outputs), dtype) / math.sqrt(max(inputs, 1))
     return Dense(weight, jnp.zeros((outputs,), dtype))

@@ -16,7 +16,7 @@ from safetensors.numpy import save as to_bytes
 
 from smcinfer.ground.arrays import PyTree
 from smcinfer.ground.errors import ArgumentError, CheckpointError
-from smcinfer.ground.files import check_writable, write_atomically
+from smcinfer.ground.files import check_writable, write_whole
 
 _METADATA = "smcinfer"
 
@@ -41,7 +41,7 @@ def save(path: str | Path, tree: PyTree[Any], metadata: dict[str, Any] | None = 
     except (TypeError, ValueError) as error:
         raise ArgumentError("metadata must be JSON", expected="dict of str, numbers, lists", got=str(error)) from error
     tensors = {name: _to_disk(leaf) for name, leaf in _named(tree).items()}
-    write_atomically(path, to_bytes(tensors, metadata={_METADATA: header}))
+    write_whole(path, to_bytes(tensors, metadata={_METADATA: header}))
     return path
 
 

@@ -12,7 +12,7 @@ support could never take a first step.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -32,7 +32,15 @@ class Schedule(eqx.Module):
     ``resample_below`` is the fraction of N under which the driver should resample.
     """
 
-    resample_below: eqx.AbstractVar[float]
+    if TYPE_CHECKING:  # a type checker takes an abstract field for an argument of every constructor
+
+        @property
+        def resample_below(self) -> float:
+            """The fraction of N."""
+            ...
+
+    else:
+        resample_below: eqx.AbstractVar[float]
 
     @property
     def resamples_always(self) -> bool:
@@ -85,7 +93,7 @@ class ESS(Schedule):
 
     @property
     def resample_below(self) -> float:
-        """At every step."""
+        """One: the particles are resampled at every step."""
         return 1.0
 
     @property
@@ -161,7 +169,7 @@ class Exponents(Schedule):
         return self.exponents.shape[0]
 
     def next(self, t: Int[Array, ""], exponent: Scalar, log_weights: LogWeights, log_potential: LogWeights) -> Scalar:
-        """The t-th exponent."""
+        """The t-th exponent of the list, whatever the particles."""
         del exponent, log_weights, log_potential
         return self.exponents[jnp.minimum(t, self.exponents.shape[0]) - 1]
 

@@ -14,12 +14,12 @@ class ErrorCurve(Protocol):
 
     @property
     def seconds(self) -> Sequence[float]:
-        """Since the start."""
+        """Times since the start, increasing, seconds."""
         ...
 
     @property
     def errors(self) -> Sequence[float]:
-        """By then."""
+        """The error at each of those times."""
         ...
 
 

@@ -125,7 +125,7 @@ def plot_reward_evaluations(
 
 
 def _images(name: str, values: ArrayLike) -> np.ndarray:
-    """(n, height, width)."""
+    """The values as images, (n, height, width), or an error that names the group."""
     images = np.asarray(values, np.float64)
     side = round(images.shape[-1] ** 0.5) if images.ndim else 0
     if images.ndim == 2 and side * side == images.shape[1]:

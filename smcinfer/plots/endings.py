@@ -62,7 +62,13 @@ def plot_endings(target: Generation, result: Estimates, seed: int = 0) -> Figure
 def ending_log_probability(
     process: LanguageProcess, texts: Int[Array, "texts size"], ending: Int[Array, " ending"]
 ) -> Float[Array, " texts"]:
-    """log probability of an ending after the prompt and each of several texts, nats."""
+    """Log probability of an ending after the prompt and each of several texts, nats.
+
+    Args:
+        process: the language model with its prompt and temperature.
+        texts: Int["texts size"], tokens after the prompt.
+        ending: Int["ending"], the same tokens after every text.
+    """
 
     def one(text: Array) -> Array:
         logits = process.lm.forward(jnp.concatenate([process.prompt, text, ending])).logits

@@ -60,7 +60,12 @@ def run_lines(result: Estimates) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def finish(axes: Axes, *, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
-    """Labels, title and a quiet grid."""
+    """Give axes their labels, a title on the left, and a quiet grid behind the data.
+
+    Args:
+        axes: what is changed.
+        xlabel, ylabel, title: texts; none where empty.
+    """
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.set_title(title, loc="left")

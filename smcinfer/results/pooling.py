@@ -22,6 +22,11 @@ def weighted_mean(
     return np.einsum("rn,rnk->rk", weights, flat).reshape(weights.shape[0], *values.shape[2:])
 
 
+def effective_sizes(log_weights: Float[np.ndarray, "num_runs num_particles"]) -> Float[np.ndarray, " num_runs"]:
+    """Effective sample size of each run's normalised weights, in particles."""
+    return np.exp(-np.logaddexp.reduce(2.0 * log_weights.astype(np.float64), axis=1))
+
+
 def combine_runs(means: Float[np.ndarray, "num_runs ..."], log_z: Float[np.ndarray, " num_runs"]) -> Moment:
     """Mean over runs, each weighing in proportion to its Z_hat; NaN where no run found any weight."""
     total = np.logaddexp.reduce(log_z)
@@ -45,7 +50,16 @@ def jackknife_se(means: Float[np.ndarray, "num_runs ..."], log_z: Float[np.ndarr
 def resample(
     key: KeyArray | int, log_weights: Float[np.ndarray, " n"], num_draws: int
 ) -> Int[np.ndarray, " num_draws"]:
-    """Indices drawn systematically in proportion to the weights, in random order."""
+    """Indices drawn systematically in proportion to the weights, in random order.
+
+    Args:
+        key: one random key, or the number to make one of.
+        log_weights: Float["n"], unnormalised, nats.
+        num_draws: indices to draw, at least one.
+
+    Raises:
+        ArgumentError: for fewer, or where every weight is zero.
+    """
     if num_draws < 1:
         raise ArgumentError("num_draws is out of range", expected="at least 1", got=num_draws)
     if not np.isfinite(log_weights).any():

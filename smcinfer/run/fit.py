@@ -135,7 +135,7 @@ def fit(
             losses = losses.at[offset].set(step_loss)
             return _Progress(optax.apply_updates(state.arrays, updates), after, state.best), losses
 
-        losses = jnp.zeros((check_every,), jax.eval_shape(value, state.arrays, step_key, data).dtype)
+        losses = jnp.zeros((check_every,), eqx.filter_eval_shape(value, state.arrays, step_key, data).dtype)
         return jax.lax.fori_loop(0, length, one, (state, losses))
 
     started = time.perf_counter()

@@ -97,8 +97,9 @@ def run(
         devices: share the particles of every run among these (`jax.devices()`, of all processes where JAX's distributed
             runtime was started); resampling is global, or stays on each device with ``islands``.
         progress: draw a bar on stderr.
-        checkpoint: a file. Where it exists the run resumes from it (and must be the same run); it is written at most
-            every ``checkpoint_seconds`` seconds, at the end, and after Ctrl-C, complete or not at all.
+        checkpoint: a file. Where it exists the run resumes from it (and must be the same run); it is written now and then,
+            at the end, and after Ctrl-C, complete or not at all.
+        checkpoint_seconds: the least time from one writing to the next, seconds.
         chunk_steps: most steps between two looks of the host; chosen from the horizon where ``None``.
         description: the label of the progress bar; what the model's plan says where ``None``.
 

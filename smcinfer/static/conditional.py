@@ -131,7 +131,7 @@ class ConditionalTempering(FeynmanKac):
         return Mutation(states, jnp.zeros((num_particles,), dtype), ConditionalShared(zero, zero, path))
 
     def adapt(self, t: Int[Array, ""], population: Population, shared: ConditionalShared) -> ConditionalShared:
-        """The next exponent."""
+        """The exponent given for step t, and how far it is from the last one."""
         del population
         exponent = self._at(t)[0]
         return ConditionalShared(exponent, exponent - shared.exponent, shared.path)

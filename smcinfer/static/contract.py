@@ -50,7 +50,13 @@ def abstract_output(name: str, function: Callable[..., Any], *arguments: PyTree[
 
 
 def check_scalar(name: str, function: Callable[..., Any], *arguments: PyTree[Any]) -> None:
-    """Raise `TargetError` unless ``function(*arguments)`` is a real floating-point scalar."""
+    """Raise `TargetError` unless ``function(*arguments)`` is a real floating-point scalar; nothing is computed.
+
+    Args:
+        name: of the function, as the error names it.
+        function: what should return a log density, nats.
+        *arguments: arrays, or their shapes, to trace it on.
+    """
     output = abstract_output(name, function, *arguments)
     if not isinstance(output, jax.ShapeDtypeStruct):
         raise TargetError(

@@ -23,7 +23,7 @@ from smcinfer.static.numpyro_replay import Replay, Trace, is_latent
 from smcinfer.static.on_reals import inner_bijection, strip
 from smcinfer.static.prior import Prior
 from smcinfer.static.reference import laplace_reference
-from smcinfer.static.target import StaticTarget
+from smcinfer.static.target import POSTERIOR, StaticTarget
 
 LAPLACE = "laplace"
 Reference = dist.Distribution | dict[str, dist.Distribution] | str | None
@@ -83,6 +83,7 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
         base_scale=scale,
         log_terms=log_terms,
         num_data=num_data,
+        weighted_for=POSTERIOR,
     )
 
 
@@ -113,6 +114,7 @@ def _over_vectors(replay: Replay, law: dist.Distribution) -> StaticTarget:
         sample_base=base.sample,
         constrain=replay.constrain,
         unconstrain=replay.unconstrain,
+        weighted_for=POSTERIOR,
         base_mean=mean,
         base_scale=scale,
     )

@@ -20,6 +20,9 @@ from smcinfer.kernels.base import TemperedDensity
 from smcinfer.static.contract import abstract_output, check_scalar
 from smcinfer.static.prior import Prior
 
+POSTERIOR = "the posterior; log Z is the log evidence"
+"""What the particles of a prior and a likelihood stand for, in words."""
+
 
 class StaticTarget(eqx.Module):
     """What tempering and data annealing consume; made by `posterior`, `log_density` and `from_numpyro`.
@@ -39,6 +42,7 @@ class StaticTarget(eqx.Module):
         log_terms: ``(Float["dim"], Int["k"]) -> Float["k"]``, the potential's terms for some data
             points, or ``None`` for a potential that is not a sum over data.
         num_data: how many terms there are, or ``None``.
+        weighted_for: what weighted particles stand for and what log Z is of, in words.
         made_in: precision that was on when the target was made, ``"float32"`` or ``"float64"``.
     """
 
@@ -52,6 +56,7 @@ class StaticTarget(eqx.Module):
     base_scale: Float[Array, "dim dim"] | None = None
     log_terms: Callable[[Array, Array], Array] | None = None
     num_data: int | None = eqx.field(static=True, default=None)
+    weighted_for: str = eqx.field(static=True, default="the density; log Z is the log of its integral")
     made_in: str = eqx.field(static=True, default_factory=lambda: str(jnp.result_type(float)))
 
     def check_precision(self) -> None:
@@ -181,12 +186,12 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
     value = _value_structure(base)
     if data is None:
         check_scalar("log_likelihood", log_likelihood, value)
-        return _with_base(base, _Whole(base, log_likelihood))
+        return _with_base(base, _Whole(base, log_likelihood), weighted_for=POSTERIOR)
     data, num_data = _check_data(data)
     datum = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
     check_scalar("log_likelihood", log_likelihood, value, datum)
     terms = _Terms(base, log_likelihood, data)
-    return _with_base(base, terms.total, log_terms=terms.some, num_data=num_data)
+    return _with_base(base, terms.total, log_terms=terms.some, num_data=num_data, weighted_for=POSTERIOR)
 
 
 def log_density(fn: Callable[..., Any], reference: PyTree[Any]) -> StaticTarget:

@@ -36,9 +36,6 @@ class KernelPath(Path):
     kernel: Kernel
 
     method: ClassVar[str]
-    weighted_for: ClassVar[str] = (
-        "the target on its vectors; log Z is of its integral, which of a prior times a likelihood is the evidence"
-    )
     reports: ClassVar[tuple[str, ...]] = ("acceptance", "num_evals", "cap_reached")
 
     @property
@@ -51,7 +48,7 @@ class KernelPath(Path):
             "led": self.led,
             "chain_length": self.chain_length,
         }
-        return dataclasses.replace(super().plan, details=details)
+        return dataclasses.replace(super().plan, weighted_for=self.target.weighted_for, details=details)
 
     def parameters(self) -> PyTree[Any]:
         """Parameters of the kernel before it has seen particles."""

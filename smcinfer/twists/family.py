@@ -69,7 +69,7 @@ class Stored(eqx.Module):
     paths: PyTree[Array]
 
     def __call__(self, key: KeyArray) -> tuple[PyTree[Any], PyTree[Any]]:
-        """One of them."""
+        """One context and its path, every one as likely."""
         num = jax.tree.leaves(self.paths)[0].shape[0]
         chosen = jax.random.randint(key, (), 0, num)
         return jax.tree.map(lambda leaf: leaf[chosen], (self.contexts, self.paths))

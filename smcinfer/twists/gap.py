@@ -20,7 +20,18 @@ from smcinfer.twists.learned import LearnedTwist, attach
 def log_z_runs(
     key: KeyArray, model: FeynmanKac, num_particles: int, num_runs: int, resample_below: float = 0.5
 ) -> Float[Array, " num_runs"]:
-    """log Z_hat of independent runs, inside jit, nats."""
+    """log Z_hat of independent runs, to be called inside jit.
+
+    Args:
+        key: one random key.
+        model: what is run, with a fixed number of steps.
+        num_particles: particles of each run.
+        num_runs: independent runs.
+        resample_below: resample where the ESS falls below this fraction of the particles.
+
+    Returns:
+        Float["num_runs"], nats.
+    """
     settings = Settings(num_particles, resample_below=resample_below, history="none")
     state, _ = smc.init(jax.random.split(key, num_runs), model, settings)
     state, _ = smc.scan(jnp.ones((), jnp.int32), state, model, settings, model.num_steps)
@@ -70,7 +81,18 @@ def shortfall(
     num_runs: int,
     resample_below: float = 0.5,
 ) -> Scalar:
-    """The gap between the bounds of one target; minus the lower bound where there are no exact draws. Nats, lower is better."""
+    """How much a twist leaves to be gained on one target: the gap between its two bounds on log Z, nats. Lower is better.
+
+    Args:
+        key: one random key.
+        model: the target.
+        twist: what is judged; it brings the proposal that it induces.
+        exact_draw: ``key -> path``, an exact draw of the target; where ``None`` the result is minus the lower bound, as there
+            is no upper one.
+        num_particles: particles of each run.
+        num_runs: runs whose log Z_hat are averaged, for each bound.
+        resample_below: resample where the ESS falls below this fraction of the particles.
+    """
     lower_key, upper_key = jax.random.split(key)
     twisted = attach(model, twist)
     lower = jnp.mean(log_z_runs(lower_key, twisted, num_particles, num_runs, resample_below))

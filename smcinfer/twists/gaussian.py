@@ -107,7 +107,7 @@ class GaussianTwist(LearnedTwist):
         """log p0 / q of a given x_t, nats."""
 
     def proposal(self, process: Process) -> Proposal:
-        """Draws from `law`."""
+        """The proposal that draws x_t from `law`, with log C_t as its look-ahead."""
         return GaussianInduced(process, self)
 
 
@@ -137,7 +137,7 @@ class GaussianInduced(Proposal):
         return x, self.twist.log_weight(t, seen, x)
 
     def look_ahead(self, t: Time, state: PyTree[Any]) -> Scalar:
-        """log C_t."""
+        """log C_t of the state before the step, nats."""
         return self.twist.log_mean(t, self._seen(t, state))
 
     def log_weight(self, t: Time, state: PyTree[Any], x: Array) -> Scalar:

@@ -110,7 +110,7 @@ class NetworkHead(HeadTwist):
         return values if self.times is None else jnp.where(t < self.times.shape[0], values, 0.0)
 
     def head(self, t: Time, seen: Context) -> Float[Array, " vocab"]:
-        """The network's outputs."""
+        """log chi_t of every symbol, from the network and the bilinear forms, nats."""
         inputs, direct = seen.hidden, 0.0
         if self.pairs is not None:
             if self.context is None:
@@ -201,7 +201,7 @@ def _check_hidden(dim: int) -> None:
 
 
 def calibrated_head(vocab_size: int) -> CalibratedHead:
-    """A flat `CalibratedHead`."""
+    """A `CalibratedHead` before training, with the same value for every symbol."""
     dtype = jnp.result_type(float)
     return CalibratedHead(jnp.zeros((), dtype), jnp.zeros((vocab_size,), dtype))
 

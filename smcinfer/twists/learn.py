@@ -89,8 +89,9 @@ def learn(
     validation_runs: int = 32,
     check_every: int = 100,
     patience: int | None = None,
+    progress: bool = True,
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    checkpoint_seconds: float = 30.0,
 ) -> Learned:
     """Learn a twist for a target, or for a family of them.
 
@@ -118,8 +119,9 @@ def learn(
         validation_particles, validation_runs: see there.
         check_every: steps between two looks of the host.
         patience: validations without a new best after which to stop.
-        checkpoint: a file to resume from and to save to.
         progress: draw a bar on stderr.
+        checkpoint: a file to resume from and to save to.
+        checkpoint_seconds: least time between two writes, seconds.
 
     Returns:
         `Learned`; `attach` puts its twist on a model.
@@ -200,8 +202,9 @@ def learn(
         validate=check if validate else None,
         check_every=check_every,
         patience=patience,
-        checkpoint=checkpoint,
         progress=progress,
+        checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
         description="learning a twist",
     )
     name = objective if isinstance(objective, str) else type(objective).__name__

@@ -45,7 +45,7 @@ class NetworkTwist(GaussianTwist):
     log_node_weights: Float[Array, " K"]
 
     def log_value(self, t: Time, seen: Gaussian, x: Array) -> Scalar:
-        """log chi_t, nats."""
+        """log chi_t at x, as the network says, nats."""
         del seen
         features, centre, scale = jax.lax.stop_gradient((self.features[t], self.centre[t], self.scale[t]))
         z = (jnp.reshape(x, -1) - centre) / scale

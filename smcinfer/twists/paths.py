@@ -50,7 +50,7 @@ class Paths(eqx.Module):
     log_weights: Float[Array, "S K"]
 
     def values(self, twist: LearnedTwist) -> Float[Array, "S K"]:
-        """log chi_t, nats."""
+        """log chi_t of every step of every particle, nats."""
         return self._map(twist.log_value, self.before, self.x)
 
     def means(self, twist: LearnedTwist) -> Float[Array, "S K"]:
@@ -98,7 +98,7 @@ class Watched(FeynmanKac):
         return self._watched(jnp.zeros((), jnp.int32), started, x, log_potential)
 
     def look_ahead(self, t: Int[Array, ""], particles: Particles, shared: PyTree[Any]) -> LogWeights | None:
-        """The model's."""
+        """The look-ahead of the model that is watched, nats."""
         return self.model.look_ahead(t, particles, shared)
 
     def mutate(

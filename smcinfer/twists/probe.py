@@ -39,7 +39,7 @@ class LinearProbe(Twist):
     bias: Float[Array, " steps"]
 
     def __call__(self, t: Time, state: PyTree[Any]) -> Scalar:
-        """log psi_t, nats."""
+        """log psi_t of one state, nats."""
         return self.weight @ self.features(state) + self.bias[t]
 
 

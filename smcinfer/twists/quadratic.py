@@ -46,7 +46,7 @@ class QuadraticTwist(GaussianTwist):
         return jax.lax.stop_gradient((self.centre[t], self.scale[t]))
 
     def log_value(self, t: Time, seen: Gaussian, x: Array) -> Scalar:
-        """log chi_t, nats."""
+        """log chi_t at x, a quadratic in the scaled coordinates, nats."""
         del seen
         centre, scale = self._units(t)
         z = (jnp.reshape(x, -1) - centre) / scale
@@ -64,7 +64,7 @@ class QuadraticTwist(GaussianTwist):
         return self._tilted(t, seen)[0]
 
     def log_mean(self, t: Time, seen: Gaussian) -> Scalar:
-        """log C_t, nats."""
+        """log C_t, by completing the square, nats."""
         return self._tilted(t, seen)[1]
 
     def log_weight(self, t: Time, seen: Gaussian, x: Array) -> Scalar:

@@ -42,7 +42,7 @@ class RolloutTwist(Twist):
     log_floor: float = eqx.field(static=True)
 
     def __call__(self, t: Time, state: PyTree[Any]) -> Scalar:
-        """log psi_t, nats."""
+        """log psi_t of one state, from its K walks, nats."""
 
         def walk(key: KeyArray) -> Scalar:
             def step(carry: tuple[Array, PyTree[Any], Scalar], key: Any) -> tuple[Any, None]:

@@ -47,12 +47,12 @@ class SymbolTwist(LearnedTwist):
         return self.log_values(t, seen)[x]
 
     def log_mean(self, t: Time, seen: Seen) -> Scalar:
-        """log C_t, nats."""
+        """log C_t, by a sum over all symbols, nats."""
         base = self.log_base(seen)
         return jax.nn.logsumexp(jnp.where(base == -jnp.inf, -jnp.inf, base + self.log_values(t, seen)))
 
     def proposal(self, process: Process) -> Proposal:
-        """p0 chi_t, normalised."""
+        """The proposal that draws a symbol from p0 chi_t, normalised, with log C_t as its look-ahead."""
         return SymbolInduced(process, BoundTwist(process, self))
 
 
@@ -93,12 +93,12 @@ class TableTwist(SymbolTwist):
     table: Float[Array, "steps vocab"]
 
     def look(self, law: Distribution, state: PyTree[Any]) -> Seen:
-        """The base law."""
+        """Keep log p0 of every symbol, Float["vocab"], nats; the state is not needed."""
         del state
         return log_probabilities(law)
 
     def log_base(self, seen: Seen) -> Float[Array, " vocab"]:
-        """What was kept."""
+        """log p0 of every symbol, which is all that `look` kept, nats."""
         return seen
 
     def log_values(self, t: Time, seen: Seen) -> Float[Array, " vocab"]:
@@ -139,7 +139,7 @@ class HeadTwist(SymbolTwist):
         return Context(log_probabilities(law), state.hidden, ended)
 
     def log_base(self, seen: Context) -> Float[Array, " vocab"]:
-        """What was kept."""
+        """log p0 of every symbol, kept by `look` beside the hidden state, nats."""
         return seen.log_base
 
     @abc.abstractmethod

@@ -16,10 +16,12 @@ from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, simulate, state_space
 from smcinfer.static import StaticTarget, posterior
 from smcinfer.static.conditional import Choices, ConditionalTempering
+from smcinfer.static.methods import Tempering
 from smcinfer.static.tempering import TemperingPath
 from tests import exact_models, exact_paths
 from tests.static.test_static import DATA, DIM, NOISE, conjugate, exact_log_z, exact_mean
 from tests.statistics import assert_mean_one_log
+from tests.synthetic import make_sandwich
 
 PATH = Exponents(jnp.asarray([0.05, 0.3, 1.0]))
 
@@ -91,7 +93,7 @@ def test_named_draws_and_bad_ones() -> None:
 
 
 def test_crossed_bounds_say_so() -> None:
-    crossed = bounds.Sandwich(np.array([1.0, 1.01, 0.99]), np.array([0.0, 0.01, -0.01]), 0)
+    crossed = make_sandwich(lower_runs=np.array([1.0, 1.01, 0.99]), upper_runs=np.array([0.0, 0.01, -0.01]))
     assert crossed.crossed and "CROSSED" in str(crossed)
 
 
@@ -195,6 +197,12 @@ def test_targets_without_bounds_are_refused() -> None:
         bounds.sandwich(jax.random.key(0), lambda x: x, exact_draw)
     with pytest.raises(ArgumentError, match="resample_below"):
         bounds.sandwich(jax.random.key(0), conjugate(), exact_draw, resample_below=0.5)
+    for method in (Tempering(led=False), Tempering(chain_length=8), "data_annealing"):
+        with pytest.raises(ArgumentError, match="walked back"):
+            bounds.sandwich(jax.random.key(0), conjugate(), exact_draw, method=method)
+    for option in ({"kernel": "hmc"}, {"method": "tempering"}):
+        with pytest.raises(ArgumentError, match=f"takes no {next(iter(option))}"):
+            bounds.sandwich(jax.random.key(0), exact_models.hmm("twisted"), exact_paths.draw_hmm_path, **option)
 
 
 @pytest.mark.slow

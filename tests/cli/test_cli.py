@@ -15,7 +15,7 @@ import smcinfer.cli.demo as demonstration
 from smcinfer import api, plots
 from smcinfer.cli import main
 from smcinfer.cli.app import COMMANDS, build
-from smcinfer.ground.errors import FileError
+from smcinfer.ground.errors import FileError, Interrupted
 from smcinfer.paths.moves import Moves
 from smcinfer.paths.schedules import ConditionalESS
 from smcinfer.results import Result, load
@@ -166,7 +166,7 @@ def test_check_passes_and_fails_by_exit_code(source: Path, capsys: pytest.Captur
 def test_serious_status_is_exit_code_one(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bit: int, code: int
 ) -> None:
-    result = make_result(status=np.full(4, bit))
+    result = make_result(status_runs=np.full(4, bit))
     monkeypatch.setattr(api, "sample", lambda *_, **__: result)
     assert main(["sample", f"{source}:target"]) == code
     assert main(["summary", str(result.save(tmp_path / "run.nc"))]) == code
@@ -285,10 +285,13 @@ def test_force_overwrites(source: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("options", "advice"),
+    ("options", "error", "advice"),
     [
-        (["--checkpoint", "c"], "goes on from what was saved to c"),
-        ([], "with --checkpoint PATH the same command goes on"),
+        (["--checkpoint", "c"], KeyboardInterrupt(), "the same command goes on from what was saved to c"),
+        ([], KeyboardInterrupt(), "with --checkpoint PATH the same command goes on"),
+        (["--checkpoint", "c"], Interrupted("step 3", "c", written=True), "step 3\n  kept in c"),
+        (["--checkpoint", "c"], Interrupted("step 3", "c"), "step 3\n  c could not be written"),
+        ([], Interrupted("step 3"), "step 3\n  nothing was saved: with --checkpoint PATH"),
     ],
 )
 def test_interruption_says_how_to_resume(
@@ -296,10 +299,11 @@ def test_interruption_says_how_to_resume(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     options: list[str],
+    error: BaseException,
     advice: str,
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(api, "sample", interrupt)
     assert main(["sample", f"{source}:target", *options]) == 130

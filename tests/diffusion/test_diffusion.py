@@ -362,7 +362,7 @@ def sequence_log_z(process: Any, data: np.ndarray, noise: float, slope: float) -
 def test_a_sequence_of_frames_is_filtered(proposal: str) -> None:
     data, noise, slope = np.array([0.2, 1.4, 0.9]), 0.6, 0.8
     seen = diffusion.measurement(lambda x: x, data[:, None], noise, data_std=STD)
-    options: Any = {"warm_time": 0.4, "num_steps": 4, "warm_steps": 3, "proposal": proposal}
+    options: Any = {"warm_time": 0.4, "num_steps": 4, "num_warm_steps": 3, "proposal": proposal}
     target = diffusion.sequence(normal_model(SCHEDULES["vp"]), lambda k, x: slope * x, seen, 3, **options)
     exact = sequence_log_z(target.process, data, noise, slope)
     found = log_z_runs(target)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from smcinfer import diffusion
-from smcinfer.diffusion import alignment, corrected, diffusion_model, sequence
+from smcinfer.diffusion import alignment, corrected, diffusion_model, discrete, initial, sequence
 from smcinfer.ground.errors import ArgumentError, SmcinferError, TargetError
+from smcinfer.models import masked_table
 from tests.exact_diffusion import normal_model
 
 VP = diffusion.VariancePreserving()
@@ -44,6 +45,50 @@ CASES: dict[str, tuple[Any, type[SmcinferError], str]] = {
     "table range": (lambda: diffusion.tabulated(np.array([1.0, 0.0])), ArgumentError, "cumulative"),
     "times": (lambda: alignment(MODEL, fine, times=[1.0, 0.2, 0.5]), ArgumentError, "not monotone"),
     "steps": (lambda: alignment(MODEL, fine, num_steps=0), ArgumentError, "num_steps"),
+    "half a step": (lambda: alignment(MODEL, fine, num_steps=10.5), ArgumentError, "num_steps"),
+    "steps as text": (lambda: diffusion.power(MODEL, 2.0, num_steps="10"), ArgumentError, "num_steps"),
+    "a function": (lambda: alignment(fine, fine), ArgumentError, "diffusion_model"),
+    "a class": (lambda: alignment(type(MODEL), fine), ArgumentError, "class"),
+    "a chain of a function": (lambda: diffusion.reverse_process(fine), ArgumentError, "diffusion_model"),
+    "a power of a function": (lambda: diffusion.power(fine, 2.0), ArgumentError, "diffusion_model"),
+    "a product of functions": (lambda: diffusion.product([MODEL, fine]), ArgumentError, "diffusion_model"),
+    "a product of one": (lambda: diffusion.product(MODEL), ArgumentError, "list"),
+    "a guided function": (lambda: diffusion.guided(fine, MODEL, 2.0), ArgumentError, "diffusion_model"),
+    "classifier-free": (lambda: diffusion.classifier_free(MODEL, fine, 2.0), ArgumentError, "diffusion_model"),
+    "scale": (lambda: diffusion.classifier_free(MODEL, MODEL, "2"), ArgumentError, "scale"),
+    "frames of a function": (
+        lambda: sequence(fine, lambda k, x: x, lambda k, x: fine(x), 2, warm_time=0.5),
+        ArgumentError,
+        "diffusion_model",
+    ),
+    "rare of a function": (lambda: diffusion.low_density(fine, 0.5), ArgumentError, "diffusion_model"),
+    "no function": (lambda: diffusion_model(3.0, VP, (1,)), ArgumentError, "function"),
+    "schedule class": (lambda: diffusion_model(fine, diffusion.Cosine, (1,)), ArgumentError, "noise schedule"),
+    "shape of halves": (lambda: diffusion_model(fine, VP, (1.5,)), ArgumentError, "shape"),
+    "no reward": (lambda: alignment(MODEL, 1.0), ArgumentError, "reward"),
+    "temperature as text": (lambda: alignment(MODEL, fine, "cold"), ArgumentError, "temperature"),
+    "kernel class": (lambda: alignment(MODEL, fine, kernel=diffusion.DDPM), ArgumentError, "kernel"),
+    "led": (lambda: alignment(MODEL, fine, strength="ess", led="yes"), ArgumentError, "led"),
+    "start": (lambda: alignment(MODEL, fine, start_std=-1.0), ArgumentError, "start_std"),
+    "proposal number": (lambda: alignment(MODEL, fine, proposal=3), ArgumentError, "proposal"),
+    "noise of text": (lambda: diffusion.measurement(lambda x: x, [1.0], "small"), ArgumentError, "noise_std"),
+    "frames of halves": (
+        lambda: sequence(MODEL, lambda k, x: x, lambda k, x: fine(x), 2.5, warm_time=0.5),
+        ArgumentError,
+        "num_frames",
+    ),
+    "masked function": (lambda: discrete.alignment(fine, None), ArgumentError, "masked_model"),
+    "masked power": (lambda: discrete.power(fine, 2.0), ArgumentError, "masked_model"),
+    "masked steps": (
+        lambda: discrete.alignment(masked_table.example(2, 2).model, None, num_steps=2.0),
+        ArgumentError,
+        "num_steps",
+    ),
+    "initial tries": (
+        lambda: initial.selected(alignment(MODEL, fine), 2.0),
+        ArgumentError,
+        "num_tries",
+    ),
     "stop": (lambda: VP.grid(5, stop=2.0), ArgumentError, "outside the schedule"),
     "temperature": (lambda: alignment(MODEL, fine, 0.0), ArgumentError, "temperature"),
     "nan temperature": (lambda: alignment(MODEL, fine, float("nan")), ArgumentError, "temperature"),
@@ -69,7 +114,7 @@ CASES: dict[str, tuple[Any, type[SmcinferError], str]] = {
     "strength": (lambda: alignment(MODEL, fine, strength=[1.0, 2.0]), ArgumentError, "strength"),
     "strength word": (lambda: alignment(MODEL, fine, strength="auto"), ArgumentError, "'ess'"),
     "strength max": (lambda: alignment(MODEL, fine, strength="ess", potential="max"), ArgumentError, "difference"),
-    "tempering": (lambda: alignment(MODEL, fine, strength="ess", tempering_ess=1.0), ArgumentError, "fraction"),
+    "tempering": (lambda: alignment(MODEL, fine, strength="ess", tempering_ess=1.0), ArgumentError, "tempering_ess"),
     "measured": (lambda: diffusion.measurement(lambda x: x, [1.0], 0.0), ArgumentError, "noise"),
     "measured twice": (
         lambda: alignment(MODEL, diffusion.measurement(lambda x: x, [1.0], 0.1), 2.0),

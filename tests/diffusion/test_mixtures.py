@@ -97,6 +97,6 @@ def test_frames_of_a_mixture() -> None:
     unmoved = float(np.log(np.sum(q * first * (earned @ (normal(GRID, GRID, sigma / alpha) * CELL)))))
     assert abs(exact - unmoved) > 4 * BIAS
     target = diffusion.sequence(
-        LAW.model(SCHEDULE), lambda k, x: turn(x), reward, 2, warm_time=warm_time, warm_steps=60, kernel=KERNEL
+        LAW.model(SCHEDULE), lambda k, x: turn(x), reward, 2, warm_time=warm_time, num_warm_steps=60, kernel=KERNEL
     )
     assert_near(target, exact)

@@ -122,7 +122,7 @@ def test_frames_start_again_above_the_smallest_noise() -> None:
     """Every frame of a table ends at the data, the warm ones too, and no network is asked in between."""
     model = noise_model(diffusion.tabulated(COARSE), 2.0, 0.0)
     target = diffusion.sequence(
-        model, lambda k, x: x, lambda k, x: 0.0 * x[0], 2, warm_time=4.0, num_steps=10, warm_steps=4
+        model, lambda k, x: x, lambda k, x: 0.0 * x[0], 2, warm_time=4.0, num_steps=10, num_warm_steps=4
     )
     times = np.asarray(target.process.times)
     np.testing.assert_array_equal(np.flatnonzero(target.process.ends), [10, 15])

@@ -31,7 +31,9 @@ def plain() -> diffusion.Alignment:
 def learn(target: Any, num_steps: int, **options: Any) -> twists.Learned:
     start = diffusion.soft_value(jax.random.key(0), target, width=32, num_paths=256)
     objective = options.pop("objective", LinearExponential(2048))
-    return twists.learn(jax.random.key(1), target, objective, twist=start, num_steps=num_steps, **options)
+    return twists.learn(
+        jax.random.key(1), target, objective, twist=start, num_steps=num_steps, progress=False, **options
+    )
 
 
 def log_z_of(target: Any, num_particles: int = 16, num_runs: int = RUNS) -> np.ndarray:

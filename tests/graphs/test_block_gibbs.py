@@ -192,12 +192,12 @@ def test_adaptive_annealing_finds_log_z() -> None:
 def test_observed_variables_stay(graph: FactorGraph) -> None:
     seen = graph.observe({4: 1})
     chains = block_gibbs(
-        jax.random.key(0), seen, num_chains=400, num_draws=5, num_warmup=20, progress=False, single_site=True
+        jax.random.key(0), seen, num_chains=4000, num_draws=5, num_warmup=20, progress=False, single_site=True
     )
     allowed = STATES[STATES[:, 4] == 1]
     weights = np.asarray(jax.nn.softmax(jax.vmap(graph.log_prob)(jnp.asarray(allowed))))
     expected = np.delete(weights @ allowed, 4)
-    assert chains.draws["x"].shape == (400, 5, 8)
+    assert chains.draws["x"].shape == (4000, 5, 8)
     assert_mean(chains.draws["x"][:, -1], expected)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smcinfer.ground.errors import TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language.constraints import lark, regex
 from smcinfer.language.constraints.engine import Memo
 
@@ -29,6 +29,9 @@ PATTERNS = [
     # Groups that others depend on.
     r"(a)?(?(1)b|c)", r"(?:(a)|b)(?(1)c|b)", r"(a|ab)(?(1)(?!c)|b)[bc]*", r"(a|b)c\1", r"([ab]{1,2}) \1", r"(a?)b\1",
     r"((a)|b)\1\2", r"(a)|b\1", r"(?P<x>[ab])c(?P=x)", r"([a-c])(?!\1)[abc]",
+    # Flags, comments, counts from none.
+    r"(?a)\w+ ?\w", r"(?a)(\w)\1", r"(?a:[^\W b]|\s)+", r"(?i)A(?=B)B", r"(?i:A)b++", r"(?x) a (?=b) b # c", r"(?s)(?=a)..",
+    r"(?m)^a$", r"(?m:^[ab]+$)", r"a(?#b)b*", r"(?#a)(?=a)a(?#b)+", r"a{,2}b", r"(?=a)a{,3}", r"\Aab\Z|(?<!a)c\Z",
 ]  # fmt: skip
 """Some have a negative control in themselves: Perl's engines take back less than an automaton of the same symbols would."""
 
@@ -59,6 +62,32 @@ def test_a_pattern_matches_what_it_should(pattern: str) -> None:
 )
 def test_what_python_does_not_know_is_spelt_out(pattern: str, same: str) -> None:
     assert members(regex(pattern, WORDS, 0)) == {text for text in TEXTS if re.fullmatch(same, text)}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (r"\((?R)\)", r"calls itself[\s\S]*lark"),
+        (r"(?U)a(?R)?b", "unknown group"),
+        (r"(?i)a(?0)?", "calls itself"),
+        (r"(\d)\1", r"\(\[0-9\]\)"),
+        ("[:alpha:]", r"\[\[:alpha:\]\]"),
+        ("a{,}", "count to some"),
+        (r"\h", r"\[ \\t\]"),
+        ("(?ai)a", "both cases"),
+    ],
+)
+def test_what_is_not_read_says_the_way_out(pattern: str, words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        regex(pattern, WORDS, 0)
+
+
+def test_a_line_has_edges() -> None:
+    words = [b"", b"a", b"b", b"\n"]
+    constraint: Any = regex(r"(?m)a$\nb", words, 0)
+    assert constraint.memo.ask(np.array([[1, 3, 2]], np.int32), np.array([3], np.int32))[1][0]
+    nowhere: Any = regex(r"(?m)a$b", words, 0)
+    assert not nowhere.memo.ask(np.array([[1, 2]], np.int32), np.array([2], np.int32))[1][0]
 
 
 def test_an_engine_that_gives_up_says_so() -> None:

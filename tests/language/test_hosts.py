@@ -66,7 +66,8 @@ class NumpyTable(HostLM):
 
     def __init__(self, table: np.ndarray) -> None:
         self.vocab_size, self.max_positions, self.table = VOCAB, None, table
-        self.steps, self.moves, self.breaks_at = 0, 0, None
+        self.steps, self.moves = 0, 0
+        self.breaks_at: int | None = None
         self.kept: weakref.WeakSet[Kept] = weakref.WeakSet()
 
     def _keep(self, tokens: np.ndarray) -> tuple[np.ndarray, Kept]:

@@ -13,7 +13,10 @@ import tokenizers
 from safetensors.numpy import load_file, save_file
 
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.language import CausalLM, LlamaConfig, load, random_llama, table_lm
+from smcinfer.language import CausalLM, LlamaConfig, generation, load, random_llama, table_lm
+from smcinfer.language.constraints.vocabulary import read_vocabulary
+from smcinfer.language.networks import loading
+from smcinfer.language.networks.rope import frequencies
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -185,3 +188,140 @@ def test_an_unknown_dtype() -> None:
         load(GOLDEN / "llama2", "float16")
     with pytest.raises(ArgumentError, match="float64 is off"):
         load(GOLDEN / "llama2", "float64")
+
+
+def logits_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and hidden states of a few tokens."""
+    output = load(folder).lm.forward(jnp.asarray([3, 1, 4, 1, 5]))
+    return np.asarray(output.logits), np.asarray(output.hidden)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("llama2", True), ("gpt2", False), ("gpt2", True), ("gpt2", None)])
+def test_a_head_that_is_stored_is_used(tmp_path: Path, kind: str, said: bool | None) -> None:
+    folder = copied(tmp_path, kind)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith(("embed_tokens.weight", "wte.weight")))
+    head = np.random.default_rng(0).normal(size=tensors[name].shape).astype(np.float32)
+    save_file(tensors | {"lm_head.weight": head}, folder / "model.safetensors")
+    edit(folder / "config.json", tie_word_embeddings=said)
+    logits, hidden = logits_of(folder)
+    np.testing.assert_allclose(logits, hidden @ head.T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama2", "gpt2"])
+@pytest.mark.parametrize("said", [True, None])
+@pytest.mark.parametrize("stored", ["embedding", "head", "both"])
+def test_one_matrix_may_be_both(tmp_path: Path, kind: str, said: bool | None, stored: str) -> None:
+    folder = copied(tmp_path, kind)
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("lm_head.weight", None)
+    name = next(name for name in tensors if name.endswith(("embed_tokens.weight", "wte.weight")))
+    matrix = tensors.pop(name)
+    tensors |= {} if stored == "head" else {name: matrix}
+    tensors |= {} if stored == "embedding" else {"lm_head.weight": matrix.copy()}
+    save_file(tensors, folder / "model.safetensors")
+    edit(folder / "config.json", tie_word_embeddings=said)
+    logits, hidden = logits_of(folder)
+    np.testing.assert_allclose(logits, hidden @ matrix.T, rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_that_is_said_to_be_there_must_be(tmp_path: Path) -> None:
+    folder = copied(tmp_path, "gpt2")
+    edit(folder / "config.json", tie_word_embeddings=False)
+    with pytest.raises(ArgumentError, match="lack a tensor(.|\n)*lm_head"):
+        load(folder)
+
+
+def test_swish_is_silu(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    before, _ = logits_of(folder)
+    edit(folder / "config.json", hidden_act="swish")
+    np.testing.assert_array_equal(logits_of(folder)[0], before)
+
+
+def test_the_ramp_of_yarn_is_rounded_or_not() -> None:
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 10000.0}
+    plain = 10000.0 ** (-np.arange(0, 32, 2) / 32)
+    low, high = (32 * np.log(64 / (turns * 2 * np.pi)) / (2 * np.log(10000.0)) for turns in (32, 1))
+    for truncate, ends in ((True, (np.floor(low), np.ceil(high))), (False, (low, high))):
+        start, stop = max(ends[0], 0), min(ends[1], 31)
+        share = np.clip((np.arange(16) - start) / (stop - start), 0, 1)
+        found, _ = frequencies(rope | {"truncate": truncate}, 32, 256)
+        np.testing.assert_allclose(found, plain / 4 * share + plain * (1 - share), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "eos", "also"),
+    [(1, [1, 5], 1, (5,)), ([2, 3], 4, 2, (3, 4)), (None, [6, 7], 6, (7,)), (1, None, 1, ()), (None, None, None, ())],
+)
+def test_ends_are_those_of_both_configurations(
+    tmp_path: Path, first: object, more: object, eos: object, also: object
+) -> None:
+    folder = copied(tmp_path)
+    edit(folder / "config.json", eos_token_id=first)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": more}))
+    found = load(folder)
+    assert (found.eos_id, found.also_eos) == (eos, also)
+
+
+def tokenizer_of_size(folder: Path, size: int, special: list[str]) -> None:
+    """A tokenizer of so many plain tokens, special ones after them."""
+    vocabulary = {f"t{number}": number for number in range(size)}
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    inner.add_special_tokens(special)
+    inner.save(str(folder / "tokenizer.json"))
+
+
+def test_a_special_token_beyond_the_embedding_is_none_of_the_models(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    size = load(folder).lm.vocab_size
+    tokenizer_of_size(folder, size, ["<pad>"])
+    found = load(folder)
+    assert found.tokenizer is not None and found.tokenizer.largest_id == size
+    with pytest.raises(ArgumentError, match="does not know"):
+        generation(found, "<pad>", max_tokens=1)
+    words, _ = read_vocabulary(found, 0)
+    assert len(words) == size
+    tokenizer_of_size(folder, size + 1, [])
+    with pytest.raises(ArgumentError, match="does not match"):
+        load(folder)
+
+
+def test_half_a_character_is_named(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    tokenizer_of_size(folder, load(folder).lm.vocab_size, [])
+    with pytest.raises(ArgumentError, match="half a character"):
+        generation(load(folder), "a\ud800", max_tokens=1)
+
+
+@pytest.mark.parametrize("shard", ["../other.safetensors", "/etc/passwd", "sub/model.safetensors", "..", 3, None])
+def test_an_index_that_leaves_its_directory_opens_nothing(
+    tmp_path: Path, shard: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(tmp_path)
+    shutil.copy(folder / "model.safetensors", tmp_path / "other.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("a file was opened")
+
+    monkeypatch.setattr(loading, "safe_open", never)
+    with pytest.raises(ArgumentError, match="outside of its directory|names no files"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors.index.json"])
+def test_json_that_is_nested_too_deep_is_refused(tmp_path: Path, name: str) -> None:
+    folder = copied(tmp_path)
+    (folder / name).write_text('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(ArgumentError, match="cannot be read"):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", [2**40, -1, 0, "many", 2.5, True, [1]])
+@pytest.mark.parametrize("name", ["vocab_size", "hidden_size", "num_hidden_layers"])
+def test_a_size_is_a_number_that_can_be(tmp_path: Path, name: str, value: object) -> None:
+    folder = copied(tmp_path)
+    edit(folder / "config.json", **{name: value})
+    with pytest.raises(ArgumentError, match="config.json|wrong shape"):
+        load(folder)

@@ -11,6 +11,7 @@ import tokenizers
 
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language import Tokenizer, generation, table_lm
+from smcinfer.language.letters import in_words
 from smcinfer.language.potentials import (
     Factor,
     avoids,
@@ -271,3 +272,73 @@ def test_a_whole_word_at_the_end_of_a_text_may_still_grow(ended: bool) -> None:
 def test_letters_of_words() -> None:
     text = jnp.asarray(np.frombuffer("aZ9'é- .\n".encode(), np.uint8))
     np.testing.assert_array_equal(is_word(text), [True] * 6 + [False] * 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("dog\u2014cat", True), ("a dog.", True), ("\u00abdog\u00bb", True), ("'dog'", True), ("\u2018dog\u2019", True),
+        ("dog's", False), ("dog\u2019s", False), ("dog\u00e9", False), ("dog\u0301", False), ("\u0434dog", False),
+        ("dog\u0663", False), ("dog\u4e2d", False), ("dog\U0001f600", True), ("\U0001d538dog", False),
+        ("dog\u2026", True), ("dogs dog", True), ("do g", False),
+    ],
+)  # fmt: skip
+def test_words_have_the_boundaries_of_unicode(text: str, found: bool) -> None:
+    data = np.zeros(24, np.uint8)
+    data[: len(text.encode())] = np.frombuffer(text.encode(), np.uint8)
+    assert bool(occurs(jnp.asarray(data), jnp.asarray(len(text.encode())), b"dog", whole=True)) == found
+
+
+def test_letters_are_those_of_unicode() -> None:
+    text = "a\u00e9 \u2014\u0434\u4e2d\U0001d538.\U0001f600_1"
+    data = np.frombuffer(text.encode(), np.uint8)
+    expected = [sign.isalnum() for sign in text for _ in sign.encode()]
+    np.testing.assert_array_equal(in_words(jnp.asarray(data), jnp.asarray(len(data))), expected)
+    # A letter that is cut off may be one yet.
+    cut = jnp.asarray(data[:2])
+    assert in_words(cut, jnp.asarray(2), False).tolist() == [True, True]
+    assert in_words(cut, jnp.asarray(2), True).tolist() == [True, False]
+
+
+def partial_bytes() -> tokenizers.Tokenizer:
+    """Byte-level, trained without most of its alphabet; two words were added."""
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE({letter: at for at, letter in enumerate(["d", "o", "g", "Ġ", "Ġdog"])}, [])
+    )
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    made.add_tokens(["\u00b0C", "\u00e9"])
+    return made
+
+
+def test_bytes_have_their_letters_without_the_whole_alphabet() -> None:
+    table = spelling(Tokenizer(partial_bytes(), None, None))
+    text, size = table.read(jnp.asarray([4, 5, 6, 3, 0]), jnp.asarray(5))
+    assert bytes(np.asarray(text[: int(size)]).tolist()).decode() == " dog\u00b0C\u00e9 d"
+    assert Tokenizer(partial_bytes(), None, None).decode([4, 5, 5, 6, 3, 0]) == " dog\u00b0C\u00b0C\u00e9 d"
+
+
+def with_parts(model: tokenizers.models.Model, decoder: tokenizers.decoders.Decoder | None = None) -> Tokenizer:
+    made = tokenizers.Tokenizer(model)
+    if decoder is not None:
+        made.decoder = decoder
+    return Tokenizer(made, None, None)
+
+
+def bpe(*tokens: str, **options: str) -> tokenizers.models.BPE:
+    return tokenizers.models.BPE({token: place for place, token in enumerate(tokens)}, [], **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: with_parts(tokenizers.models.WordPiece({"[UNK]": 0, "dog": 1, "##s": 2})), "WordPiece"),
+        (lambda: with_parts(tokenizers.models.WordLevel({"[UNK]": 0, "dog": 1})), "WordLevel"),
+        (lambda: with_parts(bpe("dog</w>", end_of_word_suffix="</w>")), "EndOfWord"),
+        (lambda: with_parts(bpe("a", "b"), tokenizers.decoders.CTC()), "not spelt as"),
+        (lambda: with_parts(bpe("a", "\u4e2d"), tokenizers.decoders.ByteLevel()), "no sequence of bytes"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_spelt_is_refused(make: Callable[[], Tokenizer], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        spelling(make())

@@ -124,9 +124,7 @@ def test_log_z_and_sentences_agree_with_enumeration(proposal: str, causal: bool,
         share=0.4,
         max_words=5,
     )
-    result = smcinfer.sample(
-        jax.random.key(3), target, num_particles=16, num_runs=1000, resample_below=0.25, progress=False
-    )
+    result = smcinfer.sample(jax.random.key(3), target, num_particles=16, num_runs=1000, progress=False)
     assert_mean_one_log(result.log_z_runs, exact.log_z)
     # Z_hat times the weight of a sentence is unbiased for p0 phi of it, sentence by sentence.
     mass = sentence_mass(result, exact)
@@ -152,9 +150,7 @@ def test_a_proposal_that_forgets_its_weights_is_caught() -> None:
     made: Any = right.proposal
     wrong = Unweighted(made.process, made.num_words, made.helper, made.share)
     target = right.with_twist(right.twist, wrong)
-    result = smcinfer.sample(
-        jax.random.key(3), target, num_particles=16, num_runs=1000, resample_below=0.25, progress=False
-    )
+    result = smcinfer.sample(jax.random.key(3), target, num_particles=16, num_runs=1000, progress=False)
     with pytest.raises(AssertionError):
         assert_mean_one_log(result.log_z_runs, exact.log_z)
 

@@ -12,6 +12,7 @@ import pytest
 from smcinfer import checks
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.paths import ESS, Exponents, Moves
+from smcinfer.paths.moves import repeat
 from smcinfer.run.runner import run
 from tests.conftest import ROOT
 from tests.statistics import assert_mean_one_log
@@ -82,3 +83,11 @@ def test_what_a_path_refuses() -> None:
         run(KEY, example.Rankings(ITEMS, chain_length=5), 16)
     with pytest.raises(ArgumentError, match="resample_below"):
         run(KEY, example.Rankings(ITEMS), 16, resample_below=0.5)
+
+
+def test_moves_stop_once_the_start_is_forgotten_unless_all_are_asked_for() -> None:
+    """Particles that swap sides forget their start at once, and remember it at the next move."""
+    swap = lambda key, x: (-x, {})  # noqa: E731
+    look = (lambda x: x, lambda x: None)
+    for moves, count in ((Moves(5, 1, 0.5), 1), (Moves(5, 2, 0.5), 3), (Moves(5, 1, 0.0), 5)):
+        assert int(repeat(KEY, jnp.arange(8.0), swap, look, moves, {}, led=False)[1].num_steps) == count

@@ -12,7 +12,6 @@ import pytest
 import scipy.stats
 
 import smcinfer
-from smcinfer.api import FILTER_LAG
 from smcinfer.core import resampling
 from smcinfer.core.status import Status
 from smcinfer.ground.errors import ArgumentError
@@ -243,7 +242,7 @@ def test_guided_and_blind_filters_agree_where_nothing_is_exact() -> None:
 
 def error_bars(model: Any, num_particles: int, num_runs: int = 200) -> tuple[Run, float, np.ndarray, np.ndarray]:
     """The runs, the spread of their log Z, what each run says its own is, and which runs say that they cannot tell."""
-    done = run(jax.random.key(6), model, num_particles, num_runs=num_runs, lag=FILTER_LAG)
+    done = run(jax.random.key(6), model, num_particles, num_runs=num_runs, lag=model.plan.lag)
     flagged = (np.asarray(done.status) & int(Status.GENEALOGY_COALESCED)) != 0
     return done, float(np.std(done.log_z, ddof=1)), np.sqrt(np.asarray(done.log_z_variance)), flagged
 

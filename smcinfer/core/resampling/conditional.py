@@ -38,7 +38,13 @@ from smcinfer.ground.arrays import Ancestors, KeyArray, LogWeights, Scalar
 
 @compiled
 def conditional_multinomial(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
-    """Ancestor 0, then ``num - 1`` independent draws (see the module and `multinomial`)."""
+    """Ancestor 0, then ``num - 1`` independent draws (see the module and `multinomial`).
+
+    Args:
+        key: one random key.
+        log_weights: Float["num_particles"], nats.
+        num: number of ancestors.
+    """
     if num == 1:
         return jnp.zeros((1,), jnp.int32)
     return jnp.concatenate([jnp.zeros((1,), jnp.int32), multinomial(key, log_weights, num - 1)])
@@ -46,7 +52,13 @@ def conditional_multinomial(key: KeyArray, log_weights: LogWeights, num: int) ->
 
 @compiled
 def conditional_stratified(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
-    """Stratified in an order turned at random: one point is uniform on what particle 0 owns, the others in their strata."""
+    """Stratified in an order turned at random: one point is uniform on what particle 0 owns, the others in their strata.
+
+    Args:
+        key: one random key.
+        log_weights: Float["num_particles"], nats.
+        num: number of ancestors.
+    """
     weights, alive = relative_weights(log_weights, num)
     size = weights.shape[0]
     turn_key, own_key, rest_key = jax.random.split(key, 3)
@@ -63,7 +75,13 @@ def conditional_stratified(key: KeyArray, log_weights: LogWeights, num: int) -> 
 
 @compiled
 def conditional_systematic(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
-    """Systematic through a uniform point of what particle 0 owns; the children are turned until that copy comes first."""
+    """Systematic through a uniform point of what particle 0 owns; the children are turned until that copy comes first.
+
+    Args:
+        key: one random key.
+        log_weights: Float["num_particles"], nats.
+        num: number of ancestors.
+    """
     weights, alive = relative_weights(log_weights, num)
     ends = cumulate(apportion(weights, num))
     point = _own_point(key, _first(ends), weights.dtype)
@@ -73,7 +91,13 @@ def conditional_systematic(key: KeyArray, log_weights: LogWeights, num: int) -> 
 
 @compiled
 def conditional_residual(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
-    """Residual: the retained copy is one of the certain ones, or one of the draws is forced."""
+    """Residual: the retained copy is one of the certain ones, or one of the draws is forced.
+
+    Args:
+        key: one random key.
+        log_weights: Float["num_particles"], nats.
+        num: number of ancestors.
+    """
     weights, alive = relative_weights(log_weights, num)
     shares = apportion(weights, num)
     whole = lax.cumsum(shares.whole)
@@ -92,7 +116,13 @@ def conditional_residual(key: KeyArray, log_weights: LogWeights, num: int) -> An
 
 @compiled
 def conditional_ssp(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
-    """SSP on a full pair tree, particles at random leaves: the rounding of particle 0 tilted, the tree conditioned on it."""
+    """SSP on a full pair tree, particles at random leaves: the rounding of particle 0 tilted, the tree conditioned on it.
+
+    Args:
+        key: one random key.
+        log_weights: Float["num_particles"], nats.
+        num: number of ancestors.
+    """
     weights, alive = relative_weights(log_weights, num)
     shares = apportion(weights, num)
     branch_key, order_key, tree_key = jax.random.split(key, 3)
@@ -114,6 +144,11 @@ def conditional_killing(key: KeyArray, log_weights: LogWeights, num: int) -> Anc
     r"""Killing, with the retained copy in a slot K drawn by :math:`P(K = k) \propto P(A^k = 0)`, moved to slot 0.
 
     The other slots are as in `killing`; what slot 0 held goes to slot K.
+
+    Args:
+        key: one random key.
+        log_weights: Float["num_particles"], nats.
+        num: number of ancestors, that of the particles.
 
     Raises:
         ArgumentError: ``num`` is not the number of particles.

@@ -37,7 +37,13 @@ def relative_weights(log_weights: LogWeights, num: int) -> tuple[Float[Array, " 
 
 
 def or_arange(ancestors: Ancestors, alive: Flag, num_particles: int) -> Ancestors:
-    """``ancestors``, or every particle in turn where no particle has any weight."""
+    """The ancestors, or every particle in turn where no particle has any weight.
+
+    Args:
+        ancestors: Int["num"].
+        alive: Bool[""], whether any particle has weight.
+        num_particles: particles to go through in turn.
+    """
     return jnp.where(alive, ancestors, lax.iota(jnp.int32, ancestors.shape[0]) % num_particles)
 
 

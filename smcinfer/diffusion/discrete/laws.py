@@ -5,6 +5,8 @@ Both laws draw with ``mode="high"``: Gumbel noise made of one float32 uniform en
 never be drawn, and the sampler would run at a lower temperature than its weights say (Zheng et al. 2024, section 4).
 """
 
+from typing import override
+
 import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
@@ -54,8 +56,8 @@ class OneByOne(Distribution):
         logits = jnp.where(open_, self.position_logits, -jnp.inf)
         return jax.nn.log_softmax(jnp.where(anything, logits, 0.0)), anything[..., 0]
 
+    @override
     def sample(self, key: KeyArray | None, sample_shape: tuple[int, ...] = ()) -> Tokens:
-        """Next tokens."""
         position_key, token_key = jax.random.split(key, 2)
         log_positions, anything = self._log_positions()
         shape = (*sample_shape, *anything.shape)
@@ -66,8 +68,8 @@ class OneByOne(Distribution):
         here = jnp.arange(self.tokens.shape[-1]) == at[..., None]
         return jnp.where(here & anything[..., None], token[..., None], self.tokens)
 
+    @override
     def log_prob(self, value: Tokens) -> Float[Array, "*batch"]:
-        """Log probability of the next tokens, nats."""
         log_positions, anything = self._log_positions()
         changed = value != self.tokens
         open_, still = (masked(tokens, self.token_logits.shape[-1]) for tokens in (self.tokens, value))
@@ -95,8 +97,8 @@ class AllAtOnce(Distribution):
         self.tokens, self.log_odds, self.token_logits = tokens, log_odds, token_logits
         super().__init__(tokens.shape[:-1], tokens.shape[-1:])
 
+    @override
     def sample(self, key: KeyArray | None, sample_shape: tuple[int, ...] = ()) -> Tokens:
-        """Next tokens."""
         unmask_key, token_key = jax.random.split(key, 2)
         shape = (*sample_shape, *self.tokens.shape)
         opened = jax.random.bernoulli(unmask_key, jax.nn.sigmoid(self.log_odds), shape, mode="high")
@@ -104,8 +106,8 @@ class AllAtOnce(Distribution):
         opened &= masked(self.tokens, self.token_logits.shape[-1])
         return jnp.where(opened, drawn.astype(self.tokens.dtype), self.tokens)
 
+    @override
     def log_prob(self, value: Tokens) -> Float[Array, "*batch"]:
-        """Log probability of the next tokens, nats."""
         open_, still = (masked(tokens, self.token_logits.shape[-1]) for tokens in (self.tokens, value))
         log_tokens = jax.nn.log_sigmoid(self.log_odds) + log_probabilities_at(self.token_logits, value)
         terms = jnp.where(still, jax.nn.log_sigmoid(-self.log_odds), log_tokens)

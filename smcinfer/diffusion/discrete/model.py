@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
@@ -61,9 +62,8 @@ def masked_model(denoiser: Denoiser, length: int, vocab_size: int) -> MaskedMode
         ArgumentError: a length or a vocabulary that is too small.
         TargetError: the network raises, or returns another shape.
     """
-    for name, value, least in (("length", length, 1), ("vocab_size", vocab_size, 2)):
-        if value < least:
-            raise ArgumentError(f"{name} is out of range", expected=f"at least {least}", got=value)
+    validate.count("length", length)
+    validate.count("vocab_size", vocab_size, at_least=2)
     got = _shape(denoiser, length)
     if got != (length, vocab_size):
         raise TargetError(
@@ -73,6 +73,13 @@ def masked_model(denoiser: Denoiser, length: int, vocab_size: int) -> MaskedMode
             hint="write it for one sequence; the mask needs no logit",
         )
     return MaskedModel((denoiser,), jnp.ones((1,)), True, length, vocab_size)
+
+
+def as_masked(model: Any) -> MaskedModel:
+    """The model, where it is one; a network alone does not say how many tokens it knows."""
+    return validate.instance(
+        "model", model, MaskedModel, "a model made by discrete.masked_model(denoiser, length, vocab_size)"
+    )
 
 
 def product(models: list[MaskedModel] | tuple[MaskedModel, ...], powers: Any) -> MaskedModel:
@@ -86,6 +93,8 @@ def product(models: list[MaskedModel] | tuple[MaskedModel, ...], powers: Any) ->
     exponents = jnp.asarray(powers, jnp.result_type(float))
     if not models or exponents.shape != (len(models),):
         raise ArgumentError("one power a model is wanted", expected=(len(models),), got=exponents.shape)
+    for model in models:
+        as_masked(model)
     sizes = {(model.length, model.vocab_size) for model in models}
     if len(sizes) > 1:
         raise ArgumentError("the models have different tokens", expected="one (length, vocab_size)", got=sizes)

@@ -14,7 +14,7 @@ Sources: Austin et al. (2021); Sahoo et al. (2024); Zheng et al. (2024), first-h
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, override
 
 import equinox as eqx
 import jax
@@ -57,15 +57,25 @@ class Unmasking(Process):
     def law(
         self, t: Time, state: MaskedState, order: Order, token_logits: Float[Array, "length vocab"]
     ) -> Distribution:
-        """Law of the tokens after step t under an order and token logits of one's own."""
+        """Law of the tokens after step t under an order and token logits that need not be the process's.
 
+        Args:
+            t: Int[""], the step.
+            state: before it.
+            order: which positions first.
+            token_logits: Float["length vocab"], of every position's token.
+        """
+
+    @override
     def initial(self) -> None:
         """Every particle starts from the same tokens."""
 
+    @override
     def transition(self, t: Time, state: MaskedState) -> Distribution:
         """The process's own order and conditionals."""
         return self.law(t, state, self.order, state.log_p)
 
+    @override
     def advance(self, t: Time, state: MaskedState | None, x: Int[Array, " length"] | None) -> MaskedState:
         """The network is run once on the new tokens."""
         del t
@@ -89,6 +99,7 @@ class FirstHitting(Unmasking):
     start: Int[Array, " length"]
     order: Order
 
+    @override
     def law(self, t: Time, state: MaskedState, order: Order, token_logits: Float[Array, "length vocab"]) -> OneByOne:
         """One masked position, then its token."""
         del t
@@ -110,6 +121,7 @@ class ParallelUnmasking(Unmasking):
     order: Order
     log_odds: Float[Array, " steps"]
 
+    @override
     def law(self, t: Time, state: MaskedState, order: Order, token_logits: Float[Array, "length vocab"]) -> AllAtOnce:
         """Each masked position for itself."""
         open_ = masked(state.tokens, self.model.vocab_size)

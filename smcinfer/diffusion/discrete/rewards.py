@@ -6,6 +6,7 @@ process makes.
 """
 
 from collections.abc import Callable
+from typing import override
 
 import equinox as eqx
 import jax
@@ -47,8 +48,8 @@ class RelaxedTwist(Twist):
     temperature: float | int = 1.0
     strength: float | int = 1.0
 
+    @override
     def __call__(self, t: Time, state: MaskedState) -> Scalar:
-        """log psi_t, nats."""
         del t
         return self.strength / self.temperature * self.relaxed(expected_tokens(state))
 

@@ -12,7 +12,7 @@ model.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, override
 
 import equinox as eqx
 import jax
@@ -22,7 +22,7 @@ import numpy as np
 from smcinfer.core.compose import Composed, compose
 from smcinfer.core.nouns import Guided, Time
 from smcinfer.core.plan import Plan
-from smcinfer.diffusion.discrete.model import MaskedModel, product
+from smcinfer.diffusion.discrete.model import MaskedModel, as_masked, product
 from smcinfer.diffusion.discrete.orders import Order, order_by_name
 from smcinfer.diffusion.discrete.process import (
     FirstHitting,
@@ -34,6 +34,7 @@ from smcinfer.diffusion.discrete.process import (
     evenly,
     unmasking_log_odds,
 )
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Int, Particles, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 
@@ -48,7 +49,7 @@ class Correction(eqx.Module):
     num_steps: int = eqx.field(static=True)
 
     def __call__(self, t: Time, state: MaskedState) -> Scalar:
-        """log phi_t, nats."""
+        """log phi_t of the state after step t, nats."""
         if self.reward is None:
             return state.log_factor
         reward, dtype = self.reward, state.log_factor.dtype
@@ -67,7 +68,7 @@ class MaskedTarget(Composed):
 
     @property
     def model(self) -> MaskedModel:
-        """The conditionals."""
+        """The masked model whose conditionals are drawn from."""
         process: Any = self.process
         return process.model
 
@@ -77,8 +78,8 @@ class MaskedTarget(Composed):
         words = "tokens of the masked diffusions, times exp(reward / temperature); log Z is of the total mass"
         return Plan(words, label="unmasking")
 
+    @override
     def exported(self, particles: Particles) -> dict[str, Array]:
-        """The tokens."""
         return {"tokens": particles.state.tokens}  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -124,7 +125,8 @@ def alignment(
     proposal and the twist. Where the model's conditionals are those of one joint law, the order does not matter to it
     and `FirstHitting` samples that law.
     """
-    if not np.isfinite(temperature) or temperature == 0:
+    as_masked(model)
+    if validate.number("temperature", temperature) == 0:
         raise ArgumentError(
             "temperature is out of range",
             expected="a finite number other than zero; negative looks for low rewards",
@@ -137,6 +139,7 @@ def alignment(
     base_order = order_by_name(order)
     other_order = None if guide_order is None else order_by_name(guide_order)
     if num_steps is not None:
+        validate.count("num_steps", num_steps)
         _check_order(model, begin, base_order, "order")
     if other_order is not None and other_order is not base_order:
         _check_order(model, begin, other_order, "guide_order")

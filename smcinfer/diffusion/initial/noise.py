@@ -21,6 +21,7 @@ from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.diffusion.alignment import Alignment
 from smcinfer.diffusion.proposals import FromNoise
 from smcinfer.diffusion.watched import Watched
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import TemperedDensity
@@ -131,6 +132,5 @@ def process_of(target: FeynmanKac, share: float) -> tuple[Watched, Scalar]:
             expected="look='tweedie' or 'roll_out', or a Look",
             got="look='none'",
         )
-    if not 0.0 < share < float("inf"):
-        raise ArgumentError("the share of the reward is out of range", expected="a positive number", got=share)
+    validate.number("share", share, above=0.0)
     return target.watched, jnp.asarray(share, float)

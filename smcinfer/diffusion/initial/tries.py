@@ -1,5 +1,7 @@
 """Initial points chosen among several draws of plain noise, by what the look-ahead makes of them."""
 
+from typing import override
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,8 @@ from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.alignment import Alignment
 from smcinfer.diffusion.initial.noise import Foreseen, Noise, process_of, start_from
 from smcinfer.diffusion.watched import Watched
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError
 
 
 class Selected(Noise):
@@ -30,10 +32,11 @@ class Selected(Noise):
     best: bool = eqx.field(static=True)
 
     @property
+    @override
     def num_evaluations(self) -> int:
-        """One a try."""
         return self.num_tries * self.once
 
+    @override
     def __call__(self, key: KeyArray) -> tuple[Array, Scalar]:
         """The chosen draw and its log weight."""
         draw_key, choice_key = jax.random.split(key)
@@ -67,8 +70,14 @@ def selected(target: FeynmanKac, num_tries: int, *, share: float = 1.0) -> Align
 
 
 def tries(target: FeynmanKac, num_tries: int, share: float, *, best: bool = False) -> Selected:
-    """The draw itself, its arguments checked."""
+    """The draw itself, its arguments checked.
+
+    Args:
+        target: made by `smcinfer.diffusion.alignment`, with a look-ahead.
+        num_tries: M, an evaluation each.
+        share: kappa.
+        best: whether the largest V is taken.
+    """
     process, kappa = process_of(target, share)
-    if num_tries < 1:
-        raise ArgumentError("num_tries is out of range", expected="at least 1", got=num_tries)
+    validate.count("num_tries", num_tries)
     return Selected(process, kappa, num_tries, best)

@@ -1,5 +1,7 @@
 """Langevin without the accept step, for comparison: what MALA would be if every proposal were right."""
 
+from typing import override
+
 import jax
 import jax.numpy as jnp
 
@@ -19,6 +21,7 @@ class ULA(MALA):
     Source: Roberts & Tweedie (1996).
     """
 
+    @override
     def step(
         self, key: KeyArray, state: KernelState, density: TemperedDensity, params: Scaled
     ) -> tuple[KernelState, KernelInfo]:

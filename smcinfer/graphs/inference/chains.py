@@ -145,7 +145,7 @@ class BlockChain(Sampler):
     free: tuple[int, ...] = eqx.field(static=True)
 
     def begin(self, key: KeyArray, chain: Count) -> Array:
-        """As given."""
+        """The chain's own starting state, Float or Int["variables"]."""
         return self.starts[chain]
 
     def prepare(self, states: Array) -> Mixing | None:
@@ -161,7 +161,7 @@ class BlockChain(Sampler):
         return turns if params is None else eqx.tree_at(lambda t: t.kinds, turns, turns.kinds | params.every)
 
     def step(self, key: KeyArray, state: Array, params: Turns) -> tuple[Array, Info]:
-        """One sweep."""
+        """One sweep of the kinds of moves whose turn it is."""
         x, info = self.kernel.follow(key, state[None], self.graph, params)
         accepted, proposed, changed = (leaf[:, 0] for leaf in (info.acceptance, info.proposed, info.changed))
         return x[0], {
@@ -193,7 +193,17 @@ def kinds_of_moves(
     blocks: Sequence[Sequence[int]] | None,
     single_site: bool,
 ) -> dict[str, BlockMoves]:
-    """Moves by what they are called: what `block_gibbs` cycles through."""
+    """Moves by what they are called: what `block_gibbs` cycles through.
+
+    Args:
+        graph: the factor graph.
+        proposal: a learned proposal, ``"exact"`` for enumeration, or ``None`` for single sites alone.
+        blocks: the variables of each block; ``None`` for all that fit the motif of a learned proposal.
+        single_site: whether single sites are moved too.
+
+    Raises:
+        ArgumentError: for blocks without a way to propose them, or enumeration without blocks.
+    """
     kinds: dict[str, BlockMoves] = {}
     if isinstance(proposal, NeuralBlocks):
         found: Blocks | None = None if blocks is None else proposal.motif.match(graph, blocks)
@@ -215,7 +225,16 @@ def kinds_of_moves(
 
 
 def cost(moves: BlockMoves, graph: FactorGraph, x: Array) -> float:
-    """What a sweep costs, as XLA counts it: arithmetic and bytes touched. The same on every run, unlike a clock."""
+    """What a sweep costs, as XLA counts it: arithmetic and bytes touched. The same on every run, unlike a clock.
+
+    Args:
+        moves: moves of one kind, whose classes are all gone through in a sweep.
+        graph: the factor graph.
+        x: (chains, variables), states of the shape that is wanted; their values do not matter.
+
+    Returns:
+        Floating-point operations plus bytes.
+    """
 
     def one(key: Array, x: Array, moves: BlockMoves, graph: FactorGraph) -> tuple[Array, MoveInfo]:
         return moves.step(key, x, graph, jnp.zeros((), jnp.int32))

@@ -1,5 +1,6 @@
 """Sets of texts, and beginnings of texts, as automata over tokens: allowed however a text is cut into tokens."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.automaton import DEAD, LARGEST_TABLE, Automaton, automaton
-from smcinfer.language.constraints.vocabulary import read_vocabulary
+from smcinfer.language.constraints.vocabulary import fingerprint, read_vocabulary
 
 _Tree = list[dict[int, int]]
 """Children of each node by byte (or by token); node 0 is the root."""
@@ -45,7 +46,8 @@ def allowed_texts(texts: Iterable[str | bytes], vocabulary: Any, eos_id: int | N
             for byte, child in tree[reached].items():
                 if byte in by_bytes[place]:
                     walk.append((child, by_bytes[place][byte]))
-    return automaton(table, np.isin(np.arange(len(tree)), ends), eos_id)
+    made = automaton(table, np.isin(np.arange(len(tree)), ends), eos_id)
+    return dataclasses.replace(made, vocabulary=fingerprint(vocabulary))
 
 
 def starts_with(text: str | bytes, vocabulary: Any, eos_id: int | None = None) -> Automaton:
@@ -68,7 +70,7 @@ def starts_with(text: str | bytes, vocabulary: Any, eos_id: int | None = None) -
             if word.startswith(rest):
                 table[place, token] = place + len(rest)
     accepting = np.arange(len(wanted) + 1) == len(wanted)
-    return Automaton(jnp.asarray(table), jnp.asarray(accepting), len(words), eos_id)
+    return Automaton(jnp.asarray(table), jnp.asarray(accepting), len(words), eos_id, fingerprint(vocabulary))
 
 
 def _tree(texts: Iterable[bytes]) -> tuple[_Tree, list[int]]:

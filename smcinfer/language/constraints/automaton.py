@@ -35,14 +35,15 @@ class Automaton(Constraint):
     accepting: Bool[Array, " states"]
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def start(self, max_tokens: int) -> Int[Array, ""]:
-        """The first state."""
+        """State 0, before any token."""
         del max_tokens
         return jnp.zeros((), jnp.int32)
 
     def read(self, t: Time, carried: Int[Array, ""], token: Int[Array, ""]) -> Int[Array, ""]:
-        """The next state."""
+        """The state after one more token; EOS changes nothing."""
         del t
         after = jnp.where(carried == DEAD, DEAD, self.table[jnp.maximum(carried, 0), token])
         return jnp.where(token == self.eos_id, carried, after).astype(jnp.int32)

@@ -24,9 +24,11 @@ class Constraint(Reader):
 
     Attributes:
         eos_id: the token that ends a sequence.
+        vocabulary: the fingerprint of the tokens' spelling, ``None`` where it was given as bytes or not at all.
     """
 
     eos_id: eqx.AbstractVar[int]
+    vocabulary: eqx.AbstractVar[str | None]
 
     @abc.abstractmethod
     def allowed(self, carried: PyTree[Any]) -> Bool[Array, " vocab"]:
@@ -42,13 +44,14 @@ class Constraint(Reader):
         A token is allowed where both allow it. Prefixes that each can be continued but not together are dead ends, found
         when nothing is allowed any more.
         """
-        if (self.vocab_size, self.eos_id) != (other.vocab_size, other.eos_id):
+        marks = {self.vocabulary, other.vocabulary} - {None}
+        if (self.vocab_size, self.eos_id) != (other.vocab_size, other.eos_id) or len(marks) > 1:
             raise ArgumentError(
                 "the constraints are over different vocabularies",
                 expected=f"{self.vocab_size} tokens, EOS {self.eos_id}",
-                got=f"{other.vocab_size} tokens, EOS {other.eos_id}",
+                got=f"{other.vocab_size} tokens, EOS {other.eos_id}" + ", spelt in another way" * (len(marks) > 1),
             )
-        return Both(self, other, self.vocab_size, self.eos_id)
+        return Both(self, other, self.vocab_size, self.eos_id, self.vocabulary or other.vocabulary)
 
 
 class Both(Constraint):
@@ -58,9 +61,10 @@ class Both(Constraint):
     second: Constraint
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def start(self, max_tokens: int) -> PyTree[Any]:
-        """What both carry."""
+        """What each of the two carries, as a pair."""
         return self.first.start(max_tokens), self.second.start(max_tokens)
 
     def read(self, t: Time, carried: PyTree[Any], token: Int[Array, ""]) -> PyTree[Any]:
@@ -68,7 +72,7 @@ class Both(Constraint):
         return self.first.read(t, carried[0], token), self.second.read(t, carried[1], token)
 
     def allowed(self, carried: PyTree[Any]) -> Bool[Array, " vocab"]:
-        """What both allow."""
+        """The tokens that both allow."""
         return self.first.allowed(carried[0]) & self.second.allowed(carried[1])
 
     def complete(self, carried: PyTree[Any]) -> Bool[Array, ""]:
@@ -77,5 +81,11 @@ class Both(Constraint):
 
 
 def only(eos_id: int, vocab_size: int, condition: Bool[Array, ""]) -> Bool[Array, " vocab"]:
-    """A mask with EOS where the condition holds, and nothing else."""
+    """A mask of the vocabulary with EOS where a condition holds, and no other token.
+
+    Args:
+        eos_id: the token that ends a sequence.
+        vocab_size: V, the length of the mask.
+        condition: Bool[""], whether EOS is allowed.
+    """
     return (jnp.arange(vocab_size) == eos_id) & condition

@@ -151,6 +151,7 @@ class Engine(Constraint):
     identity: UInt[Array, " words"]
     vocab_size: int = eqx.field(static=True)
     eos_id: int = eqx.field(static=True)
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     def _ask(self, tokens: Array, length: Array) -> Written:
         def ask(tokens: Any, length: Any) -> tuple[np.ndarray, np.ndarray]:

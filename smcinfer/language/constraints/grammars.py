@@ -15,8 +15,9 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language.constraints.engine import Engine, Matcher, Memo
-from smcinfer.language.constraints.patterns import UnknownSyntaxError, as_grammar, is_possessive
-from smcinfer.language.constraints.vocabulary import Vocabulary, read_vocabulary
+from smcinfer.language.constraints.patterns import UnknownSyntaxError, as_grammar, is_misread
+from smcinfer.language.constraints.schemas import as_read
+from smcinfer.language.constraints.vocabulary import Vocabulary, fingerprint, read_vocabulary
 
 ANY_CUT = '%llguidance {"no_forcing": true}'
 """Declares that a text may be cut into any tokens; the last such declaration of a grammar counts."""
@@ -100,8 +101,7 @@ def regex(pattern: str, vocabulary: Any, eos_id: int | None = None) -> Engine:
         TargetError: for one that is too complex for the engine.
     """
     refused: _RefusedError | None = None
-    # Rust's engine would take a possessive quantifier for a repeated repetition.
-    if not is_possessive(pattern):
+    if not is_misread(pattern):
         try:
             return _engine("regex", _of_regex, _unanchored(pattern), vocabulary, eos_id)
         except _RefusedError as error:
@@ -109,38 +109,43 @@ def regex(pattern: str, vocabulary: Any, eos_id: int | None = None) -> Engine:
     try:
         grammar = as_grammar(pattern)
     except UnknownSyntaxError as error:
-        raise refused or error from None
+        raise (error if error.hint or refused is None else refused) from None
     return _engine("regex", _of_lark, grammar, vocabulary, eos_id)
 
 
 def json_schema(
-    schema: str | dict[str, Any], vocabulary: Any, eos_id: int | None = None, *, compact: bool = True
+    schema: str | dict[str, Any],
+    vocabulary: Any,
+    eos_id: int | None = None,
+    *,
+    compact: bool = True,
+    escapes: bool = False,
 ) -> Engine:
-    """JSON texts that a schema allows.
+    r"""JSON texts that a schema allows, keys in the schema's order.
 
     Args:
         schema: JSON Schema, as text or as a dict.
         vocabulary, eos_id: as in `regex`.
-        compact: whether only the usual spaces are allowed; else any number, with which a model may go on for ever.
+        compact: whether at most one space is allowed, after a colon or a comma, as ``json.dumps`` writes and most models do;
+            else any number of spaces and lines anywhere, with which a model may go on for ever.
+        escapes: whether a letter of a string may be written as ``\uXXXX`` too, as ``json.dumps("é")`` is, where the string is
+            free: those of ``const``, ``enum``, ``pattern`` and ``format`` are written as they are, and so are keys that
+            have a name. Control characters always may.
 
     Raises:
         ArgumentError: for a schema that is no JSON or that the engine cannot hold to, with the reason.
+
+    An integer is written without a point and without an exponent, a number without an exponent, a slash without a backslash:
+    JSON would have more ways to write them.
     """
-    if isinstance(schema, str):
-        try:
-            schema = json.loads(schema)
-        except json.JSONDecodeError as error:
-            raise ArgumentError(
-                "the schema is no JSON", expected="JSON", got=f"line {error.lineno}, column {error.colno}: {error.msg}"
-            ) from error
-    spaces = {"whitespace_flexible": not compact}
+    spaces = {"item_separator": ", ?", "key_separator": ": ?", "whitespace_flexible": False}
+    options = (spaces if compact else {"whitespace_flexible": True}) | {"json_allow_general_unicode_escapes": escapes}
 
     def compile_(text: str) -> list[dict[str, Any]]:
-        compiled = json.loads(llguidance.LLMatcher.grammar_from_json_schema(text, overrides=spaces))
+        compiled = json.loads(llguidance.LLMatcher.grammar_from_json_schema(text, overrides=options))
         return [*_of_lark("start: @json"), compiled["grammars"][0] | {"name": "json"}]
 
-    text = json.dumps(schema, sort_keys=True)
-    return _engine("JSON schema", compile_, text, vocabulary, eos_id, variant=str(compact))
+    return _engine("JSON schema", compile_, as_read(schema, escapes), vocabulary, eos_id, variant=repr(options))
 
 
 def lark(grammar: str, vocabulary: Any, eos_id: int | None = None) -> Engine:
@@ -198,8 +203,9 @@ def _engine(
     compiled = json.dumps({"grammars": [first | held, *others]})
     trouble = llguidance.LLMatcher.validate_grammar(compiled, tokenizer)
     if trouble and not trouble.startswith("WARNING"):
-        raise _RefusedError(f"the {kind} cannot be held to", got=trouble.strip())
+        lines = [line for line in trouble.strip().splitlines() if ANY_CUT not in line]
+        raise _RefusedError(f"the {kind} cannot be held to", got="\n".join(lines))
     special = frozenset(index for index, word in enumerate(words) if not word)
     root = _Grammar(_working(llguidance.LLMatcher(tokenizer, compiled, log_level=0)), len(words), special)
     memo = Memo(root, repr((kind, variant, source, words, eos_id)))
-    return Engine(memo, jnp.asarray(memo.digest), len(words), eos_id)
+    return Engine(memo, jnp.asarray(memo.digest), len(words), eos_id, fingerprint(vocabulary))

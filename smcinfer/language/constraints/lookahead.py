@@ -45,7 +45,7 @@ class UnderConstraint(SymbolTwist):
         return _Masked(self.inner.look(law, state), self.allowed.mask(state))
 
     def log_base(self, seen: Any) -> Float[Array, " vocab"]:
-        """The inner twist's."""
+        """log p0 of every symbol as the inner twist kept it, nats."""
         return self.inner.log_base(seen.inner)
 
     def log_values(self, t: Time, seen: Any) -> Float[Array, " vocab"]:

@@ -72,7 +72,7 @@ class Completed(eqx.Module):
     cut_off: bool = eqx.field(static=True)
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
-        """log phi_t."""
+        """log phi_t of one sequence, nats."""
         value = jnp.zeros(()) if self.inner is None else self.inner(t, state)
         carried = state.readings[CONSTRAINT]
         complete = self.constraint.complete(carried)

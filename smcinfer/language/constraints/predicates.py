@@ -9,7 +9,7 @@ import numpy as np
 
 from smcinfer.ground.arrays import Array, Flag, Int, PyTree, Time
 from smcinfer.ground.errors import ArgumentError, TargetError, call_on_host, calling
-from smcinfer.language.constraints.vocabulary import Vocabulary, read_vocabulary
+from smcinfer.language.constraints.vocabulary import Vocabulary, fingerprint, read_vocabulary
 
 
 class HostPredicate:
@@ -17,9 +17,13 @@ class HostPredicate:
 
     Attributes:
         num_calls: calls of the user's function so far; equal prefixes asked for together cost one.
+        vocabulary: as of a `Constraint`.
     """
 
-    def __init__(self, function: Callable[[str, bool], bool], words: Vocabulary, eos_id: int) -> None:
+    def __init__(
+        self, function: Callable[[str, bool], bool], words: Vocabulary, eos_id: int, vocabulary: str | None
+    ) -> None:
+        self.vocabulary = vocabulary
         self._function = function
         self._words = words
         self._eos_id = eos_id
@@ -72,4 +76,4 @@ def on_host(function: Callable[[str, bool], bool], vocabulary: Any, eos_id: int 
     if not callable(function):
         raise ArgumentError("a predicate is a function", expected="(text, ended) -> bool", got=type(function).__name__)
     words, eos_id = read_vocabulary(vocabulary, eos_id)
-    return HostPredicate(function, words, eos_id)
+    return HostPredicate(function, words, eos_id, fingerprint(vocabulary))

@@ -29,8 +29,8 @@ def read_vocabulary(source: Any, eos_id: int | None = None) -> tuple[Vocabulary,
         found = spelling(source.tokenizer)
         table, sizes = np.asarray(found.table), np.asarray(found.sizes)
         words = [row[:size].tobytes() for row, size in zip(table, sizes, strict=True)]
-        # Rows of the output matrix beyond the tokenizer's tokens are never drawn.
-        words += [b""] * (source.lm.vocab_size - len(words))
+        # Rows of the output matrix beyond the tokenizer's tokens are never drawn, nor tokens beyond the rows.
+        words = words[: source.lm.vocab_size] + [b""] * (source.lm.vocab_size - len(words))
         eos_id = source.eos_id if eos_id is None else eos_id
     else:
         raise ArgumentError(
@@ -39,6 +39,12 @@ def read_vocabulary(source: Any, eos_id: int | None = None) -> tuple[Vocabulary,
     eos_id = check_vocabulary(len(words), eos_id)
     words[eos_id] = b""
     return words, eos_id
+
+
+def fingerprint(source: Any) -> str | None:
+    """What tells the vocabulary of a loaded model from any other; ``None`` where it is given as bytes."""
+    tokenizer = getattr(source, "tokenizer", None)
+    return None if tokenizer is None else tokenizer.fingerprint
 
 
 def check_vocabulary(vocab_size: int, eos_id: int | None) -> int:

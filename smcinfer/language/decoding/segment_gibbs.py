@@ -45,6 +45,8 @@ class SegmentChains(Chains):
     """Texts that the chains went through: draws ``tokens`` (Int, (chains, draws, L), whole texts) and ``log_joint`` (their
     log p0 phi, nats); ``acceptance`` is the share of segments that changed."""
 
+    WEIGHTED_FOR = "p0(text) phi(text) given the given parts, once a chain has forgotten its start; there is no log Z"
+
     @property
     def spans(self) -> tuple[Span, ...]:
         """Where the free segments are."""
@@ -71,7 +73,6 @@ class SegmentChains(Chains):
             ("moved", f"{moved} of the sweeps, by segment"),
             ("log p0 phi", f"{last.mean():.2f} nats on average at the last draw"),
             ("warm-up", f"{self.settings['num_warmup']} sweeps a chain"),
-            ("time", f"{self.seconds:.3g} s, of which {self.compile_seconds:.3g} s compiling"),
         ]
 
 
@@ -169,7 +170,7 @@ class SegmentGibbs(Sampler):
     num_candidates: int = eqx.field(static=True)
 
     def log_potential(self, tokens: Int[Array, " length"]) -> Any:
-        """log phi, nats."""
+        """log phi of a whole text, nats; zero where there is no potential."""
         return jnp.zeros(()) if self.potential is None else self.potential(tokens)
 
     def log_tail(self, tokens: Int[Array, " length"], start: int) -> Scalar:
@@ -203,7 +204,7 @@ class SegmentGibbs(Sampler):
         return tokens
 
     def step(self, key: KeyArray, state: Int[Array, " length"], params: None) -> tuple[Int[Array, " length"], Info]:
-        """Every segment once."""
+        """Redraw every free segment once, in their order."""
         tokens, moved = state, []
         for index, (start, stop) in enumerate(self.spans):
             draw_key, choose_key = jax.random.split(jax.random.fold_in(key, index))

@@ -41,6 +41,12 @@ def write_slot(array: Array, row: Array, slot: Int[Array, ""], axis: int) -> Arr
 
     Mapped over particles it stays one slice of one array as long as they share the slot: by itself `jax.vmap` would make it
     a scatter, which XLA guards, copies and writes twice.
+
+    Args:
+        array: what is written to.
+        row: what is written, of the array's shape without the axis.
+        slot: Int[""], where.
+        axis: the axis that ``slot`` counts along.
     """
 
     @jax.custom_batching.custom_vmap
@@ -62,7 +68,15 @@ def write_slot(array: Array, row: Array, slot: Int[Array, ""], axis: int) -> Arr
 
 
 def empty_cache(num_layers: int, num_kv_heads: int, length: int, head_dim: int, dtype: jnp.dtype) -> list[KeysValues]:
-    """One particle's cache: nothing written."""
+    """One particle's cache before any token is written: keys and values of every layer.
+
+    Args:
+        num_layers: entries of the list.
+        num_kv_heads: heads that have keys and values.
+        length: tokens there is room for.
+        head_dim: numbers a head.
+        dtype: of the keys and values.
+    """
     zeros = jnp.zeros((num_kv_heads, length, head_dim), dtype)
     return [KeysValues(zeros, zeros) for _ in range(num_layers)]
 
@@ -101,7 +115,13 @@ def attend_one(
 def attend_all(
     queries: Float[Array, "L heads head_dim"], tokens: KeysValues, window: int | None
 ) -> Float[Array, "L heads head_dim"]:
-    """What every token of a sequence takes from those before it and from itself (arguments as in `attend_one`)."""
+    """What every token of a sequence takes from those before it and from itself.
+
+    Args:
+        queries: Float["L heads head_dim"].
+        tokens: keys and values of the same tokens; each of their heads serves ``heads / kv_heads`` queries.
+        window: how many tokens back attention reaches, the token itself included; ``None`` for all.
+    """
     num_kv_heads, length, head_dim = tokens.keys.shape
     grouped = queries.reshape(length, num_kv_heads, -1, head_dim) * head_dim**-0.5
     scores = jnp.einsum("lkgd,ktd->kglt", grouped, tokens.keys)

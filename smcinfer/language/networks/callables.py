@@ -41,7 +41,7 @@ class CallableLM(CausalLM):
         return self._output(tokens, jnp.asarray(tokens.shape[0], jnp.int32)), tokens
 
     def empty(self, length: int) -> Int[Array, " length"]:
-        """The generated tokens."""
+        """Room for the generated tokens, which is all that the function reads."""
         return jnp.zeros((length,), jnp.int32)
 
     def step(

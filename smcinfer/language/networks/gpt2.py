@@ -1,4 +1,4 @@
-"""GPT-2: learned positions, layer norms with biases, a GELU network, tied embeddings."""
+"""GPT-2: learned positions, layer norms with biases, a GELU network, embeddings that are tied as a rule."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,10 +14,13 @@ from smcinfer.language.networks.attention import KeysValues, attend_all, attend_
 from smcinfer.language.networks.lm import Output
 from smcinfer.language.networks.transformer import Transformer, apply_rows
 
+EMBEDDING, HEAD = "wte.weight", "lm_head.weight"
+"""What checkpoints call the two matrices of the vocabulary."""
+
 
 @dataclasses.dataclass(frozen=True)
 class GPT2Config:
-    """Sizes: V, D, of the network inside a block, layers, heads, positions."""
+    """Sizes: V, D, of the network inside a block, layers, heads, positions; and whether the embedding is the output matrix."""
 
     vocab_size: int
     dim: int
@@ -26,6 +29,7 @@ class GPT2Config:
     num_heads: int
     max_positions: int
     norm_eps: float = 1e-5
+    tied: bool = True
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> "GPT2Config":
@@ -47,6 +51,7 @@ class GPT2Config:
             num_heads=raw["n_head"],
             max_positions=raw.get("n_positions", 1024),
             norm_eps=raw.get("layer_norm_epsilon", 1e-5),
+            tied=bool(raw.get("tie_word_embeddings", True)),
         )
 
 
@@ -58,7 +63,7 @@ class Affine(eqx.Module):
 
 
 class Block(eqx.Module):
-    """One layer."""
+    """One layer: attention and a perceptron, each on what a norm leaves and added to its input."""
 
     attention_norm: Affine
     qkv: Affine
@@ -72,10 +77,11 @@ class GPT2(Transformer):
     """A GPT-2 model.
 
     Attributes:
-        embedding: Float["V D"], of tokens; also the output matrix.
+        embedding: Float["V D"], of tokens.
         positions: Float["P D"], learned.
         blocks: the layers.
         norm: the last norm.
+        head: Float["V D"], or ``None`` where the embedding serves.
         config: sizes.
     """
 
@@ -83,6 +89,7 @@ class GPT2(Transformer):
     positions: Float[Array, "positions dim"]
     blocks: list[Block]
     norm: Affine
+    head: Float[Array, "vocab dim"] | None
     config: GPT2Config = eqx.field(static=True)
 
     def empty(self, length: int) -> list[KeysValues]:
@@ -130,7 +137,7 @@ class GPT2(Transformer):
 
     def _output(self, x: Float[Array, "*tokens dim"]) -> Output:
         hidden = self._norm(self.norm, x)
-        logits = apply_rows(self.embedding, hidden)
+        logits = apply_rows(self.embedding if self.head is None else self.head, hidden)
         wide = jnp.promote_types(logits.dtype, jnp.float32)
         return Output(logits.astype(wide), hidden.astype(wide))
 
@@ -157,9 +164,10 @@ def build_gpt2(config: GPT2Config, take: Callable[[str, tuple[int, ...]], Array]
         )
 
     return GPT2(
-        embedding=take("wte.weight", (config.vocab_size, dim)),
+        embedding=take(EMBEDDING, (config.vocab_size, dim)),
         positions=take("wpe.weight", (config.max_positions, dim)),
         blocks=[block(number) for number in range(config.num_layers)],
         norm=affine("ln_f", dim),
+        head=None if config.tied else take(HEAD, (config.vocab_size, dim)),
         config=config,
     )

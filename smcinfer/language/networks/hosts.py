@@ -111,7 +111,7 @@ class HostNetwork(CausalLM):
         return self._ask(self._after_prompt, (), tokens), tokens.astype(jnp.int32)
 
     def empty(self, length: int) -> Int[Array, " length"]:
-        """The generated tokens."""
+        """Room for the generated tokens, which is all that the host needs."""
         return jnp.zeros((length,), jnp.int32)
 
     def step(

@@ -27,10 +27,15 @@ from smcinfer.language.networks.transformer import Transformer, apply_rows
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 """``model_type`` of the configurations that this file reads (SmolLM says ``llama``)."""
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+"""What checkpoints call the two matrices of the vocabulary."""
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "gelu_pytorch_tanh": jax.nn.gelu,
+    "gelu_new": jax.nn.gelu,
     "relu": jax.nn.relu,
 }
 
@@ -99,7 +104,7 @@ class LlamaConfig:
             windows=_windows(raw, kind, layers),
             norm_eps=raw.get("rms_norm_eps", 1e-6),
             activation=activation,
-            tied=raw.get("tie_word_embeddings", False),
+            tied=bool(raw.get("tie_word_embeddings", False)),
             qkv_bias=raw.get("attention_bias", False) or kind == "qwen2",
             out_bias=raw.get("attention_bias", False) and kind != "qwen2",
             mlp_bias=raw.get("mlp_bias", False),
@@ -256,16 +261,22 @@ def build_llama(config: LlamaConfig, take: Callable[[str, tuple[int, ...]], Arra
         )
 
     return Llama(
-        embedding=take("model.embed_tokens.weight", (c.vocab_size, c.dim)),
+        embedding=take(EMBEDDING, (c.vocab_size, c.dim)),
         layers=[layer(number) for number in range(c.num_layers)],
         norm=take("model.norm.weight", (c.dim,)),
-        head=None if c.tied else take("lm_head.weight", (c.vocab_size, c.dim)),
+        head=None if c.tied else take(HEAD, (c.vocab_size, c.dim)),
         config=c,
     )
 
 
 def random_llama(seed: int, config: LlamaConfig, scale: float = 0.02) -> Llama:
-    """A model with normal weights and norms of one: for benchmarks, tests and as a start for training."""
+    """A model with normal weights and norms of one: for benchmarks, tests and as a start for training.
+
+    Args:
+        seed: of the weights.
+        config: sizes and switches.
+        scale: standard deviation of a weight.
+    """
     generator = np.random.default_rng(seed)
 
     def draw(name: str, shape: tuple[int, ...]) -> Array:

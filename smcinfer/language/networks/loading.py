@@ -19,14 +19,16 @@ from safetensors import SafetensorError, safe_open
 
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.language.networks.gpt2 import GPT2Config, build_gpt2
-from smcinfer.language.networks.llama import ARCHITECTURES, LlamaConfig, build_llama
+from smcinfer.language.networks import gpt2, llama
 from smcinfer.language.networks.lm import CausalLM
 from smcinfer.language.networks.tokenizer import Tokenizer
 
 DTYPES = ("float32", "bfloat16", "float64")
-# What checkpoints may hold beside the weights: tables that follow from the configuration, and a tied output matrix.
-DERIVED = re.compile(r"rotary_emb\.inv_freq$|\.attn\.(bias|masked_bias)$|^lm_head\.weight$")
+# What checkpoints may hold beside the weights: tables that follow from the configuration.
+DERIVED = re.compile(r"rotary_emb\.inv_freq$|\.attn\.(bias|masked_bias)$")
+LARGEST_SIZE = 2**31 - 1
+"""What an entry of a configuration may count."""
+MOST_LAYERS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Pretrained:
         bos_id, eos_id: tokens that begin and end a sequence, or ``None``.
         name: the directory's.
         config: the content of its ``config.json``.
-        also_eos: more tokens that end a sequence.
+        also_eos: more tokens that end a sequence: of ``config.json``, and of ``generation_config.json``.
     """
 
     lm: CausalLM
@@ -69,36 +71,69 @@ def load(directory: str | Path, dtype: str = "float32") -> Pretrained:
             "float64 is off", expected="jax_enable_x64", hint='jax.config.update("jax_enable_x64", True)'
         )
     raw = _json(folder / "config.json", "a directory with config.json, as Hugging Face has them")
-    build = _builder(raw)
+    family = _family(raw)
     bos_id, _ = special_tokens(raw.get("bos_token_id"))
-    eos_id, also_eos = special_tokens(raw.get("eos_token_id"))
+    eos_id, also_eos = _ends(folder, raw)
     tokenizer = _tokenizer(folder / "tokenizer.json", bos_id, eos_id)
     with ExitStack() as stack:
         tensors = Tensors(folder, stack, jnp.dtype(dtype))
-        lm = build(tensors.take)
+        tied = tensors.tie(family.EMBEDDING, family.HEAD, family.config.tied, raw.get("tie_word_embeddings"))
+        lm = family.build(dataclasses.replace(family.config, tied=tied), tensors.take)
         tensors.check_all_used()
-    if tokenizer is not None and tokenizer.largest_id >= lm.vocab_size:
-        raise ArgumentError(
-            "the tokenizer does not match the model",
-            expected=f"tokens 0 .. {lm.vocab_size - 1}",
-            got=f"tokens up to {tokenizer.largest_id}",
-            hint="put the model's own tokenizer.json into the directory",
-        )
+    if tokenizer is not None:
+        check_tokens(tokenizer, lm.vocab_size)
     return Pretrained(lm, tokenizer, bos_id, eos_id, folder.name, raw, also_eos)
 
 
-def _builder(raw: dict[str, Any]) -> Callable[[Callable[[str, tuple[int, ...]], Array]], CausalLM]:
+@dataclasses.dataclass(frozen=True)
+class _Family:
+    """How models of a kind are built.
+
+    Attributes:
+        config: sizes and switches.
+        build: from those, and a function of a tensor's name and shape.
+        EMBEDDING, HEAD: names of the matrices of the vocabulary.
+    """
+
+    config: Any
+    build: Callable[[Any, Callable[[str, tuple[int, ...]], Array]], CausalLM]
+    EMBEDDING: str
+    HEAD: str
+
+
+def _family(raw: dict[str, Any]) -> _Family:
     kind = raw.get("model_type")
+    layers = raw.get("num_hidden_layers", raw.get("n_layer"))
+    if isinstance(layers, int) and layers > MOST_LAYERS:
+        raise ArgumentError("config.json: num_layers is no size", expected=f"1 .. {MOST_LAYERS}", got=layers)
     try:
-        if kind in ARCHITECTURES:
-            llama = LlamaConfig.read(raw)
-            return lambda take: build_llama(llama, take)
-        if kind == "gpt2":
-            gpt2 = GPT2Config.read(raw)
-            return lambda take: build_gpt2(gpt2, take)
+        if kind in llama.ARCHITECTURES:
+            found = _Family(llama.LlamaConfig.read(raw), llama.build_llama, llama.EMBEDDING, llama.HEAD)
+        elif kind == "gpt2":
+            found = _Family(gpt2.GPT2Config.read(raw), gpt2.build_gpt2, gpt2.EMBEDDING, gpt2.HEAD)
+        else:
+            expected = " | ".join((*llama.ARCHITECTURES, "gpt2"))
+            raise ArgumentError("unknown architecture", expected=expected, got=kind)
     except KeyError as error:
         raise ArgumentError(f"config.json of a {kind} model lacks an entry", expected=error.args[0]) from error
-    raise ArgumentError("unknown architecture", expected=" | ".join((*ARCHITECTURES, "gpt2")), got=kind)
+    except (TypeError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise ArgumentError(
+            f"config.json of a {kind} model has an entry of the wrong kind",
+            expected="numbers for sizes",
+            got=str(error),
+        ) from error
+    for field in dataclasses.fields(found.config):
+        value = getattr(found.config, field.name)
+        if field.type is int and not (type(value) is int and 0 < value <= LARGEST_SIZE):
+            raise ArgumentError(f"config.json: {field.name} is no size", expected=f"1 .. {LARGEST_SIZE}", got=value)
+    return found
+
+
+def _ends(folder: Path, raw: dict[str, Any]) -> tuple[int | None, tuple[int, ...]]:
+    """All tokens that end a sequence: those of the configuration, and those that generation is configured with."""
+    path = folder / "generation_config.json"
+    more = _json(path, "the configuration of generation") if path.is_file() else {}
+    return all_ends(raw.get("eos_token_id"), more.get("eos_token_id"))
 
 
 class Tensors:
@@ -112,13 +147,11 @@ class Tensors:
 
     def __init__(self, folder: Path, stack: ExitStack, dtype: Any) -> None:
         index = folder / "model.safetensors.index.json"
-        if index.exists():
-            shards = sorted(set(_json(index, "the index of the shards").get("weight_map", {}).values()))
-        else:
-            shards = ["model.safetensors"]
+        shards = _shards(index) if index.exists() else ["model.safetensors"]
         self._folder, self._dtype = folder, dtype
         self._files: dict[str, Any] = {}
         self._used: set[str] = set()
+        self._other_names: dict[str, str] = {}
         for shard in shards:
             path = folder / shard
             if not path.is_file():
@@ -133,8 +166,31 @@ class Tensors:
                 raise ArgumentError(f"{path} is damaged", expected="a safetensors file", got=str(error)) from error
             self._files |= dict.fromkeys(file.keys(), file)
 
+    def tie(self, embedding: str, head: str, tied: bool, said: Any) -> bool:
+        """Whether one matrix is both the embedding and the output, from what is configured and what is there.
+
+        Args:
+            embedding, head: names of the two.
+            tied: what the configuration comes to.
+            said: what it says, ``None`` where it says nothing.
+
+        A matrix that is stored is used: a head that differs from the embedding is a head whatever the configuration says.
+        """
+        first, last = self._find(embedding), self._find(head)
+        if first is None and last is not None and (tied or said is None):
+            self._other_names[embedding] = last
+            return True
+        if first is None or last is None:
+            return tied or said is None
+        stored = [self._files[name].get_tensor(name) for name in (first, last)]
+        same = stored[0].shape == stored[1].shape and bool(jnp.array_equal(stored[0], stored[1]))
+        if tied and same:
+            self._used.add(last)
+        return tied and same
+
     def _find(self, name: str) -> str | None:
         """A tensor's name in the files, which may leave out or add the base model's prefix."""
+        name = self._other_names.get(name, name)
         bare = name.removeprefix("model.")
         return next((found for found in (name, bare, f"transformer.{name}") if found in self._files), None)
 
@@ -164,6 +220,22 @@ class Tensors:
             )
 
 
+def _shards(index: Path) -> list[str]:
+    """Files that an index names: only such as lie in its own directory."""
+    names = _json(index, "the index of the shards").get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ArgumentError(
+            f"{index} names no files", expected='"weight_map": {tensor: file}', got=type(names).__name__
+        )
+    shards = sorted(set(names.values()))
+    for shard in shards:
+        if shard in ("", ".", "..") or "/" in shard or "\\" in shard or "\0" in shard:
+            raise ArgumentError(
+                f"{index} names a file outside of its directory", expected="names of files beside it", got=repr(shard)
+            )
+    return shards
+
+
 def _tokenizer(path: Path, bos_id: int | None, eos_id: int | None) -> Tokenizer | None:
     if not path.exists():
         return None
@@ -179,7 +251,7 @@ def _json(path: Path, expected: str) -> dict[str, Any]:
         raise ArgumentError(f"{path.parent} has no {path.name}", expected=expected)
     try:
         content = json.loads(path.read_text(encoding="utf8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ArgumentError(f"{path} cannot be read", expected="JSON", got=str(error)) from error
     if not isinstance(content, dict):
         raise ArgumentError(f"{path} cannot be read", expected="a JSON object", got=type(content).__name__)
@@ -191,6 +263,27 @@ def special_tokens(entry: Any) -> tuple[int | None, tuple[int, ...]]:
     if not isinstance(entry, list | tuple):
         return entry, ()
     return (entry[0], tuple(entry[1:])) if entry else (None, ())
+
+
+def all_ends(*entries: Any) -> tuple[int | None, tuple[int, ...]]:
+    """The first id of some entries that hold one, several or none, and the others, each once."""
+    ids = [id for first, others in map(special_tokens, entries) if first is not None for id in (first, *others)]
+    return special_tokens(list(dict.fromkeys(ids)))
+
+
+def check_tokens(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Raise where a tokenizer has tokens that its model has no row for.
+
+    Special ones that were added and never learned are no tokens of the model: a text that has one is refused as a prompt.
+    """
+    beyond = tokenizer.ids_from(vocab_size)
+    if not tokenizer.special_ids() >= set(beyond):
+        raise ArgumentError(
+            "the tokenizer does not match the model",
+            expected=f"tokens 0 .. {vocab_size - 1}, and special ones beyond",
+            got=f"tokens up to {tokenizer.largest_id}",
+            hint="put the model's own tokenizer.json into the directory",
+        )
 
 
 def ends_of(lm: Any, eos_id: Any) -> tuple[Any, tuple[Any, ...]]:

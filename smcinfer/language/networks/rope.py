@@ -63,8 +63,10 @@ def _yarn(
     def pair_of(turns: float) -> float:
         return head_dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(base))
 
-    low = max(math.floor(pair_of(float(rope.get("beta_fast") or 32))), 0)
-    high = min(math.ceil(pair_of(float(rope.get("beta_slow") or 1))), head_dim - 1)
+    low, high = pair_of(float(rope.get("beta_fast") or 32)), pair_of(float(rope.get("beta_slow") or 1))
+    if rope.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
     ramp = np.clip((np.arange(head_dim // 2) - low) / max(high - low, 1e-3), 0.0, 1.0)
     scale = float(rope.get("attention_factor") or _temperature(factor, rope))
     return plain / factor * ramp + plain * (1 - ramp), scale
@@ -86,7 +88,16 @@ def rotate(
     inverse: Float[Array, " half"],
     scale: float,
 ) -> Float[Array, "*tokens heads head_dim"]:
-    """Heads turned by their token's position."""
+    """Heads turned by their token's position, so that scores depend on distances.
+
+    Args:
+        x: Float["*tokens heads head_dim"], queries or keys.
+        positions: Int["*tokens"], of each token in its sequence.
+        inverse: Float["head_dim/2"], radians a position, of each pair of coordinates (i, i + head_dim/2).
+        scale: what the result is multiplied by; one but where a longer context is made up for.
+
+    Source: Su et al. (2021).
+    """
     angles = positions[..., None, None] * inverse
     cosine, sine = (jnp.cos(angles) * scale).astype(x.dtype), (jnp.sin(angles) * scale).astype(x.dtype)
     first, second = jnp.split(x, 2, axis=-1)

@@ -52,6 +52,6 @@ class TokenLaw(CategoricalLogits):
     """The law of the next token: a categorical distribution that is drawn from by `draw_symbols`."""
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Int["*sample_shape *batch"], tokens."""
+        """Draws of the next token, Int["*sample_shape *batch"]."""
         assert key is not None
         return draw_symbols(key, jnp.broadcast_to(self.logits, (*sample_shape, *jnp.shape(self.logits))))

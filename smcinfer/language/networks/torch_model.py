@@ -10,7 +10,7 @@ import numpy as np
 from smcinfer.ground.arrays import Float, Int
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.hosts import HostLM
-from smcinfer.language.networks.loading import Pretrained, special_tokens
+from smcinfer.language.networks.loading import Pretrained, all_ends, check_tokens, special_tokens
 from smcinfer.language.networks.tokenizer import Tokenizer
 
 
@@ -97,7 +97,8 @@ def from_transformers(model: Any, tokenizer: Any = None) -> Pretrained:
     if getattr(config, "vocab_size", None) is None:
         raise ArgumentError("the model has no vocabulary", expected="a causal language model", got=type(model).__name__)
     bos_id, _ = special_tokens(getattr(config, "bos_token_id", None))
-    eos_id, also_eos = special_tokens(getattr(config, "eos_token_id", None))
+    settings = (config, getattr(model, "generation_config", None))
+    eos_id, also_eos = all_ends(*(getattr(one, "eos_token_id", None) for one in settings))
     wrapped = None
     if tokenizer is not None:
         backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -106,11 +107,6 @@ def from_transformers(model: Any, tokenizer: Any = None) -> Pretrained:
                 "the tokenizer has no fast backend", expected="a fast tokenizer", got=type(tokenizer).__name__
             )
         wrapped = Tokenizer(backend, bos_id, eos_id)
-        if wrapped.largest_id >= config.vocab_size:
-            raise ArgumentError(
-                "the tokenizer does not match the model",
-                expected=f"tokens 0 .. {config.vocab_size - 1}",
-                got=f"tokens up to {wrapped.largest_id}",
-            )
+        check_tokens(wrapped, config.vocab_size)
     name = str(getattr(model.config, "name_or_path", ""))
     return Pretrained(TorchLM(model).lm, wrapped, bos_id, eos_id, name, config.to_dict(), also_eos)

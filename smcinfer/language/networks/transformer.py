@@ -22,12 +22,12 @@ class Transformer(CausalLM):
 
     @property
     def vocab_size(self) -> int:
-        """V."""
+        """V, the number of tokens."""
         return self.config.vocab_size
 
     @property
     def dim(self) -> int:
-        """D."""
+        """D, the length of a hidden state."""
         return self.config.dim
 
     @property

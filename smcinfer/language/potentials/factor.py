@@ -69,7 +69,7 @@ class Plain(Factor):
         return False
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
-        """The function's value."""
+        """What the function says of the sequence at step t, nats."""
         return self.function(t, state)
 
 
@@ -213,7 +213,7 @@ class Complement(Factor):
 
     @property
     def log_bound(self) -> float | None:
-        """Zero."""
+        """Zero: one minus a probability is at most one."""
         return 0.0
 
     @property

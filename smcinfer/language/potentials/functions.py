@@ -8,42 +8,60 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.ground.arrays import Array, Flag, Scalar
+from smcinfer.ground.arrays import Array, Flag, Int, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.host import host_values
 from smcinfer.language.networks.tokenizer import Tokenizer, as_tokenizer
 from smcinfer.language.potentials.factor import AtEnd, EveryStep, Factor
 from smcinfer.language.process import TokenState
+from smcinfer.language.vocabularies import TextReader
 
 
-class _HostText(eqx.Module):
-    """A function of text, called on the host once for every different text that is wanted."""
+class _HostText(TextReader):
+    """A function of text, called on the host once for every different text that is wanted.
+
+    Attributes:
+        function, tokenizer, prompt, batched: as in `on_text`.
+        before: Int["P"], the tokens that the text goes on from: they say how its first token is spelt.
+        eos_id: the token that ends it and is no part of it.
+    """
 
     function: Callable[..., Any] = eqx.field(static=True)
     tokenizer: Tokenizer = eqx.field(static=True)
-    before: tuple[int, ...] = eqx.field(static=True)
+    prompt: str = eqx.field(static=True)
     batched: bool = eqx.field(static=True)
+    before: Int[Array, " prompt"]
     eos_id: int | None = eqx.field(static=True)
+
+    @property
+    def vocabulary(self) -> str:
+        """Fingerprint of the tokenizer whose tokens it reads."""
+        return self.tokenizer.fingerprint
+
+    def after(self, prompt: Int[Array, " prompt"], eos_id: int | None) -> "_HostText":
+        """The same function of what follows a prompt."""
+        return _HostText(self.function, self.tokenizer, self.prompt, self.batched, prompt, eos_id)
 
     def __call__(self, state: TokenState, wanted: Flag) -> Scalar:
         """log phi where wanted, zero elsewhere."""
-        return host_values(self._evaluate, state.tokens, state.length, wanted)
+        return host_values(self._evaluate, self.before, state.tokens, state.length, wanted)
 
-    def _evaluate(self, tokens: np.ndarray, length: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    def _evaluate(self, before: np.ndarray, tokens: np.ndarray, length: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         values = np.zeros(wanted.shape)
         places = np.nonzero(wanted.ravel())[0]
         if places.size == 0:
             return values
         rows, sizes = tokens.reshape(-1, tokens.shape[-1]), length.ravel()
-        texts = [self._text(rows[place][: sizes[place]].tolist()) for place in places]
+        start = before[(0,) * (before.ndim - 1)].tolist()
+        texts = [self._text(start, rows[place][: sizes[place]].tolist()) for place in places]
         different = list(dict.fromkeys(texts))
         found = dict(zip(different, self._values(different), strict=True))
         values.reshape(-1)[places] = [found[text] for text in texts]
         return values
 
-    def _text(self, ids: list[int]) -> str:
+    def _text(self, before: list[int], ids: list[int]) -> str:
         shown = ids[:-1] if ids and ids[-1] == self.eos_id else ids
-        return self.tokenizer.decode_after(list(self.before), shown)
+        return self.prompt + self.tokenizer.decode_after(before, shown)
 
     def _values(self, texts: list[str]) -> list[float]:
         name = getattr(self.function, "__name__", type(self.function).__name__)
@@ -52,7 +70,9 @@ class _HostText(eqx.Module):
             f"the potential {name}", expected="log phi in nats, one number a text", got=f"a call with {shown}"
         ):
             raw = self.function(texts) if self.batched else [self.function(text) for text in texts]
-            values = np.asarray(raw, np.float64)
+            raw = np.asarray(raw)
+            # A condition: what it says no to has no weight.
+            values = np.where(raw, 0.0, -np.inf) if raw.dtype == bool else raw.astype(np.float64)
         if values.shape != (len(texts),):
             raise TargetError("a potential on text returned the wrong shape", expected=(len(texts),), got=values.shape)
         return values.tolist()
@@ -97,10 +117,11 @@ def on_text(
     """A potential from any Python function of text; it runs on the host, outside the compiled program.
 
     Args:
-        function: text to log phi, nats; minus infinity forbids a text. Called once for every different text. It need not be a
-            JAX function.
+        function: text to log phi, nats; minus infinity forbids a text. A bool is a condition: ``True`` is 0, ``False`` minus
+            infinity. Called once for every different text, as `Generation.decode` shows it, without the end. It need not
+            be a JAX function.
         tokenizer: a `Tokenizer`, or the loaded model that has one.
-        prompt: text that the function is to see in front of what was generated; the generation's prompt, or nothing.
+        prompt: text that the function sees in front of what was generated; the generation's prompt, say, or nothing.
         largest: a bound on log phi, nats, where there is one: 0 for a log probability.
         batched: whether the function takes a list of texts and returns as many numbers.
         every_step: whether it is paid after every token, log phi_t of the text so far, and not once at the end.
@@ -113,8 +134,7 @@ def on_text(
     if not callable(function):
         raise ArgumentError("a potential on text is a function", expected="str -> float", got=type(function).__name__)
     words = as_tokenizer(tokenizer)
-    before = tuple(words.encode(prompt)) if prompt else ()
-    inner = _HostText(function, words, before, batched, words.eos_id)
+    inner = _HostText(function, words, prompt, batched, jnp.zeros((0,), jnp.int32), words.eos_id)
     return EveryStep(_TextSoFar(inner), largest) if every_step else AtEnd(inner, largest)
 
 

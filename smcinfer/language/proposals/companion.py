@@ -44,12 +44,14 @@ class Companion(Reader):
         prompt: Int["P"] or ``None``, what it reads instead of the first model's prompt.
         said: Float["V"], its logits after the prompt; ``None`` before it has read one.
         prefix: what the prompt left behind, shared by all particles.
+        vocabulary: the fingerprint of its tokens, ``None`` where it came without a tokenizer.
     """
 
     lm: CausalLM
     prompt: Int[Array, " prompt"] | None
     said: Float[Array, " vocab"] | None = None
     prefix: Prefix = None
+    vocabulary: str | None = eqx.field(static=True, default=None)
 
     @property
     def vocab_size(self) -> int:
@@ -111,7 +113,8 @@ def companion(lm: Any, prompt: Any = None) -> Companion:
     tokens = None if prompt is None else jnp.asarray(prompt, jnp.int32)
     if tokens is not None and (tokens.ndim != 1 or tokens.size == 0):
         raise ArgumentError("the companion's prompt is no sequence of tokens", expected="Int['P']", got=tokens.shape)
-    return Companion(model, tokens)
+    tokenizer = getattr(lm, "tokenizer", None)
+    return Companion(model, tokens, vocabulary=None if tokenizer is None else tokenizer.fingerprint)
 
 
 def second_model(temperature: float = 1.0) -> Callable[[LanguageProcess], SecondModel]:

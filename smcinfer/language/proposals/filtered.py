@@ -54,7 +54,7 @@ class LogitProposal(Proposal):
         return jnp.where(log_q[x] == -jnp.inf, -jnp.inf, log_p[x] - log_q[x])
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
-        """One batched draw."""
+        """One batched draw for all particles, and the log weights."""
         log_p, log_q = jax.vmap(lambda state: self._laws(t, state))(states)
         tokens = draw_symbols(key, log_q)
         log_w = jnp.take_along_axis(log_p - log_q, tokens[:, None], axis=1)[:, 0]

@@ -26,7 +26,7 @@ class NamedFilter(eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, logits: Logits) -> Logits:
-        """The filtered logits."""
+        """The logits after the filter, minus infinity for tokens that it removes."""
 
 
 class Temperature(NamedFilter):
@@ -38,7 +38,7 @@ class Temperature(NamedFilter):
         _require(self.value > 0, "temperature", "above 0", self.value)
 
     def __call__(self, logits: Logits) -> Logits:
-        """The filtered logits."""
+        """The logits divided by the temperature."""
         return logits / self.value
 
 
@@ -51,7 +51,7 @@ class TopK(NamedFilter):
         _require(self.k >= 1, "top_k", "at least 1", self.k)
 
     def __call__(self, logits: Logits) -> Logits:
-        """The filtered logits."""
+        """The logits of the k likeliest tokens, minus infinity for the others."""
         least = jax.lax.top_k(logits, min(self.k, logits.shape[-1]))[0][-1]
         return jnp.where(logits >= least, logits, -jnp.inf)
 
@@ -65,7 +65,7 @@ class Nucleus(NamedFilter):
         _require(0 < self.mass <= 1, "nucleus", "in (0, 1]", self.mass)
 
     def __call__(self, logits: Logits) -> Logits:
-        """The filtered logits."""
+        """The logits of the smallest set of likeliest tokens, minus infinity for the others."""
         return _smallest_set(logits, -logits, self.mass)
 
 
@@ -78,7 +78,7 @@ class MinP(NamedFilter):
         _require(0 <= self.share <= 1, "min_p", "in [0, 1]", self.share)
 
     def __call__(self, logits: Logits) -> Logits:
-        """The filtered logits."""
+        """The logits of tokens that are likely enough, minus infinity for the others."""
         least = jnp.max(logits) + (jnp.log(self.share) if self.share > 0 else -jnp.inf)
         return jnp.where(logits >= least, logits, -jnp.inf)
 
@@ -114,7 +114,7 @@ class Typical(NamedFilter):
         _require(0 < self.mass <= 1, "typical", "in (0, 1]", self.mass)
 
     def __call__(self, logits: Logits) -> Logits:
-        """The filtered logits."""
+        """The logits of the most typical tokens, minus infinity for the others."""
         log_p = jax.nn.log_softmax(logits)
         return _smallest_set(logits, jnp.abs(log_p + _entropy(log_p)), self.mass)
 
@@ -125,7 +125,7 @@ class Chain(NamedFilter):
     filters: tuple[Filter, ...]
 
     def __call__(self, logits: Logits) -> Logits:
-        """The filtered logits."""
+        """The logits after all filters, in their order."""
         for one in self.filters:
             logits = one(logits)
         return logits

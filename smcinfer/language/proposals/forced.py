@@ -118,5 +118,5 @@ class Forced(Proposal):
         return jnp.where(wanted == x, forced, -jnp.inf)
 
     def look_ahead(self, t: Time, state: PyTree[Any]) -> Scalar | None:
-        """The inner proposal's."""
+        """What the inner proposal knows of the step's weight before the draw, nats."""
         return self.inner.look_ahead(t, state)

@@ -55,7 +55,14 @@ def pack(sizes: Sequence[int], length: int) -> list[list[int]]:
 
 
 def pack_trees(trees: Sequence[Tree], tags: TagSet, features: WordFeatures, length: int) -> Packed:
-    """Sentences with the tags of their trees, in rows of ``length`` words."""
+    """Sentences with the tags of their trees, several in a row.
+
+    Args:
+        trees: one a sentence, of at most ``length`` words.
+        tags: numbers of tags and parts of speech.
+        features: what turns words into rows of the table of embeddings.
+        length: words in a row.
+    """
     layout = pack([len(tree.leaves()) for tree in trees], length)
     shape = (len(layout), length)
     rows = np.broadcast_to(features([""])[0], (*shape, 5)).copy()

@@ -154,7 +154,13 @@ def _nats(module: BothWays, key: KeyArray, batch: Sentences, shares: Array) -> S
 
 
 def pack_sentences(sentences: Sequence[Sequence[str]], features: WordFeatures, length: int) -> Sentences:
-    """Sentences in rows of ``length`` words; those longer than a row are left out."""
+    """Plain sentences, several in a row; those longer than a row are left out.
+
+    Args:
+        sentences: words of each.
+        features: what turns words into rows of the table of embeddings.
+        length: words in a row.
+    """
     layout = pack([len(sentence) for sentence in sentences], length)
     shape = (len(layout), length)
     rows = np.broadcast_to(features([""])[0], (*shape, 5)).copy()

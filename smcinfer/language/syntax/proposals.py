@@ -81,7 +81,7 @@ class Tried(Helper):
     num_candidates: int = eqx.field(static=True)
 
     def __call__(self, t: Time, state: PyTree[Any], words: Float[Array, " vocab"]) -> Float[Array, " vocab"]:
-        """log r_t, normalised."""
+        """log r_t of every word, normalised, nats."""
         before = jax.nn.log_softmax(self.base(t, state, words))
         likely, tokens = jax.lax.top_k(before, self.num_candidates)
         place = jnp.clip(t - 1, 0, self.wanted.leaf.shape[0] - 1)

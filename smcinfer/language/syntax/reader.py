@@ -52,7 +52,7 @@ class TagReader(Reader):
         return self.vectors.shape[0]
 
     def start(self, max_tokens: int) -> Tagged:
-        """No word yet."""
+        """The causal tagger before the first word, log psi zero."""
         del max_tokens
         return Tagged(self.tagger.start(), jnp.zeros((), self.vectors.dtype))
 
@@ -70,6 +70,6 @@ class TreeTwist(Twist):
     strength: Float[Array, ""]
 
     def __call__(self, t: Time, state: PyTree[Any]) -> Scalar:
-        """log psi_t, nats."""
+        """log psi_t of one sentence so far, nats."""
         del t
         return self.strength * state.readings[TAGS].log_psi

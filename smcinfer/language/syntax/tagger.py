@@ -181,7 +181,14 @@ class TaggerSizes:
 
 
 def build(key: KeyArray, tags: TagSet, features: WordFeatures, sizes: TaggerSizes = TaggerSizes()) -> Tagger:
-    """A tagger with weights as they are before training."""
+    """A tagger with weights as they are before training.
+
+    Args:
+        key: one random key, for the initial weights.
+        tags: the tags and parts of speech that it tells apart.
+        features: what turns words into rows of the table of embeddings.
+        sizes: of its parts.
+    """
     keys = jax.random.split(key, 8)
     states = 2 * sizes.hidden
     inputs = (sizes.dim, states)

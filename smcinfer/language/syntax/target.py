@@ -13,6 +13,7 @@ word. Every step is one word, so the tokens of the language model must be words.
 Source: Xefteri, Vieira, Cotterell & Amini (2025), "Syntactic control of language models by posterior inference".
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smcinfer.core.plan import Plan
 from smcinfer.ground.arrays import Array, Float, Int, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.generation import Generation, generation
@@ -57,7 +59,7 @@ class TreePotential(eqx.Module):
     strength: Float[Array, ""]
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
-        """log phi_t, nats."""
+        """log phi_t of one sentence, nats."""
         end = self.wanted.num_words + 1
         # All sentences end at the same step: before it the tagger does not run.
         value = jax.lax.cond(
@@ -71,6 +73,16 @@ class TreePotential(eqx.Module):
         place = jnp.arange(wanted.leaf.shape[0])
         found = self.reader(self.vectors[tokens[: place.size]], place == 0, place == wanted.num_words - 1)
         return jnp.sum(jnp.where(wanted.is_word(), jax.vmap(wanted.gain)(place, found), 0.0))
+
+
+class Sentences(Generation):
+    """Sentences that have a tree's structure (made by `syntax_generation`)."""
+
+    @property
+    def plan(self) -> Plan:
+        """Resamples late: what a word earns is uneven, and a reading that the tagger dislikes midway the whole may redeem."""
+        words = "sentences, the model's law times the power of what the tagger says of the tree; log Z is the log of its mean"
+        return dataclasses.replace(super().plan, weighted_for=words, resample_below=0.25)
 
 
 def syntax_generation(
@@ -87,8 +99,8 @@ def syntax_generation(
     prompt: Any = None,
     temperature: float = 1.0,
     strength: float = 1.0,
-) -> Generation:
-    """Sentences that have a tree's structure; ready for `smcinfer.sample`, best with ``resample_below=0.25``.
+) -> Sentences:
+    """Sentences that have a tree's structure; ready for `smcinfer.sample`.
 
     Args:
         lm: a model of words: ``lm``, the `CausalLM`; ``words``, the word of each token; ``bos_id``, ``eos_id``, ``tokenizer``
@@ -108,7 +120,7 @@ def syntax_generation(
             is seldom sure needs it.
 
     Returns:
-        A `Generation`: a `Composed` whose x_1 .. x_N are words.
+        `Sentences`, a `Generation` whose x_1 .. x_N are words.
 
     Raises:
         ArgumentError: for a model whose tokens are no words, a tree too large, settings out of range.
@@ -154,7 +166,7 @@ def syntax_generation(
         amount = share if share is not None else 0.5 if proposal == "mixture" else 0.1
         return TreeProposal(process, end, helper, amount)
 
-    return generation(
+    made = generation(
         lm,
         [lm.bos_id] if prompt is None else prompt,
         TreePotential(wanted, tagger.bidirectional, vectors, power),
@@ -164,6 +176,7 @@ def syntax_generation(
         readers={TAGS: TagReader(wanted, tagger.causal, vectors)} if causal else None,
         temperature=temperature,
     )
+    return Sentences.extending(made)
 
 
 @functools.lru_cache(maxsize=8)

@@ -38,7 +38,7 @@ def chains_of[Kind: Chains](
         acceptance=records["acceptance"],
         num_evals=records["num_evals"],
         cap_reached=records.get("cap_reached", no_caps),
-        status=int(status),
+        status=status,
         settings={
             **settings,
             "ticks": float(driven.progress.ticks),

@@ -65,12 +65,21 @@ Keys = Key[Array, " lanes"]
 def set_out(
     sampler: Sampler, keys: Keys, states: PyTree[Any], params: PyTree[Any], first: Count, capacity: int
 ) -> Lanes:
-    """Lanes at the start of a segment, with room for ``capacity`` records."""
+    """Lanes at the start of a segment, with room for its records.
+
+    Args:
+        sampler: the chain.
+        keys: Key["lanes"], one a lane; every transition folds its number in.
+        states: where the chains are, leading axis lanes.
+        params: of the sampler in this segment.
+        first: Int[""], number of the segment's first transition.
+        capacity: the most records that any segment keeps.
+    """
     if isinstance(sampler, Paced):
         states = _opened(sampler, keys, jnp.broadcast_to(first, keys.shape), states, params)
         look = lambda states: jax.vmap(sampler.close)(states)  # noqa: E731
     else:
-        look = lambda states: _stepped(sampler, keys, first, states, params)  # noqa: E731
+        look = lambda states: _stepped(sampler, keys, first, states, sampler.share(keys[0], params))  # noqa: E731
     ended, info = jax.eval_shape(look, states)
     record = jax.eval_shape(jax.vmap(sampler.record), ended, info)
     rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), record | info)
@@ -81,7 +90,16 @@ def set_out(
 def set_out_again(
     sampler: Sampler, keys: Keys, lanes: Lanes, states: PyTree[Any], params: PyTree[Any], first: Count
 ) -> Lanes:
-    """Lanes that have arrived, at the start of their next segment."""
+    """Lanes that have arrived, at the start of their next segment; the room for records is used again.
+
+    Args:
+        sampler: the chain.
+        keys: Key["lanes"], one a lane.
+        lanes: as they arrived.
+        states: where the chains are, leading axis lanes.
+        params: of the sampler in the next segment.
+        first: Int[""], number of the next segment's first transition.
+    """
     if isinstance(sampler, Paced):
         states = _opened(sampler, keys, jnp.broadcast_to(first, keys.shape), states, params)
     return Lanes(states, jnp.zeros_like(lanes.count), _zeros(lanes.sums), lanes.rows, jnp.zeros_like(lanes.ticks))

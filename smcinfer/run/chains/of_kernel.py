@@ -53,7 +53,7 @@ class OfKernel(Sampler):
     first = 0
 
     def begin(self, key: KeyArray, chain: Count) -> KernelState:
-        """As given."""
+        """The chain's own starting state, which was given."""
         return jax.tree.map(lambda leaf: leaf[chain], self.starts)
 
     def prepare(self, states: KernelState) -> Learned:
@@ -97,7 +97,7 @@ class OfTickKernel(OfKernel, Paced):
     chosen: Count
 
     def open(self, key: KeyArray, state: KernelState, params: Learned) -> Any:
-        """The kernel's machine."""
+        """The kernel's machine at the start of a transition."""
         return self.kernel.begin(key, state, self.density, params.kernel)
 
     def tick(self, machine: Any, params: Learned) -> Any:
@@ -135,7 +135,14 @@ def of_kernel(kernel: Kernel, density: TemperedDensity, starts: KernelState, pac
 
 
 def tuned(kernel: Kernel, params: PyTree[Any], positions: Float[Array, "n dim"], acceptance: Scalar) -> PyTree[Any]:
-    """A kernel's parameters from unweighted positions; ``params`` is ``None`` before the first transition."""
+    """A kernel's parameters from positions that all weigh the same.
+
+    Args:
+        kernel: what is tuned.
+        params: its parameters so far; ``None`` before the first transition.
+        positions: Float["n dim"].
+        acceptance: Float[""], mean acceptance since it was last tuned.
+    """
     before = kernel.parameters(positions.shape[1]) if params is None else params
     return kernel.tune(before, positions, jnp.zeros(positions.shape[0], jnp.result_type(float)), acceptance)
 

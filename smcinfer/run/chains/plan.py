@@ -34,7 +34,13 @@ class Segment(NamedTuple):
 
 
 def checked(num_chains: Any, num_draws: Any, num_warmup: Any, thin: Any) -> tuple[int, int, int, int]:
-    """The four counts of every run of chains.
+    """The four counts of every run of chains, as integers.
+
+    Args:
+        num_chains: at least one.
+        num_draws: draws of each chain, at least one.
+        num_warmup: transitions of each chain before its draws, at least zero.
+        thin: transitions from one draw to the next, at least one.
 
     Raises:
         ArgumentError: for one that is no count, or out of range.
@@ -51,6 +57,11 @@ def paired(num_draws: int, num_warmup: int, thin: int) -> list[Segment]:
     """Rounds of warm-up whose length doubles every other time, for kernels whose step size is tuned by its acceptance.
 
     Every round keeps equally many records: twice the length is twice the thinning. A few transitions may be left over.
+
+    Args:
+        num_draws: draws of each chain.
+        num_warmup: transitions of each chain before its draws.
+        thin: transitions from one draw to the next.
     """
     doublings = min(MAX_DOUBLINGS, (num_warmup // 2 + 1).bit_length() - 1)
     rounds: list[Segment] = []
@@ -66,6 +77,11 @@ def doubling(num_draws: int, num_warmup: int, thin: int) -> list[Segment]:
     """Rounds of warm-up whose length doubles every time, for transitions so dear that there are few of them.
 
     Every round keeps as many records as a segment of draws; a warm-up shorter than that is one round.
+
+    Args:
+        num_draws: draws of each chain.
+        num_warmup: transitions of each chain before its draws.
+        thin: transitions from one draw to the next.
     """
     draws = _draws(num_draws, thin, MAX_SEGMENTS)
     size = draws[0].records

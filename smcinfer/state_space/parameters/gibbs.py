@@ -100,7 +100,7 @@ class ParticleGibbs(Sampler):
         return kernel_state.position, total / self.num_moves
 
     def record(self, state: GibbsState, info: Info) -> dict[str, PyTree[Any]]:
-        """Parameters and path."""
+        """The path of the chain, and its parameters where the model has any."""
         kept: dict[str, PyTree[Any]] = {"path": state.path}
         return kept if state.position is None else kept | {"position": state.position}
 

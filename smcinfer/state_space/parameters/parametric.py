@@ -63,7 +63,17 @@ class Parametric(eqx.Module):
 
 
 def filter_to(key: KeyArray, model: Composed, settings: Settings, last: Array) -> smc.SMCState:
-    """One run of the filter up to step ``last``, which may be traced; leaves keep their leading axis of one run."""
+    """One run of the filter up to a step.
+
+    Args:
+        key: one random key.
+        model: what is filtered.
+        settings: of the filter.
+        last: Int[""], the last step; may be traced.
+
+    Returns:
+        The state after step ``last``; leaves keep their leading axis of one run.
+    """
     state, _ = smc.init(key[None], model, settings)
     return jax.lax.fori_loop(1, last + 1, lambda t, state: smc.step(t, state, model, settings)[0], state)
 
@@ -75,7 +85,13 @@ def log_z(state: smc.SMCState) -> Scalar:
 
 
 def filter_path(key: KeyArray, model: Composed | Conditioned, settings: Settings) -> Path:
-    """A path drawn from a run's last weights; ``settings`` must keep the full history."""
+    """A path drawn from a run's last weights.
+
+    Args:
+        key: one random key.
+        model: what is filtered, or its conditional twin that keeps a path.
+        settings: of the filter, with full history.
+    """
     run_key, draw_key = jax.random.split(key)
     state, first = smc.init(run_key[None], model, settings)
     _, later = smc.scan(jnp.ones((), jnp.int32), state, model, settings, model.num_steps)
@@ -89,6 +105,13 @@ def filter_path(key: KeyArray, model: Composed | Conditioned, settings: Settings
 
 def next_path(key: KeyArray, model: Composed, path: Path, settings: Settings, *, ancestor_sampling: bool) -> Path:
     """One step of the particle Gibbs kernel: it leaves p(x_0:T | y_0:T) invariant for any number of particles above one.
+
+    Args:
+        key: one random key.
+        model: what is filtered.
+        path: x_0 .. x_T as it is, every leaf ``(T+1, ...)``.
+        settings: of the filter, with full history.
+        ancestor_sampling: whether the kept path draws whom it descends from at each step.
 
     Source: Andrieu, Doucet & Holenstein (2010), section 4.3; Lindsten, Jordan & Schon (2014).
     """

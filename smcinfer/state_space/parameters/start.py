@@ -35,7 +35,13 @@ def likely_position(key: KeyArray, target: Parametric, settings: Settings) -> tu
 
 
 def tuned_to(kernel: Kernel, params: PyTree[Any], rows: dict[str, Any]) -> PyTree[Any]:
-    """A kernel's parameters from the parameters of the model, ``position``, in a round of all chains."""
+    """A kernel's parameters after a round, from where all chains have put the model's parameters.
+
+    Args:
+        kernel: what moves the parameters.
+        params: its parameters in the round; ``None`` before the first.
+        rows: records of the round, leading axes (records, chains): ``position``, Float, and ``acceptance``.
+    """
     by_chain = jnp.moveaxis(rows["position"], 0, 1)
     acceptance = jnp.mean(jnp.moveaxis(rows["acceptance"], 0, 1))
     return tuned(kernel, params, by_chain.reshape(-1, by_chain.shape[-1]), acceptance)

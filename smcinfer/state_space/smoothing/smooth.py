@@ -10,12 +10,14 @@ import numpy as np
 
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.results.from_run import settings_of
 from smcinfer.results.smoothed import Smoothed
-from smcinfer.run.runner import Run, as_typed_key, run
+from smcinfer.run.runner import Run, as_typed_key, compile_clock, run
 from smcinfer.state_space.smoothing.backward import backward_sample, marginals
 from smcinfer.state_space.smoothing.density import refuse_orphans, refuse_point_masses
 from smcinfer.state_space.smoothing.genealogy import fixed_lag, gather, trace
@@ -45,7 +47,7 @@ def smooth(
     lag: int | None = None,
     resampling: str = "systematic",
     resample_below: float = 0.5,
-    progress: bool = False,
+    progress: bool = True,
 ) -> Smoothed:
     """What all data say of every state: p(x_t | y_0:T), and for two of the methods of whole paths.
 
@@ -73,23 +75,26 @@ def smooth(
     key = as_typed_key(key)
     filter_key, draw_key = jax.random.split(key)
     started = time.perf_counter()
-    done = run(
-        filter_key,
-        model,
-        num_particles,
-        num_runs=num_runs,
-        resampling=resampling,
-        resample_below=resample_below,
-        history="full",
-        progress=progress,
-        description="filter",
-    )
-    if method in DENSE:
-        refuse_orphans(model, done.history)
-    keys = jax.random.split(draw_key, num_runs)
-    draws = num_draws or num_particles
-    parts = [_look_back(keys[r], model, _of_run(done, r), method, draws, lag or DEFAULT_LAG) for r in range(num_runs)]
-    chosen, log_weights = (np.stack([np.asarray(part[i]) for part in parts]) for i in (0, 1))
+    with compile_clock() as compiling:
+        done = run(
+            filter_key,
+            model,
+            num_particles,
+            num_runs=num_runs,
+            resampling=resampling,
+            resample_below=resample_below,
+            history="full",
+            progress=progress,
+            description="filter",
+        )
+        if method in DENSE:
+            refuse_orphans(model, done.history)
+        keys = jax.random.split(draw_key, num_runs)
+        draws = num_draws or num_particles
+        parts = [
+            _look_back(keys[r], model, _of_run(done, r), method, draws, lag or DEFAULT_LAG) for r in range(num_runs)
+        ]
+        chosen, log_weights = (np.stack([np.asarray(part[i]) for part in parts]) for i in (0, 1))
     particles = done.history["particles"]
     rows = np.arange(num_runs)[:, None, None], np.arange(chosen.shape[1])[None, :, None], chosen
     return Smoothed(
@@ -98,8 +103,14 @@ def smooth(
         log_weights=log_weights,
         chosen=chosen,
         log_z_runs=np.asarray(done.log_z),
-        status=int(np.bitwise_or.reduce(np.asarray(done.status))),
+        # Backward methods do not descend from the genealogy, and `distinct` says what the others have left of it.
+        status=Status(int(np.bitwise_or.reduce(np.asarray(done.status)))) & ~Status.GENEALOGY_COALESCED,
+        settings=settings_of(
+            key, model, num_particles, num_runs=num_runs, resampling=resampling, resample_below=resample_below, lag=lag
+        )
+        | {"weighted_for": Smoothed.WEIGHTED_FOR},
         seconds=time.perf_counter() - started,
+        compile_seconds=compiling[0],
     )
 
 

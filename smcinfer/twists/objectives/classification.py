@@ -11,6 +11,8 @@ best the ratio of the two laws, :math:`\chi^\star_t` up to a constant; that of F
 Sources: Lawson, Raventos, Warrington & Linderman (2022); Yang & Klein (2021).
 """
 
+from typing import override
+
 import jax
 import jax.numpy as jnp
 
@@ -22,6 +24,7 @@ from smcinfer.twists.objectives.base import Objective, Sample, weighted
 class DensityRatio(Objective):
     """``"sixo"``: logistic classification of the target's prefixes against the base law's."""
 
+    @override
     def __call__(self, twist: LearnedTwist, sample: Sample) -> Scalar:
         """The module equation's first, as softplus: log(1 - s) would underflow."""
         target, base = sample.target, sample.base.paths
@@ -33,10 +36,11 @@ class FutureDiscriminator(Objective):
     """``"fudge"``: the probability that a prefix of the base law earns its potential, by cross-entropy on all prefixes."""
 
     @property
+    @override
     def needs_bounded(self) -> bool:
-        """Always."""
         return True
 
+    @override
     def __call__(self, twist: LearnedTwist, sample: Sample) -> Scalar:
         """The module equation's second."""
         paths = sample.base.paths

@@ -25,6 +25,8 @@ Sources: Zhao et al. (2024), appendix; Nachum, Norouzi, Xu & Schuurmans (2017); 
 Hu, Jain, Elmoznino, Kaddar, Lajoie, Bengio & Malkin (2024), equation 3.
 """
 
+from typing import override
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -57,6 +59,7 @@ class SoftBellman(Objective):
 
     floor: float = eqx.field(static=True, default=FLOOR)
 
+    @override
     def __call__(self, twist: LearnedTwist, sample: Sample) -> Scalar:
         """Mean over the particles, and over exact draws where there are any."""
         places = [sample.twisted.paths, *([] if sample.exact is None else [sample.exact])]
@@ -82,6 +85,7 @@ class PathConsistency(Objective):
         if self.span is not None and self.span < 1:
             raise ArgumentError("span is a number of steps", expected="at least 1, or None", got=self.span)
 
+    @override
     def __call__(self, twist: LearnedTwist, sample: Sample) -> Scalar:
         """Mean over steps and paths."""
         return _mean(self._error(path_potential(twist, paths, self.floor)) for paths in sample.visited)
@@ -104,15 +108,17 @@ class SubTrajectoryBalance(Objective):
     floor: float = eqx.field(static=True, default=FLOOR)
 
     @property
+    @override
     def stop_symbol(self) -> int | None:
-        """As it was made."""
         return self.stop
 
     @property
+    @override
     def learns_values(self) -> bool:
         """Not in the modified form, which sees q alone."""
         return self.stop is None
 
+    @override
     def __call__(self, twist: LearnedTwist, sample: Sample) -> Scalar:
         """Mean over all pairs of prefixes, and over paths."""
         return _mean(self._error(twist, paths) for paths in sample.visited)
@@ -130,7 +136,16 @@ class SubTrajectoryBalance(Objective):
 
 
 def path_potential(twist: LearnedTwist, paths: Paths, floor: float) -> Float[Array, "S1 K"]:
-    """P_t at every step and, in the last row, P_end."""
+    """P_t at every step and, in the last row, P_end (module equation).
+
+    Args:
+        twist: the twist.
+        paths: K paths of S steps.
+        floor: what a log potential counts for at least, nats.
+
+    Returns:
+        Float["S+1 K"], nats.
+    """
     values, means = paths.values(twist), paths.means(twist)
     earned = jnp.maximum(paths.log_potential, floor)
     gains = earned[:-1] + (means - values)[1:]
@@ -142,6 +157,15 @@ def stopping_potential(twist: LearnedTwist, paths: Paths, stop: int, floor: floa
     r"""log of :math:`r_i / (q(\mathrm{end} \mid s_{1:i}) \prod_k q_k / p_0)` of every prefix, and where it still went on.
 
     The last row is the path cut at the length limit, where q(end) is one.
+
+    Args:
+        twist: the twist, one of symbols.
+        paths: K paths of S steps, with the potentials of stopping.
+        stop: the symbol that ends a sequence.
+        floor: what a log potential counts for at least, nats.
+
+    Returns:
+        Float["S K"], nats, and Bool["S K"].
 
     With :math:`q(\mathrm{end}) = p_0(\mathrm{end}) \chi(\mathrm{end}) / C` the base law cancels:
     :math:`\log \phi(\mathrm{end}) - \log \chi_{i+1}(\mathrm{end}) + \log C_{i+1}

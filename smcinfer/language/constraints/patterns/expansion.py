@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.language.constraints.patterns.syntax import (
+from smcinfer.language.constraints.patterns.nodes import (
     Again,
     Atomic,
     Boundary,
@@ -72,8 +72,6 @@ _Marks = dict[int, str | None]
 """Groups that took part, and the words that they matched where that is of interest."""
 _Found = list[tuple[Way, _Marks]]
 
-_LETTER = Plain(r"\w", False)
-
 
 def ways(parsed: Parsed) -> list[Way]:
     """The plain patterns that a pattern comes to.
@@ -84,8 +82,8 @@ def ways(parsed: Parsed) -> list[Way]:
     return [way for way, _ in _Expansion(parsed).of(parsed.node, {}, False)]
 
 
-def _trouble(reason: str) -> ArgumentError:
-    return ArgumentError("the regex cannot be held to by a finite automaton", got=reason)
+def _trouble(reason: str, hint: str = "") -> ArgumentError:
+    return ArgumentError("the regex cannot be held to by a finite automaton", got=reason, hint=hint)
 
 
 class _Expansion:
@@ -122,11 +120,12 @@ class _Expansion:
                     yield way, marks
             case Look(item, ahead, negative):
                 yield (Condition(tuple(self._closed(item, marks, False)), ahead, negative),), marks
-            case Boundary(negative):
+            case Boundary(negative, letter):
+                letters = Plain(letter, False)
                 for before in (True, False):
                     sides = (
-                        Condition(((_LETTER,),), False, not before),
-                        Condition(((_LETTER,),), True, before != negative),
+                        Condition(((letters,),), False, not before),
+                        Condition(((letters,),), True, before != negative),
                     )
                     yield sides, marks
             case Again(group):
@@ -195,7 +194,10 @@ class _Expansion:
         for way, after in self.of(item, marks, True):
             texts = _texts(way)
             if texts is None or len(found) + len(texts) > LARGEST:
-                raise _trouble("a reference to a group of endlessly, or very, many texts")
+                raise _trouble(
+                    "a reference to a group of endlessly, or very, many texts",
+                    r"write the letters of the group out, ([0-9])\1 for (\d)\1",
+                )
             found += [((_spelled(text),), after) for text in texts]
         return found
 
@@ -220,7 +222,7 @@ class _Expansion:
         """A group's pattern, once."""
         number = self.parsed.number(group)
         if number in self.open or number == 0:
-            raise _trouble("a pattern that calls itself: lark takes grammars")
+            raise _trouble("a pattern that calls itself", r"""a grammar: lark('start: "(" start? ")"')""")
         self.open.append(number)
         yield self.parsed.groups[number]
         self.open.pop()
@@ -297,7 +299,7 @@ def _letters(item: Plain) -> list[str] | None:
     if item.word is not None:
         return [item.word]
     # A class that lists letters, without escapes, sets of sets or a complement, has no others than those between its ends.
-    if re.fullmatch(r"\[[A-Za-z0-9]([A-Za-z0-9 ]|-(?=[A-Za-z0-9]))*\]", item.source):
+    if re.fullmatch(r"\[[A-Za-z0-9_]([A-Za-z0-9_ ]|-(?=[A-Za-z0-9]))*\]", item.source):
         return [chr(code) for code in range(128) if re.fullmatch(item.source, chr(code))]
     return None
 

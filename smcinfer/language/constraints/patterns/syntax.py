@@ -1,141 +1,37 @@
 """Patterns in the syntax of Perl's family of engines, taken apart: what is regular in Rust's syntax is left as it stands."""
 
 import re
-from dataclasses import dataclass, field
 
-from smcinfer.ground.errors import ArgumentError
-
-
-class UnknownSyntaxError(ArgumentError):
-    """A pattern that cannot be taken apart."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One character, class or escape, in Rust's syntax."""
-
-    source: str
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """One after the other."""
-
-    items: tuple["Node", ...] = ()
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several, the first ones preferred."""
-
-    options: tuple["Node", ...]
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """Many times; ``most`` is ``None`` for any number, ``style`` is "" (greedy), "?" (lazy) or "+" (possessive)."""
-
-    item: "Node"
-    least: int
-    most: int | None
-    style: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """What a number stands for."""
-
-    number: int
-    item: "Node"
-
-
-@dataclass(frozen=True)
-class Atomic:
-    """Matched in the preferred way or not at all."""
-
-    item: "Node"
-
-
-@dataclass(frozen=True)
-class Look:
-    """What must, or must not, come next (or before)."""
-
-    item: "Node"
-    ahead: bool
-    negative: bool
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """A place between a letter of a word and none, or not."""
-
-    negative: bool
-
-
-@dataclass(frozen=True)
-class Again:
-    """What a group matched."""
-
-    group: int | str
-
-
-@dataclass(frozen=True)
-class Call:
-    """A group's pattern once more; 0 is the whole."""
-
-    group: int | str
-
-
-@dataclass(frozen=True)
-class If:
-    """One of two patterns, by whether a group took part, or by what comes next."""
-
-    condition: int | str | Look
-    yes: "Node"
-    no: "Node"
-
-
-Node = Piece | Sequence | Choice | Repeat | Group | Atomic | Look | Boundary | Again | Call | If
-
-
-@dataclass
-class Parsed:
-    """A pattern, and what its groups are.
-
-    Attributes:
-        node: the whole.
-        groups: by number.
-        names: numbers by name.
-        tested: groups whose taking part something depends on.
-        quoted: groups whose text something repeats.
-        possessive: whether a quantifier is.
-    """
-
-    node: Node = Sequence()
-    groups: dict[int, Node] = field(default_factory=dict)
-    names: dict[str, int] = field(default_factory=dict)
-    tested: set[int] = field(default_factory=set)
-    quoted: set[int] = field(default_factory=set)
-    possessive: bool = False
-
-    def number(self, group: int | str) -> int:
-        """The number of a group.
-
-        Raises:
-            UnknownSyntaxError: where there is none.
-        """
-        found = group if isinstance(group, int) else self.names.get(group, -1)
-        if found not in self.groups and found != 0:
-            raise UnknownSyntaxError("the pattern cannot be read", got=f"no group {group}")
-        return found
-
+from smcinfer.language.constraints.patterns import flags
+from smcinfer.language.constraints.patterns.nodes import (
+    Again,
+    Atomic,
+    Boundary,
+    Call,
+    Choice,
+    Group,
+    If,
+    Look,
+    Node,
+    Parsed,
+    Piece,
+    Repeat,
+    Sequence,
+    UnknownSyntaxError,
+)
 
 _ANY = "(?s:.)"
 _EDGES = {"^": Look(Piece(_ANY), False, True), "$": Look(Piece(_ANY), True, True)}
-_EDGE_ESCAPES = {"A": _EDGES["^"], "G": _EDGES["^"], "z": _EDGES["$"]}
-_COUNT = re.compile(r"\{(\d+)(,(\d*))?\}")
-_UNCLEAR = re.compile(r"\{,\d+\}")
+_LINE_EDGES = {"^": Look(Piece(r"[^\n]"), False, True), "$": Look(Piece(r"[^\n]"), True, True)}
+_EDGE_ESCAPES = {"A": _EDGES["^"], "G": _EDGES["^"], "z": _EDGES["$"], "Z": _EDGES["$"]}
+_COUNT = re.compile(r"\{(?:(\d+)(?:(,)(\d*))?|,(\d+))\}")
+_UNCLEAR = re.compile(r"\{,\}")
 """A count to some, a text to others."""
+_COMMENT, _SPACING = re.compile(r"\(\?#[^)]*\)"), re.compile(r"\s+|#[^\n]*")
+_BARE_NAME = re.compile(r"\[\^?:\^?[a-z]+:\]")
+"""The name of a class that is not in a class: the letters of the name, to Rust's engine."""
+_MISREAD = re.compile(r"\(\?R\)|[*+?}]\+")
+"""What Rust's engine reads as something else."""
 _NAME = re.compile(r"\(\?P?<([A-Za-z_]\w*)>|\(\?'([A-Za-z_]\w*)'")
 _CALL = re.compile(r"\(\?(?:&|P>)([A-Za-z_]\w*)\)|\(\?(R|\d+)\)")
 _AGAIN = re.compile(r"\(\?P=([A-Za-z_]\w*)\)|\\k<([A-Za-z_]\w*)>|\\([1-9]\d?)")
@@ -145,10 +41,20 @@ _ESCAPE = re.compile(
     r"\\[pP]\{\^?[^}]*\}|\\[pP][A-Z]|\\x[0-9A-Fa-f]{2}|\\[xu]\{[0-9A-Fa-f]+\}|\\u[0-9A-Fa-f]{4}|\\.", re.DOTALL
 )
 _KNOWN_ESCAPES = set("dDwWsStnrfvaxupPbB")
+_WAYS_OUT = {
+    "h": r"[ \t]",
+    "R": r"(?:\r\n|\n|\r)",
+    "e": r"\x1b",
+    "0": r"\x00",
+    "N": r"[^\n], or \x{...} for a character",
+    "X": r"(?s:.), or \p{L}\p{M}* for letters with their marks",
+    "K": "nothing: the whole text is matched",
+    "Q": "a backslash before each sign",
+}
 
 
-def _literal(sign: str) -> Piece:
-    return Piece("\\" + sign if sign in "\\.+*?()|[]{}^$" else sign)
+def _literal(sign: str) -> str:
+    return "\\" + sign if sign in "\\.+*?()|[]{}^$" else sign
 
 
 def parse(pattern: str) -> Parsed:
@@ -160,12 +66,12 @@ def parse(pattern: str) -> Parsed:
     return _Reader(pattern).whole()
 
 
-def is_possessive(pattern: str) -> bool:
-    """Whether a pattern has a quantifier that gives nothing back, ``a++`` say."""
+def is_misread(pattern: str) -> bool:
+    """Whether Rust's engine would read a pattern as something else (see `Parsed`)."""
     try:
-        return parse(pattern).possessive
-    except UnknownSyntaxError:
-        return False
+        return parse(pattern).misread
+    except UnknownSyntaxError as error:
+        return error.misread
 
 
 class _Reader:
@@ -175,12 +81,13 @@ class _Reader:
         self.text = pattern
         self.at = 0
         self.count = 0
+        self.flags: frozenset[str] = frozenset()
         self.parsed = Parsed()
         self.tested: list[int | str] = []
         self.quoted: list[int | str] = []
 
     def whole(self) -> Parsed:
-        """All of it."""
+        """Read the pattern from beginning to end."""
         self.parsed.node = self._choice()
         if self.at < len(self.text):
             raise self._trouble("unopened group")
@@ -188,10 +95,9 @@ class _Reader:
         self.parsed.quoted = {self.parsed.number(group) for group in self.quoted}
         return self.parsed
 
-    def _trouble(self, reason: str) -> UnknownSyntaxError:
-        return UnknownSyntaxError(
-            "the pattern cannot be read", got=f"{reason} at {self.at}: {self.text[self.at :][:20]!r}"
-        )
+    def _trouble(self, reason: str, hint: str = "", misread: bool = False) -> UnknownSyntaxError:
+        misread = misread or _MISREAD.search(self.text) is not None
+        return UnknownSyntaxError(f"{reason} at {self.at}: {self.text[self.at :][:20]!r}", hint=hint, misread=misread)
 
     def _takes(self, token: str) -> bool:
         found = self.text.startswith(token, self.at)
@@ -214,15 +120,24 @@ class _Reader:
 
     def _sequence(self) -> Node:
         items = []
+        self._skip()
         while self.at < len(self.text) and self.text[self.at] not in "|)":
             items.append(self._repeated(self._item()))
+            self._skip()
         return items[0] if len(items) == 1 else Sequence(tuple(items))
+
+    def _skip(self) -> None:
+        """Pass comments, and spaces where they are free."""
+        while self._matches(_COMMENT) or ("x" in self.flags and self._matches(_SPACING)):
+            pass
 
     def _repeated(self, item: Node) -> Node:
         while True:
+            self._skip()
             if counted := self._matches(_COUNT):
-                least = int(counted[1])
-                most = least if counted[2] is None else int(counted[3]) if counted[3] else None
+                least = int(counted[1] or 0)
+                last = counted[4] if counted[1] is None else counted[3] if counted[2] else counted[1]
+                most = int(last) if last else None
             elif sign := next((sign for sign in "*+?" if self._takes(sign)), ""):
                 least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[sign]
             else:
@@ -230,23 +145,27 @@ class _Reader:
             if isinstance(item, Look | Boundary) or (most is not None and most < least):
                 raise self._trouble("nothing to repeat")
             style = next((style for style in "?+" if self._takes(style)), "")
-            self.parsed.possessive |= style == "+"
+            self.parsed.misread |= style == "+"
             item = Repeat(item, least, most, style)
 
     def _item(self) -> Node:
         if self.text[self.at] == "(":
             return self._group()
         if self.text[self.at] == "[":
-            return Piece(self._class())
+            return Piece(flags.under(self.flags, self._class()))
         if again := self._matches(_AGAIN):
             return self._quoted(again)
         if self.text[self.at] == "\\":
             return self._escape()
         sign = self.text[self.at]
-        if sign in "*+?" or _UNCLEAR.match(self.text, self.at):
+        if _UNCLEAR.match(self.text, self.at):
+            raise self._trouble("a count to some engines, a text to others", r"{0,} for a count, \{,\} for a text")
+        if sign in "*+?":
             raise self._trouble("nothing to repeat")
         self.at += 1
-        return _EDGES[sign] if sign in _EDGES else _literal(sign) if sign != "." else Piece(sign)
+        if sign in _EDGES:
+            return (_LINE_EDGES if "m" in self.flags else _EDGES)[sign]
+        return Piece(flags.under(self.flags, sign if sign == "." else _literal(sign)))
 
     def _quoted(self, found: re.Match[str]) -> Again:
         group = next(int(text) if text.isdigit() else text for text in found.groups() if text)
@@ -259,18 +178,20 @@ class _Reader:
             raise self._trouble("an escape without an end")
         sign = found[0][1]
         if sign in "bB":
-            return Boundary(sign == "B")
+            return Boundary(sign == "B", flags.letter_of_words(self.flags))
         if sign in _EDGE_ESCAPES:
             return _EDGE_ESCAPES[sign]
         if sign.isalnum() and sign not in _KNOWN_ESCAPES:
             self.at = found.start()
-            raise self._trouble("unknown escape")
-        if not sign.isalnum():
-            return _literal(sign)
-        return Piece(found[0].replace("p{^", "P{"))
+            instead = _WAYS_OUT.get(sign)
+            raise self._trouble("unknown escape", "" if instead is None else f"write {instead}")
+        source = found[0].replace("p{^", "P{") if sign.isalnum() else _literal(sign)
+        return Piece(flags.under(self.flags, source))
 
     def _class(self) -> str:
         start, depth = self.at, 0
+        if name := _BARE_NAME.match(self.text, self.at):
+            raise self._trouble("the name of a class outside of a class", f"[{name[0]}]", misread=True)
         while self.at < len(self.text):
             sign = self.text[self.at]
             self.at += 2 if sign == "\\" else 1
@@ -284,9 +205,34 @@ class _Reader:
         raise self._trouble("unclosed class")
 
     def _group(self) -> Node:
+        before = self.flags
+        if (setting := flags.SETTING.match(self.text, self.at)) and (setting[1] or setting[2] or setting[3] == ")"):
+            return self._set(setting)
+        node = self._plain_group()
+        self.flags = before
+        return node
+
+    def _set(self, setting: re.Match[str]) -> Node:
+        """Flags for a group, or for the rest of the one around."""
+        before = self.flags
+        on, off = set(setting[1]), set(setting[2] or "")
+        if not (on | off) <= flags.KNOWN or off & {"a", "u"}:
+            raise self._trouble("unknown flags")
+        self.at = setting.end()
+        self.flags = (before - ({"a"} if "u" in on else set()) | on) - off - {"u"}
+        if {"a", "i"} <= self.flags:
+            raise self._trouble("the flags a and i together", "spell out both cases of each letter, [Aa]")
+        if setting[3] == ")":
+            return Sequence()
+        node = self._closed(self._choice())
+        self.flags = before
+        return node
+
+    def _plain_group(self) -> Node:
         if again := self._matches(_AGAIN):
             return self._quoted(again)
         if call := self._matches(_CALL):
+            self.parsed.misread |= call[2] == "R"
             return Call(call[1] or (0 if call[2] == "R" else int(call[2])))
         if self.text.startswith("(?(", self.at):
             return self._if()
@@ -319,7 +265,7 @@ class _Reader:
         named = self._matches(_IF)
         if named is None:
             self.at += len("(?")
-            look = self._group()
+            look = self._plain_group()
             if not isinstance(look, Look):
                 raise self._trouble("unknown condition")
             condition = look
