@@ -314,15 +314,21 @@ def _doors() -> dict[str, Door]:
             diffusion.alignment,
             lambda: {"model": _denoiser(), "reward": reward},
             {
+                "model": (3.0, lambda x: x),
                 "reward": (3.0,),
-                "temperature": (0.0,),
-                "num_steps": (0,),
+                "temperature": ("hot", 0.0),
+                "num_steps": ("4", 4.0, 0),
                 "kernel": ("ddqm", 3),
                 "look": ("twedie", 3),
                 "potential": ("product", 3),
-                "every": (0,),
-                "proposal": ("best",),
+                "every": FEW,
+                "proposal": ("best", 3),
             },
+        ),
+        "alignment whose strength is found": Door(
+            diffusion.alignment,
+            lambda: {"model": _denoiser(), "reward": reward, "strength": "ess"},
+            {"tempering_ess": (1.5, "half", NAN), "led": FLAGS, "proposal": ("selection",), "potential": ("max",)},
         ),
         "learn": Door(
             twists.learn,
@@ -357,7 +363,9 @@ def _doors() -> dict[str, Door]:
         "plot_posterior": Door(
             plots.plot_posterior, lambda: {"result": result}, {"result": (3.0,), "kind": ("pie",), "max_scalars": FEW}
         ),
-        "load": Door(smcinfer.load, dict, {"path": (Bad("no/such/file.nc", "no such file"), Bad(__file__, __file__))}),
+        "load": Door(
+            smcinfer.load, dict, {"path": (3.0, None, Bad("no/such/file.nc", "no such file"), Bad(__file__, __file__))}
+        ),
     }
 
 
