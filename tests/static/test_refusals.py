@@ -48,7 +48,7 @@ def test_a_target_made_in_double_precision_is_not_run_in_single(door: str) -> No
         if door == "sample":
             smcinfer.sample(jax.random.key(0), target, num_particles=16, progress=False)
         else:
-            smcinfer.mcmc(jax.random.key(0), "random_walk", target, num_draws=2, progress=False)
+            smcinfer.mcmc(jax.random.key(0), target, "random_walk", num_draws=2, progress=False)
 
 
 def on_host(theta: Any) -> Any:
