@@ -151,16 +151,16 @@ def _look_back(
 def draw_path(
     key: Array, particles: Any, log_weights: Float[Array, "steps n"], ancestors: Int[Array, "steps n"]
 ) -> Any:
-    """One path drawn by its final weight and traced back through its ancestors.
+    """The states of one path drawn by its final weight and traced by genealogy.
 
     Args:
         key: one random key.
-        particles: of steps 0 .. T, leading axes ``(T+1, n)``.
-        log_weights: Float["T+1 n"], normalised at each step, nats.
-        ancestors: Int["T+1 n"], which particle of the step before each descends from.
+        particles: what the history recorded, every leaf ``(T+1, n, ...)``.
+        log_weights: Float["T+1 n"], normalised, nats; only the last row is read.
+        ancestors: Int["T+1 n"] as in `trace`.
 
     Returns:
-        The path's states, every leaf ``(T+1, ...)``.
+        The path x_0 .. x_T, every leaf ``(T+1, ...)``.
     """
     last = jax.random.categorical(key, log_weights[-1]).astype(ancestors.dtype)
     path = gather(particles.state, trace(ancestors, last[None]))
