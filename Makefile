@@ -10,7 +10,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 SHARE ?= 0
 BENCHMARKS := $(basename $(notdir $(shell grep -l __main__ benchmarks/*.py 2>/dev/null)))
 
-.PHONY: demo test test-slow test-all lint format bench docs lock clean
+.PHONY: check-docs demo test test-slow test-all lint format bench docs lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n '$(BASE_PYTHON)' || { echo 'smcinfer needs python3.12, python3.13 or python3.14, and none of them runs here' >&2; exit 1; }
@@ -54,6 +54,9 @@ bench: $(BENCH_STAMP) ## every benchmark in its quick form; each ends with one l
 docs: $(STAMP) ## the figures and the site, into site/
 	@$(PYTHON) -m docs.figures
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+check-docs: $(STAMP) ## every page, link and docstring of the site, without drawing its figures
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m docs.check
 
 lock: ## pin what .venv holds now
 	@sed -n '/^#/p' requirements.lock > requirements.lock.tmp
