@@ -291,7 +291,7 @@ def test_bad_arguments_are_refused() -> None:
         parametric(dist.Bernoulli(0.5), lambda a: walk(a, jnp.asarray(DATA)))
     known = walk(0.8, jnp.asarray(DATA))
     for bad, message in [
-        ({"num_particles": 1}, "room"),
+        ({"num_particles": 1}, "num_particles"),
         ({"num_moves": 0}, "num_moves"),
     ]:
         with pytest.raises(ArgumentError, match=message):
