@@ -13,8 +13,8 @@ from smcinfer.graphs.inference.chains import block_gibbs
 from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
 from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError, SmcinferError, TargetError
 from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, Path, Schedule
-from smcinfer.results import Result, load
-from smcinfer.results.chains import Chains, load_chains
+from smcinfer.results import Bound, Record, Result, load
+from smcinfer.results.chains import Chains
 from smcinfer.results.finished import Run
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.chains.run import mcmc
@@ -34,6 +34,7 @@ __all__ = [
     "ESS",
     "ArgumentError",
     "Bootstrap",
+    "Bound",
     "Chains",
     "CheckpointError",
     "ConditionalESS",
@@ -49,6 +50,7 @@ __all__ = [
     "Population",
     "Process",
     "Proposal",
+    "Record",
     "Result",
     "Run",
     "Schedule",
@@ -74,7 +76,6 @@ __all__ = [
     "kernels",
     "language",
     "load",
-    "load_chains",
     "log_density",
     "mcmc",
     "models",

@@ -14,7 +14,17 @@ from tests.wrong_calls import faults
 DOORS = (
     *("sample", "sample a filter", "Tempering", "DataAnnealing", "Moves", "posterior", "log_density", "from_numpyro"),
     *("state_space", "smooth", "smooth by a lag", "mcmc", "pmmh", "particle_gibbs", "smc2", "parametric", "compose"),
-    *("condition", "sandwich", "sandwich of a filter", "generation", "alignment", "learn", "check", "check_model"),
+    *(
+        "condition",
+        "sandwich",
+        "sandwich of a filter",
+        "generation",
+        "alignment",
+        "alignment whose strength is found",
+        "learn",
+        "check",
+        "check_model",
+    ),
     *("check_kernel", "check_target", "plot_log_z", "plot_genealogy", "plot_posterior", "load"),
 )
 

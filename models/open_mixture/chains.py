@@ -1,5 +1,6 @@
 """Markov chains on an open mixture, side by side, and what they passed through."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.open_mixture.model import MixtureState, OpenMixture
 from smcinfer.models.open_mixture.moves import Move
 from smcinfer.results.chains import Chains
+from smcinfer.results.record import not_kept
 from smcinfer.run.chains.finish import chains_of
 from smcinfer.run.chains.loop import drive
 from smcinfer.run.chains.plan import checked, doubling
@@ -19,6 +21,7 @@ from smcinfer.run.chains.sampler import Info, Sampler
 from smcinfer.run.runner import as_typed_key
 
 
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class MixtureChains(Chains):
     """Draws ``log_likelihood`` (Float, of the data with labels summed out, nats) and ``num_occupied`` (Int, components that own
     data), each (chains, draws).
@@ -27,7 +30,7 @@ class MixtureChains(Chains):
         state: the states at the end, leading axis chains; not saved with the rest.
     """
 
-    state: MixtureState | None = None
+    state: MixtureState | None = not_kept(None)
 
 
 def run_chains(
@@ -85,8 +88,7 @@ def run_chains(
     draws = {name: driven.records[name] for name in ("log_likelihood", "num_occupied")}
     settings = {"kernel": type(move).__name__, "thin": thin, "num_warmup": num_warmup, "pace": "in step"}
     chains = chains_of(MixtureChains, key, driven, draws, settings)
-    chains.state = driven.progress.lanes.states.state
-    return chains
+    return dataclasses.replace(chains, state=driven.progress.lanes.states.state)
 
 
 class Looked(eqx.Module):

@@ -18,15 +18,20 @@ import numpy as np
 
 from smcinfer.core.compose import Composed
 from smcinfer.core.conditional import condition
+from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Float
 from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.results.finished import Run
+from smcinfer.results.from_run import settings_of
+from smcinfer.results.record import Record, arrays, revived
+from smcinfer.results.words import Lines, counted
 from smcinfer.run.runner import as_typed_key, run
 
 METHODS = ("SMC", "importance sampling")
 
 
-@dataclasses.dataclass(frozen=True)
-class BoundsByParticles:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class BoundsByParticles(Record):
     """Bounds for several numbers of particles.
 
     Attributes:
@@ -34,21 +39,27 @@ class BoundsByParticles:
         lower, upper: by method (`METHODS`), Float["K R"]: log Z_hat of every run, nats.
     """
 
-    num_particles: tuple[int, ...]
-    lower: dict[str, Float[np.ndarray, "K R"]]
-    upper: dict[str, Float[np.ndarray, "K R"]]
+    num_particles: tuple[int, ...] = revived(tuple)
+    lower: dict[str, np.ndarray] = arrays("size", "run")
+    upper: dict[str, np.ndarray] = arrays("size", "run")
+
+    WEIGHTED_FOR = "the target: E[Z_hat] = Z of the lower runs, E[Z / Z_hat] = 1 of the upper ones"
 
     def gap(self, method: str = "SMC") -> Float[np.ndarray, " K"]:
         """Upper minus lower, by number of particles, nats."""
         return self.upper[method].mean(axis=1) - self.lower[method].mean(axis=1)
 
-    def __str__(self) -> str:
-        lines = [f"{'N':>6}  {'method':<20} {'lower':>18} {'upper':>18} {'gap':>8}"]
+    def _title(self) -> str:
+        _, runs = next(iter(self.lower.values())).shape
+        return f"smcinfer bounds by particles: {counted(len(self.num_particles), 'number')} of particles x {runs} runs"
+
+    def _lines(self) -> Lines:
+        lines = []
         for row, count in enumerate(self.num_particles):
             for method in self.lower:
-                ends = [f"{_mean(side[method][row])}" for side in (self.lower, self.upper)]
-                lines.append(f"{count:6d}  {method:<20} {ends[0]:>18} {ends[1]:>18} {self.gap(method)[row]:8.3f}")
-        return "\n".join(lines)
+                low, high = (f"{_mean(side[method][row]):>18}" for side in (self.lower, self.upper))
+                lines.append((f"N = {count}", f"{method:<20} {low} to {high}, gap {self.gap(method)[row]:.3f}"))
+        return lines
 
 
 def by_particles(
@@ -87,19 +98,31 @@ def by_particles(
     conditional = condition(target, exact_draw)
     options: dict[str, Any] = {"num_runs": num_runs, "resampling": resampling, "resample_below": resample_below}
     options |= {"progress": progress, "history": "none"}
-    lower = [run(keys[2 * row], target, count, **options).log_z for row, count in enumerate(counts)]
-    upper = [run(keys[2 * row + 1], conditional, count, **options).log_z for row, count in enumerate(counts)]
+    below = [run(keys[2 * row], target, count, **options) for row, count in enumerate(counts)]
+    above = [run(keys[2 * row + 1], conditional, count, **options) for row, count in enumerate(counts)]
     alone: dict[str, Any] = {"num_runs": num_runs, "resample_below": 0.0, "history": "none"}
     many = run(keys[-2], target, counts[-1], **alone)
     weights = np.asarray(many.log_weights + many.log_z[:, None], np.float64) + np.log(counts[-1])
-    exact = np.asarray(run(keys[-1], conditional, 1, **alone).log_z, np.float64)
+    single = run(keys[-1], conditional, 1, **alone)
+    exact = np.asarray(single.log_z, np.float64)
     plain = [_log_mean(weights[:, :count]) for count in counts]
     through = [_log_mean(np.concatenate([exact[:, None], weights[:, 1:count]], axis=1)) for count in counts]
+    runs = [*below, *above, many, single]
     return BoundsByParticles(
-        counts,
-        {METHODS[0]: np.asarray(lower, np.float64), METHODS[1]: np.stack(plain)},
-        {METHODS[0]: np.asarray(upper, np.float64), METHODS[1]: np.stack(through)},
+        num_particles=counts,
+        lower={METHODS[0]: _log_z_of(below), METHODS[1]: np.stack(plain)},
+        upper={METHODS[0]: _log_z_of(above), METHODS[1]: np.stack(through)},
+        status=Status(int(np.bitwise_or.reduce([np.bitwise_or.reduce(np.asarray(done.status)) for done in runs])))
+        & ~Status.GENEALOGY_COALESCED,
+        settings=settings_of(keys[0], target, counts[-1], num_runs=num_runs, resampling=resampling)
+        | {"weighted_for": BoundsByParticles.WEIGHTED_FOR},
+        seconds=sum(done.seconds for done in runs),
+        compile_seconds=sum(done.compile_seconds for done in runs),
     )
+
+
+def _log_z_of(runs: list[Run]) -> Float[np.ndarray, "K R"]:
+    return np.stack([np.asarray(done.log_z, np.float64) for done in runs])
 
 
 def _log_mean(log_weights: np.ndarray) -> np.ndarray:

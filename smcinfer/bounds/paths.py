@@ -8,8 +8,8 @@ import numpy as np
 
 from smcinfer.core.compose import Composed
 from smcinfer.core.conditional import condition
-from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array
+from smcinfer.results.from_run import sandwich_of, settings_of
 from smcinfer.results.sandwich import Sandwich
 from smcinfer.run.runner import run
 
@@ -56,12 +56,11 @@ def path_sandwich(
     alone: dict[str, Any] = {"num_runs": DIVERGENCE_DRAWS, "resample_below": 0.0, "history": "none"}
     proposed = run(keys[2], model, 1, **alone)
     exact = run(keys[3], conditional, 1, **alone)
-    bits = np.bitwise_or.reduce(np.concatenate([np.asarray(lower.status), np.asarray(upper.status)]))
-    return Sandwich(
-        np.asarray(lower.log_z, np.float64),
-        np.asarray(upper.log_z, np.float64),
-        int(bits) & ~int(Status.GENEALOGY_COALESCED),
-        one_draw,
-        np.asarray(proposed.log_z, np.float64),
-        None if one_draw else np.asarray(exact.log_z, np.float64),
+    return sandwich_of(
+        lower,
+        upper,
+        settings_of(key, model, num_particles, num_runs=num_runs, resampling=resampling, resample_below=resample_below),
+        one_draw=one_draw,
+        proposal_log_weights=np.asarray(proposed.log_z),
+        target_log_weights=None if one_draw else np.asarray(exact.log_z),
     )

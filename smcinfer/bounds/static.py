@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.status import SERIOUS, Status, explain
+from smcinfer.core.status import SERIOUS, explain
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
+from smcinfer.results.from_run import sandwich_of, settings_of
 from smcinfer.results.sandwich import Sandwich
 from smcinfer.run.runner import run
 from smcinfer.static.conditional import Choices, ConditionalTempering
@@ -72,8 +73,8 @@ def static_sandwich(
     choices = Choices.of(forward.history, steps)
     conditional = ConditionalTempering(target, kernel, choices, draw, steps)
     reverse = run(reverse_key, conditional, num_particles, description="upper bound", **options)
-    status |= int(np.bitwise_or.reduce(np.asarray(reverse.status))) & ~int(Status.GENEALOGY_COALESCED)
-    return Sandwich(np.asarray(forward.log_z, np.float64), np.asarray(reverse.log_z, np.float64), status, one_draw)
+    kept = {name: options[name] for name in ("num_runs", "resampling", "resample_below")}
+    return sandwich_of(forward, reverse, settings_of(key, model, num_particles, **kept), one_draw=one_draw)
 
 
 def _as_vector(target: StaticTarget, exact_draw: Callable[[Any], Any]) -> Callable[[Any], Array]:

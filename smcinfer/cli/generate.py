@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import numpy as np
 
 from smcinfer import api, language, proposals
 from smcinfer.cli.options import Door, command
@@ -24,6 +23,7 @@ from smcinfer.language.proposals.filters import by_name
 from smcinfer.language.proposals.forced import FREE
 from smcinfer.results import Result
 from smcinfer.results.evidence import Bound
+from smcinfer.results.from_run import bound_of
 from smcinfer.run.runner import run
 from smcinfer.twists import LearnedTwist, attach
 
@@ -121,7 +121,7 @@ def generate(
     else:
         upper, why = upper_bound(upper_key, target, bound, result, max_draws, sampling.get("progress", True))
     if upper is not None:
-        result.settings["upper_bound"] = list(upper)
+        result = result.with_upper_bound(upper)
     texts = target.decode(result)
     plain = console()
     plain.print(str(result))
@@ -219,8 +219,7 @@ def upper_bound(
         progress=progress,
         description="upper bound",
     )
-    values = np.asarray(done.log_z, np.float64)
-    return Bound(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))), ""
+    return bound_of(done), ""
 
 
 def as_json(options: dict[str, Any], result: Result, texts: list[WeightedText], why: str) -> dict[str, Any]:

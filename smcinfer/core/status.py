@@ -22,6 +22,8 @@ class Status(enum.IntFlag):
     ERROR_BARS_DISAGREE = 16
     LOOP_CAP_REACHED = 32
     GENEALOGY_COALESCED = 64
+    FEW_SURVIVORS = 128
+    ROUNDED = 256
     CUT_OFF = 1024
 
 
@@ -35,6 +37,10 @@ EXPLANATIONS: dict[Status, str] = {
     Status.LOOP_CAP_REACHED: "a bounded loop inside a kernel reached its cap (the kernel stays exact but moves less)",
     Status.GENEALOGY_COALESCED: "too few families of particles are left to tell the error of a single run: "
     "rely on the spread between runs, or add particles",
+    Status.FEW_SURVIVORS: "log Z rests on fewer than ten particles in all, or on runs that counted alike by chance: "
+    "its error bar is what a count tells; add particles, or weigh earlier what decides",
+    Status.ROUNDED: "log Z is known no better than the rounding of the numbers it was summed from: "
+    "run in float64, or subtract a constant from the log density",
     Status.CUT_OFF: "every sequence was still going on at max_tokens, and none that is cut off there counts: raise max_tokens",
 }
 

@@ -1,75 +1,82 @@
 """Arrays in netCDF files, read back bit for bit or refused.
 
-The file carries a digest of its content, so that a damaged one is never taken for a result. It is plain netCDF-4: any
-reader of that format sees the arrays under their own names, with named dimensions.
+The file is made in memory by xarray, then written whole. It carries a digest of its content, so that a damaged one is never
+taken for a record; any reader of netCDF sees the arrays in named groups, with named dimensions.
 """
 
 import hashlib
+import io
 import json
-import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import h5netcdf
 import numpy as np
+import xarray as xr
 
 from smcinfer.ground.errors import ArgumentError, CheckpointError
-from smcinfer.ground.files import check_writable, temporary_beside
+from smcinfer.ground.files import check_writable, write_whole
+from smcinfer.ground.names import check_names, dimensions, exported_name
+from smcinfer.ground.version import package_version
 
-Groups = Mapping[str, Mapping[str, tuple[tuple[str, ...], np.ndarray]]]
-"""Arrays with the names of their dimensions, by group and name; the group ``""`` is the root."""
+FORMAT = "smcinfer-record-1"
+"""Name and version of the layout of the files."""
 
-_DIGEST = "content_sha256"
-_LAYOUT = "layout"
-
-
-def dimensions(name: str, leading: tuple[str, ...], value: np.ndarray) -> tuple[str, ...]:
-    """Dimension names of a variable: the leading ones, then one of its own for each further axis.
-
-    Args:
-        name: of the variable; its own axes are ``{name}_dim_0`` and so on.
-        leading: names of its first axes, which it shares with other variables.
-        value: the variable, with at least as many axes.
-    """
-    return (*leading, *(f"{name}_dim_{axis}" for axis in range(value.ndim - len(leading))))
+Arrays = Mapping[str, np.ndarray]
 
 
-def write_netcdf(path: str | Path, groups: Groups, attributes: Mapping[str, Any], layout: str) -> Path:
-    """Write arrays and attributes to a netCDF file, atomically.
+class Content(NamedTuple):
+    """What a file holds.
 
-    Args:
-        path: of the file.
-        groups: numeric or boolean arrays with their dimensions, by group and name.
+    Attributes:
+        kind: name of what it is, in words of the package.
+        groups: numeric or boolean arrays by group and name; the group ``""`` is the root.
         attributes: anything JSON can hold; it comes back as JSON gives it.
-        layout: name and version of what the file holds, checked by `read_netcdf`.
+    """
+
+    kind: str
+    groups: Mapping[str, Arrays]
+    attributes: Mapping[str, Any]
+
+
+def write_netcdf(path: str | Path, content: Content, axes: Mapping[str, tuple[str, ...]]) -> Path:
+    """Write arrays and attributes to a netCDF file, whole or not at all.
+
+    Args:
+        path: of the file; what it holds already is replaced.
+        content: what to write.
+        axes: names of the leading axes of all arrays of a group, or of one array of the root, by its name; further axes get
+            names of their own.
 
     Returns:
         The path.
+
+    Raises:
+        ArgumentError: no such file can be made there, an array holds neither numbers nor booleans, or two names of one group
+            would come out as one.
+        FileError: the disk is full, say; a file that was there before is as it was.
     """
-    text = json.dumps(dict(attributes), allow_nan=True)
-    content = {group: {name: array for name, (_, array) in inner.items()} for group, inner in groups.items()}
-    with temporary_beside(check_writable(path)) as temporary:
-        with h5netcdf.File(temporary, "w") as file:
-            file.attrs[_LAYOUT] = layout
-            file.attrs["attributes"] = text
-            file.attrs[_DIGEST] = _digest(content, text)
-            for group, variables in groups.items():
-                node = file.create_group(group) if group else file
-                for name, (dims, array) in variables.items():
-                    _write_variable(node, name, dims, array)
+    target = check_writable(path)
+    text = json.dumps(dict(content.attributes), allow_nan=True)
+    tree = xr.DataTree.from_dict(
+        {f"/{group}": _dataset(group, arrays, axes) for group, arrays in content.groups.items()}
+    )
+    tree.attrs = {
+        "format": FORMAT,
+        "kind": content.kind,
+        "attributes": text,
+        "content_sha256": _digest(content.kind, content.groups, text),
+        "smcinfer_version": package_version(),
+    }
+    write_whole(target, bytes(tree.to_netcdf(engine="h5netcdf")))
     return Path(path)
 
 
-def read_netcdf(path: str | Path, layout: str) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """Arrays by group and name, and the attributes, of a file that `write_netcdf` wrote.
+def read_netcdf(path: str | Path) -> Content:
+    """What `write_netcdf` wrote, arrays with their dtypes.
 
     Args:
         path: of the file.
-        layout: what it must hold.
-
-    Returns:
-        The arrays, with their dtypes, and the attributes.
 
     Raises:
         ArgumentError: there is no such file.
@@ -79,57 +86,58 @@ def read_netcdf(path: str | Path, layout: str) -> tuple[dict[str, dict[str, np.n
     if not source.is_file():
         raise ArgumentError("no such file", got=source)
     try:
-        groups, text, found, digest = _read_file(source)
+        # Read whole: nothing stays open, and a file that changes meanwhile is not read in two states.
+        with xr.open_datatree(io.BytesIO(source.read_bytes()), engine="h5netcdf", **_AS_STORED) as tree:
+            groups = {node.path.strip("/"): dict(map(_restored, node.variables.values())) for node in tree.subtree}
+            attributes = dict(tree.attrs)
+        kind, text, digest = (str(attributes[name]) for name in ("kind", "attributes", "content_sha256"))
     # A damaged HDF5 file surfaces as any of these, depending on which byte is wrong.
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{source} is damaged, cut short, or not a file of this package",
-            expected=f"netCDF with layout {layout!r}",
+            expected=f"netCDF of format {FORMAT!r}",
             got=f"{type(error).__name__}: {error}",
             hint="run again and save again; a complete file is never left half written",
         ) from error
-    if found != layout:
+    if attributes.get("format") != FORMAT:
         raise CheckpointError(
-            f"{source} has another layout", expected=layout, got=found, hint="read it with the version that wrote it"
+            f"{source} has another format",
+            expected=FORMAT,
+            got=attributes.get("format"),
+            hint="read it with the version that wrote it",
         )
-    if _digest(groups, text) != digest:
+    if _digest(kind, groups, text) != digest:
         raise CheckpointError(
             f"{source} is damaged: its content does not match its digest", hint="run again and save again"
         )
-    return groups, json.loads(text)
+    return Content(kind, groups, json.loads(text))
 
 
-def _read_file(source: Path) -> tuple[dict[str, dict[str, np.ndarray]], str, str, str]:
-    with h5netcdf.File(source, "r") as file:
-        nodes = {"": file} | dict(file.groups.items())
-        groups = {group: dict(map(_read_variable, node.variables.values())) for group, node in nodes.items()}
-        return groups, str(file.attrs["attributes"]), str(file.attrs[_LAYOUT]), str(file.attrs[_DIGEST])
+_AS_STORED: Any = {"mask_and_scale": False, "decode_times": False, "decode_coords": False}
+"""No bit of an array is to be read as a date, as missing or as scaled."""
 
 
-def _write_variable(node: Any, name: str, dims: tuple[str, ...], array: np.ndarray) -> None:
-    if array.dtype.kind not in "biuf":
-        raise ArgumentError(f"cannot save {name!r}", expected="an array of numbers or booleans", got=array.dtype)
-    dims = tuple(urllib.parse.quote(dim, safe=" ") for dim in dims)
-    for dim, size in zip(dims, array.shape, strict=True):
-        if dim not in node.dimensions:
-            node.dimensions[dim] = size
-    # netCDF has no booleans, and a slash in a name would open a group.
-    stored = array.astype(np.int8) if array.dtype == bool else array
-    variable = node.create_variable(urllib.parse.quote(name, safe=" "), dims, stored.dtype, data=stored)
-    variable.attrs["long_name"] = name
-    if array.dtype == bool:
-        variable.attrs["dtype"] = "bool"
+def _dataset(group: str, arrays: Arrays, axes: Mapping[str, tuple[str, ...]]) -> xr.Dataset:
+    check_names(arrays, f"arrays of the group {group!r}")
+    variables = {}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise ArgumentError(f"cannot save {name!r}", expected="an array of numbers or booleans", got=array.dtype)
+        # The root's arrays have names that the package chose.
+        written = exported_name(name) if group else name
+        dims = dimensions(written, axes.get(group or name, ()), array.ndim)
+        # xarray would mark NaN as missing.
+        variables[written] = xr.Variable(dims, array, {"long_name": name}, {"_FillValue": None})
+    return xr.Dataset(variables)
 
 
-def _read_variable(variable: Any) -> tuple[str, np.ndarray]:
-    array = np.asarray(variable[...])
-    is_bool = str(variable.attrs.get("dtype", "")) == "bool"
-    return str(variable.attrs["long_name"]), array.astype(bool) if is_bool else array
+def _restored(variable: Any) -> tuple[str, np.ndarray]:
+    return str(variable.attrs["long_name"]), np.asarray(variable.values)
 
 
-def _digest(groups: Mapping[str, Mapping[str, np.ndarray]], text: str) -> str:
+def _digest(kind: str, groups: Mapping[str, Arrays], text: str) -> str:
     """SHA-256 of names, dtypes, shapes, bytes and attributes, in an order of its own."""
-    total = hashlib.sha256(text.encode())
+    total = hashlib.sha256(f"{kind}\n{text}".encode())
     for group in sorted(groups):
         for name in sorted(groups[group]):
             array = groups[group][name]

@@ -13,7 +13,7 @@ Only a slash can make two names one; `check_names` refuses those, at the door wh
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -62,6 +62,16 @@ def dimensions(name: str, leading: tuple[str, ...], ndim: int) -> tuple[str, ...
         ndim: how many axes it has.
     """
     return (*leading, *(f"{name}_dim_{axis}" for axis in range(ndim - len(leading))))
+
+
+def exported(values: Mapping[str, Any], what: str = "variables") -> dict[str, Any]:
+    """The same values under the names that files, ArviZ trees and tables write (`exported_name`).
+
+    Raises:
+        ArgumentError: two would come out as one (`check_names`).
+    """
+    check_names(values, what)
+    return {exported_name(name): value for name, value in values.items()}
 
 
 def check_names(names: Iterable[str], what: str = "variables") -> None:

@@ -85,7 +85,9 @@ def autocorrelation(start: Particles, end: Particles, look: Look) -> Scalar:
     before, after = log_potential(start), log_potential(end)
     finite = (before > -jnp.inf) & (after > -jnp.inf)
     before, after = (jnp.where(finite, value, 0.0)[:, None] for value in (before, after))
-    rho, first = correlation(before, after)[0], coordinates(start)
+    # A potential that is the same everywhere, a constant likelihood or a threshold say, has nothing to forget.
+    flat = jnp.max(before) == jnp.min(before)
+    rho, first = jnp.where(flat, 0.0, correlation(before, after)[0]), coordinates(start)
     if first is None:
         return rho
     last: Any = coordinates(end)
@@ -167,6 +169,6 @@ def chain(key: KeyArray, particles: Particles, once: Once, look: Look, length: i
     values = jax.vmap(look[0])(joined)
     values = jnp.where(values > -jnp.inf, values, 0.0)
     spread = jnp.var(values)
-    share = jnp.where(spread > 0, jnp.var(jnp.mean(values, axis=0)) / jnp.where(spread > 0, spread, 1.0), 1.0)
+    share = jnp.where(spread > 0, jnp.var(jnp.mean(values, axis=0)) / jnp.where(spread > 0, spread, 1.0), 0.0)
     report = {name: (jnp.sum if name.startswith("num_") else jnp.mean)(each) for name, each in reports.items()}
     return flat, Repeated(jnp.asarray(length - 1, jnp.int32), report, share.astype(jnp.result_type(float)))

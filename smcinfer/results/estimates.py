@@ -6,87 +6,68 @@ of runs by their :math:`\hat Z` that keeps the pooled sample properly weighted. 
 """
 
 import contextlib
+import dataclasses
 import functools
-import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from smcinfer.core.status import SERIOUS, Status
+from smcinfer.core.status import Status
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.names import leaves_by_name
 from smcinfer.results import evidence
 from smcinfer.results.evidence import Bound, Evidence
-from smcinfer.results.pooling import combine_runs, jackknife_se, resample, weighted_mean
+from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se, resample, weighted_mean
+from smcinfer.results.record import Record, arrays, revived
+from smcinfer.results.survivors import Floor, fewest, floor_under, unit_of_rounding
 
 Quantity = str | Callable[[dict[str, Any]], Any]
 """A variable's name, or a function of the dict of one particle's values, written with `jax.numpy`."""
 
 
-@dataclass(frozen=True, init=False, repr=False, eq=False)
-class Estimates:
+@dataclasses.dataclass(frozen=True, repr=False, eq=False, kw_only=True)
+class Estimates(Record):
     """The weighted particles of several independent runs.
 
     Attributes:
-        particles: constrained values by name, each of shape (num_runs, num_particles, ...).
         log_weights: Float["num_runs num_particles"], normalised within each run, nats.
+        particles: constrained values by name, each of shape (num_runs, num_particles, ...).
         log_z_runs: Float["num_runs"], log of each run's Z_hat, nats.
         log_z_variance: Float["num_runs"], each run's own estimate of the relative variance of its Z_hat, or NaN.
         status_runs: Int["num_runs"], bits of `Status`.
         num_steps: Int["num_runs"], steps each run took.
         history: what was recorded, by name, each of shape (num_runs, num_steps + 1, ...); entry 0 is the initial
-            population, and floats after a run's last step are NaN.
-        settings: how the runs were made, as JSON can hold it.
-        seconds, compile_seconds: wall-clock time of running and of compiling.
+            population, and floats after a run's last step are NaN. A tree of arrays becomes ``name.leaf``.
+        upper_bound: stochastic upper bound on log Z, or ``None``: it needs an exact draw (`Result.with_upper_bound`).
+        status: the bits of all runs, and what their estimates of log Z say of each other.
     """
 
-    particles: dict[str, np.ndarray]
-    log_weights: Float[np.ndarray, "num_runs num_particles"]
-    log_z_runs: Float[np.ndarray, " num_runs"]
-    log_z_variance: Float[np.ndarray, " num_runs"]
-    status_runs: Int[np.ndarray, " num_runs"]
-    num_steps: Int[np.ndarray, " num_runs"]
-    history: dict[str, np.ndarray]
-    settings: dict[str, Any]
-    seconds: float
-    compile_seconds: float
+    log_weights: np.ndarray = arrays("run", "particle")
+    particles: dict[str, np.ndarray] = arrays("run", "particle")
+    log_z_runs: np.ndarray = arrays("run")
+    log_z_variance: np.ndarray = arrays("run")
+    status_runs: np.ndarray = arrays("run")
+    num_steps: np.ndarray = arrays("run")
+    history: dict[str, Any] = arrays("run")
+    upper_bound: Bound | None = revived(lambda pair: Bound(*pair), default=None)
+    status: Status = dataclasses.field(init=False, default=Status.OK)
 
-    def __init__(
-        self,
-        particles: Mapping[str, Any],
-        log_weights: Any,
-        log_z: Any,
-        log_z_variance: Any,
-        status: Any,
-        num_steps: Any,
-        history: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        seconds: float,
-        compile_seconds: float,
-    ) -> None:
-        """Take the runs' arrays, of any kind numpy understands; ``log_z`` and ``status`` are one a run."""
-        put = functools.partial(object.__setattr__, self)
-        weights = np.asarray(log_weights)
-        if weights.ndim != 2:
-            raise ArgumentError(
-                "log_weights of the wrong shape", expected="(num_runs, num_particles)", got=weights.shape
-            )
-        num_runs = weights.shape[0]
-        put("log_weights", weights)
-        put("particles", {name: _leading(name, value, weights.shape) for name, value in particles.items()})
-        put("log_z_runs", _leading("log_z", log_z, (num_runs,)))
-        put("log_z_variance", _leading("log_z_variance", log_z_variance, (num_runs,)))
-        put("status_runs", _leading("status", status, (num_runs,)))
-        put("num_steps", _leading("num_steps", num_steps, (num_runs,)))
-        put("history", {name: _padded(name, value, self.num_steps) for name, value in _flat(history).items()})
-        put("settings", _plain(settings))
-        put("seconds", float(seconds))
-        put("compile_seconds", float(compile_seconds))
+    WEIGHTED_FOR = "the target, runs in proportion to their Z_hat; log Z is of its normaliser"
+
+    def __post_init__(self) -> None:
+        self._put("history", leaves_by_name(self.history) if self.history else {})
+        super().__post_init__()
+        self._put("history", {name: _padded(name, value, self.num_steps) for name, value in self.history.items()})
+        bits = Status(int(np.bitwise_or.reduce(self.status_runs)))
+        bits |= Status.ERROR_BARS_DISAGREE if self.evidence.disagree else Status.OK
+        bits |= Status.FEW_SURVIVORS if self.evidence.few else Status.OK
+        bits |= Status.ROUNDED if self.evidence.rounded else Status.OK
+        self._put("status", bits)
 
     @property
     def num_runs(self) -> int:
@@ -99,13 +80,31 @@ class Estimates:
         return self.log_weights.shape[1]
 
     @functools.cached_property
+    def floor(self) -> Floor:
+        """What counting and rounding say at least of the error of log Z."""
+        counts = fewest(self.log_weights, self.history, self.num_steps)
+        summed = [self.log_z_runs, *(self.history[name] for name in ("log_z_increment",) if name in self.history)]
+        return floor_under(self._log_z, counts, self.num_particles, unit_of_rounding(*summed))
+
+    @functools.cached_property
     def evidence(self) -> Evidence:
         """log Z with its standard error, degrees of freedom and where the error comes from."""
-        # A coalesced genealogy says nothing of its variance; short moves say less than the truth.
+        return evidence.combine(self._log_z, self._own_variance, within_reliable=self._reliable, floor=self.floor)
+
+    @property
+    def _log_z(self) -> Float[np.ndarray, " num_runs"]:
+        return self.log_z_runs.astype(np.float64)
+
+    @property
+    def _own_variance(self) -> Float[np.ndarray, " num_runs"]:
+        """What each run says of its variance; a coalesced genealogy says nothing of it."""
         coalesced = (self.status_runs & int(Status.GENEALOGY_COALESCED)) != 0
-        short = np.any(self.status_runs & int(Status.MOVES_TOO_SHORT))
-        variance = np.where(coalesced, math.nan, self.log_z_variance.astype(np.float64))
-        return evidence.combine(self.log_z_runs.astype(np.float64), variance, within_reliable=not short)
+        return np.where(coalesced, math.nan, self.log_z_variance.astype(np.float64))
+
+    @property
+    def _reliable(self) -> bool:
+        """Whether runs can know their variance: short moves say less than the truth."""
+        return not np.any(self.status_runs & int(Status.MOVES_TOO_SHORT))
 
     @property
     def log_z(self) -> float:
@@ -124,41 +123,23 @@ class Estimates:
     @property
     def lower_bound(self) -> Bound:
         """Mean of log Z_hat over runs and its standard error: E[log Z_hat] <= log Z, always; nats."""
-        log_z, variance = self.log_z_runs.astype(np.float64), self.log_z_variance.astype(np.float64)
-        return evidence.lower_bound(log_z, variance)
-
-    @property
-    def upper_bound(self) -> Bound | None:
-        """Stochastic upper bound and its standard error, or ``None``: it needs an exact draw (`smcinfer.bounds`)."""
-        bound = self.settings.get("upper_bound")
-        return None if bound is None else Bound(float(bound[0]), float(bound[1]))
-
-    @property
-    def status(self) -> Status:
-        """The bits of all runs, and whether the error bars of log Z disagree."""
-        bits = Status(int(np.bitwise_or.reduce(self.status_runs)))
-        return bits | Status.ERROR_BARS_DISAGREE if self.evidence.disagree else bits
-
-    @property
-    def serious(self) -> bool:
-        """Whether something makes the result wrong or partial, not merely less certain."""
-        return bool(self.status & SERIOUS)
+        return evidence.lower_bound(self._log_z, self._own_variance, within_reliable=self._reliable, floor=self.floor)
 
     @property
     def ess(self) -> Float[np.ndarray, " num_runs"]:
         """Effective sample size of each run's final weights, in particles."""
-        return np.exp(-np.logaddexp.reduce(2.0 * self.log_weights.astype(np.float64), axis=1))
+        return effective_sizes(self.log_weights)
 
     @property
     def ess_total(self) -> float:
         """Effective sample size of the weights pooled over runs, in particles."""
         log_weights = self.pooled_log_weights
-        return float(np.exp(-np.logaddexp.reduce(2.0 * log_weights.ravel()))) if np.isfinite(log_weights).any() else 0.0
+        return float(effective_sizes(log_weights.reshape(1, -1))[0]) if np.isfinite(log_weights).any() else 0.0
 
     @functools.cached_property
     def pooled_log_weights(self) -> Float[np.ndarray, "num_runs num_particles"]:
         """Log weights normalised over all runs, run r weighing in proportion to its Z_hat; -inf where all are dead."""
-        log_z = self.log_z_runs.astype(np.float64)
+        log_z = self._log_z
         total = np.logaddexp.reduce(log_z)
         shares = log_z - total if np.isfinite(total) else np.full_like(log_z, -math.inf)
         return self.log_weights + shares[:, None]
@@ -180,7 +161,7 @@ class Estimates:
             The mean, of the quantity's shape; with ``with_se`` a pair of it and the standard error (NaN for one run).
         """
         means = weighted_mean(self.values(quantity), np.exp(self.log_weights.astype(np.float64)))
-        log_z = self.log_z_runs.astype(np.float64)
+        log_z = self._log_z
         mean = combine_runs(means, log_z)
         return (mean, jackknife_se(means, log_z)) if with_se else mean
 
@@ -226,23 +207,8 @@ class Estimates:
         return {name: value.reshape(-1, *value.shape[2:])[chosen] for name, value in self.particles.items()}
 
 
-def _leading(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """The value as an array, once its leading axes are sure."""
-    array = np.asarray(value)
-    if array.shape[: len(shape)] != shape:
-        raise ArgumentError(f"{name!r} has the wrong shape", expected=f"leading axes {shape}", got=array.shape)
-    return array
-
-
-def _flat(history: Mapping[str, Any]) -> dict[str, Any]:
-    """One level of names: what was recorded as a tree of arrays becomes ``name.leaf``."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(dict(history))
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
-
-
-def _padded(name: str, value: Any, num_steps: Int[np.ndarray, " num_runs"]) -> np.ndarray:
+def _padded(name: str, array: np.ndarray, num_steps: Int[np.ndarray, " num_runs"]) -> np.ndarray:
     """A recorded quantity with floats after each run's last step set to NaN."""
-    array = _leading(name, value, num_steps.shape)
     if array.ndim < 2 or array.shape[1] < num_steps.max(initial=0) + 1:
         raise ArgumentError(
             f"history {name!r} has the wrong shape",
@@ -253,16 +219,3 @@ def _padded(name: str, value: Any, num_steps: Int[np.ndarray, " num_runs"]) -> n
     if array.dtype.kind != "f" or not over.any():
         return array
     return np.where(over.reshape(over.shape + (1,) * (array.ndim - 2)), np.array(math.nan, array.dtype), array)
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON gives them back, so that a saved result equals the one in memory."""
-
-    def convert(value: Any) -> Any:
-        if hasattr(value, "tolist"):
-            return value.tolist()
-        raise ArgumentError(
-            f"a setting of type {type(value).__name__} cannot be saved", expected="JSON values", got=value
-        )
-
-    return json.loads(json.dumps(dict(settings), default=convert))

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import xarray as xr
 
-from smcinfer.core.status import explain
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.names import dimensions, exported
 from smcinfer.ground.version import package_version
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.pooling import resample
@@ -50,13 +50,12 @@ def to_arviz(result: Estimates, key: KeyArray | int = 0, num_draws: int | None =
 
     alive = np.flatnonzero(np.isfinite(result.log_z_runs))
     if alive.size == 0:
-        raise ArgumentError("no run has draws to export", got="log Z = -inf", hint="; ".join(explain(result.status)))
+        raise ArgumentError("no run has draws to export", got="log Z = -inf", hint=result.status_in_words)
     count = max(int(result.ess[alive].min() * (1 + 1e-6)), _FEWEST_DRAWS) if num_draws is None else num_draws
     keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, result.num_runs)
     chosen = np.stack([resample(keys[run], result.log_weights[run], count) for run in alive])
-    names = {name: variable_name(name) for name in result.particles}
-    drawn = {names[name]: values[alive[:, None], chosen] for name, values in result.particles.items()}
-    cloud = {names[name]: values for name, values in result.particles.items()}
+    cloud = exported(result.particles)
+    drawn = {name: values[alive[:, None], chosen] for name, values in cloud.items()}
     with warnings.catch_warnings():
         # Fewer draws than runs is what a user may ask for; ArviZ takes it for swapped axes.
         warnings.filterwarnings("ignore", message="More chains .* than draws", category=UserWarning)
@@ -71,15 +70,13 @@ def to_arviz(result: Estimates, key: KeyArray | int = 0, num_draws: int | None =
 def sample_stats(result: Estimates) -> xr.Dataset:
     """The history by (chain, step), without what is recorded for every particle."""
     kept = {name: values for name, values in result.history.items() if name.split(".")[0] not in _PER_PARTICLE}
+    kept = exported(kept)
     if "exponent" in kept:
         with np.errstate(divide="ignore"):
             kept["temperature"] = 1.0 / kept["exponent"]
     if "log_z_increment" in kept:
         kept["log_z"] = np.cumsum(kept["log_z_increment"].astype(np.float64), axis=1)
-    variables = {
-        name: (("chain", "step", *(f"{name}_dim_{axis}" for axis in range(values.ndim - 2))), values)
-        for name, values in kept.items()
-    }
+    variables = {name: (dimensions(name, ("chain", "step"), values.ndim), values) for name, values in kept.items()}
     num_steps = max((values.shape[1] for values in kept.values()), default=0)
     return xr.Dataset(variables, coords={"chain": np.arange(result.num_runs), "step": np.arange(num_steps)})
 
@@ -98,13 +95,8 @@ def attributes(result: Estimates) -> dict[str, Any]:
         "log_z_lower_bound": list(result.lower_bound),
         "log_z_upper_bound": "needs an exact draw: see smcinfer.bounds" if upper is None else list(upper),
         "log_z_runs": result.log_z_runs.astype(np.float64).tolist(),
-        "status": "; ".join(explain(result.status)) or "OK",
+        "status": result.status_in_words,
+        "weighted_for": result.weighted_for,
         "draws": "resampled from the weighted particles of each run; runs are chains",
         "sampling_time": result.seconds,
     }
-
-
-def variable_name(name: str) -> str:
-    """A name ArviZ can hold: a slash would open a group, and two names are dimensions."""
-    name = name.replace("/", ".")
-    return f"{name}_" if name in ("chain", "draw", "log_weights") else name

@@ -1,4 +1,4 @@
-"""A `Result` from a finished run, and what its settings say of how it was made."""
+"""A `Result`, or a bound, from a finished run, and what the settings say of how it was made."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,14 @@ import jax
 import numpy as np
 
 from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.results.evidence import Bound, mean_bound
 from smcinfer.results.finished import Run
 from smcinfer.results.result import Result
+from smcinfer.results.sandwich import Sandwich
+from smcinfer.results.survivors import Runs, fewest, floor_under, unit_of_rounding
 
 
 def record(key: Array, done: Run, model: FeynmanKac, num_particles: int, **common: Any) -> Result:
@@ -63,13 +67,52 @@ def result_of(done: Run, particles: Mapping[str, Any], settings: dict[str, Any])
     }
     return Result(
         particles={name: np.asarray(value) for name, value in particles.items()},
-        log_weights=done.log_weights,
-        log_z=done.log_z,
-        log_z_variance=done.log_z_variance,
-        status=done.status,
-        num_steps=done.num_steps,
+        log_weights=np.asarray(done.log_weights),
+        log_z_runs=np.asarray(done.log_z),
+        log_z_variance=np.asarray(done.log_z_variance),
+        status_runs=np.asarray(done.status),
+        num_steps=np.asarray(done.num_steps),
         history=done.history,
         settings=settings | genealogy,
         seconds=done.seconds,
         compile_seconds=done.compile_seconds,
     )
+
+
+def sandwich_of(lower: Run, upper: Run, settings: dict[str, Any], **rest: Any) -> Sandwich:
+    """The record of runs from the base and of runs through exact draws.
+
+    Args:
+        lower, upper: the runs.
+        settings: how they were made (`settings_of`).
+        **rest: further fields of `Sandwich`.
+    """
+    bits = np.bitwise_or.reduce(np.concatenate([np.asarray(lower.status), np.asarray(upper.status)]))
+    return Sandwich(
+        num_particles=int(settings["num_particles"]),
+        lower_runs=np.asarray(lower.log_z),
+        upper_runs=np.asarray(upper.log_z),
+        lower_fewest=_fewest(lower),
+        upper_fewest=_fewest(upper),
+        # The errors come from the spread between runs, not from genealogies.
+        status=Status(int(bits)) & ~Status.GENEALOGY_COALESCED,
+        settings=settings | {"weighted_for": Sandwich.WEIGHTED_FOR},
+        seconds=lower.seconds + upper.seconds,
+        compile_seconds=lower.compile_seconds + upper.compile_seconds,
+        **rest,
+    )
+
+
+def bound_of(done: Run) -> Bound:
+    """The mean of log Z_hat over a finished run's populations, and its standard error.
+
+    It is a lower bound on log Z in expectation, or an upper one where every run went through an exact draw of the target
+    (`smcinfer.condition`): then `Result.with_upper_bound` takes it.
+    """
+    log_z = np.asarray(done.log_z)
+    wide, num_particles = log_z.astype(np.float64), np.shape(done.log_weights)[1]
+    return mean_bound(wide, floor_under(wide, _fewest(done), num_particles, unit_of_rounding(log_z)))
+
+
+def _fewest(done: Run) -> Runs:
+    return fewest(np.asarray(done.log_weights), done.history, np.asarray(done.num_steps))

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.status import Status, explain
+from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array
-from smcinfer.results.chains import R_HAT_LIMIT, Chains
+from smcinfer.results.chains import Chains
 from smcinfer.results.finished import Driven
+from smcinfer.results.words import Lines, counted
 
 NOISE_LIMIT = 1.7
 """Standard deviation of the log likelihood estimate above which PMMH sticks (Doucet et al. 2015 advise 1 to 1.7)."""
@@ -18,6 +19,8 @@ NOISE_LIMIT = 1.7
 
 class ParticleChains(Chains):
     """Draws of parameters, and of paths where they were kept, of several chains."""
+
+    WEIGHTED_FOR = "p(parameters, path | data) once a chain has forgotten its start, whatever the number of particles"
 
     @classmethod
     def of(
@@ -44,23 +47,19 @@ class ParticleChains(Chains):
             acceptance=driven.records["acceptance"],
             num_evals=np.full(shape, settings["thin"], np.int32),
             cap_reached=np.zeros(shape, np.int32),
-            status=int(Status.ALL_WEIGHTS_ZERO if dead else Status.OK),
+            status=Status.ALL_WEIGHTS_ZERO if dead else Status.OK,
             settings=settings | {"precision": str(jnp.result_type(float)), "jax": jax.__version__},
             seconds=driven.seconds,
             compile_seconds=driven.compile_seconds,
         )
 
     def _title(self) -> str:
-        size = f"{self.num_draws} draws x {self.num_chains} chain{'s' * (self.num_chains > 1)}"
+        size = f"{self.num_draws} draws x {counted(self.num_chains, 'chain')}"
         return f"smcinfer {self.settings['method']}: {self.settings['num_particles']} particles, {size}"
 
-    def _lines(self) -> list[tuple[str, str]]:
+    def _lines(self) -> Lines:
         settings = self.settings
-        agree = self.r_hat.value <= R_HAT_LIMIT
-        lines = [
-            ("R-hat", f"largest {self.r_hat.value:.3f} ({self.r_hat.name}){'' if agree else '; the chains DISAGREE'}"),
-            ("ESS", f"bulk at least {self.ess_bulk.value:.0f} ({self.ess_bulk.name}), tail {self.ess_tail.value:.0f}"),
-        ]
+        lines = self._agreement()
         if settings["kernel"] != "none":
             lines.append(("acceptance", f"mean {self.acceptance.mean():.2f} ({settings['kernel']})"))
         if "path_changes" in settings:
@@ -73,11 +72,7 @@ class ParticleChains(Chains):
             # Not "<=", which NaN would pass.
             advice = "" if noise < NOISE_LIMIT else f"; above {NOISE_LIMIT} chains stick: take more particles"
             lines.append(("noise", f"sd {noise:.2f} nats of log p_hat(y | theta) at a draw{advice}"))
-        return lines + [
-            ("warm-up", f"{settings['num_warmup']} transitions a chain"),
-            ("status", "; ".join(explain(self.status)) or "OK"),
-            ("time", f"{self.seconds:.3g} s, of which {self.compile_seconds:.3g} s compiling"),
-        ]
+        return [*lines, ("warm-up", f"{settings['num_warmup']} transitions a chain")]
 
 
 def named(constrain: Callable[[Array], dict[str, Array]], positions: np.ndarray) -> dict[str, np.ndarray]:

@@ -22,6 +22,11 @@ def weighted_mean(
     return np.einsum("rn,rnk->rk", weights, flat).reshape(weights.shape[0], *values.shape[2:])
 
 
+def effective_sizes(log_weights: Float[np.ndarray, "num_runs num_particles"]) -> Float[np.ndarray, " num_runs"]:
+    """Effective sample size of each run's normalised weights, in particles."""
+    return np.exp(-np.logaddexp.reduce(2.0 * log_weights.astype(np.float64), axis=1))
+
+
 def combine_runs(means: Float[np.ndarray, "num_runs ..."], log_z: Float[np.ndarray, " num_runs"]) -> Moment:
     """Mean over runs, each weighing in proportion to its Z_hat; NaN where no run found any weight."""
     total = np.logaddexp.reduce(log_z)

@@ -1,13 +1,13 @@
-"""A result in a dozen lines of text, or a small table in a notebook: log Z first, then how far to trust it."""
+"""What a result says of itself: log Z first, then how far to trust it."""
 
-import html
 import math
 
 import numpy as np
 
-from smcinfer.core.status import Status, explain
+from smcinfer.core.status import Status
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.evidence import Bound
+from smcinfer.results.words import Lines, counted, decimals, spanned, with_error
 
 UPPER_BOUND_MISSING = "needs an exact draw: see smcinfer.bounds"
 
@@ -15,54 +15,34 @@ UPPER_BOUND_MISSING = "needs an exact draw: see smcinfer.bounds"
 _CROSSING = 4.0
 
 
-def lines(result: Estimates) -> list[tuple[str, str]]:
-    """What to say about a result, as (label, text) pairs.
+def lines(result: Estimates) -> Lines:
+    """What to say about a result, besides what every record says.
 
     Args:
         result: the weighted particles.
 
     Returns:
-        The pairs, in reading order; what was not recorded is left out.
+        The (label, text) pairs, in reading order; what was not recorded is left out.
     """
     low, high = result.log_z_interval(0.99)
     interval = "no interval" if math.isnan(low) else f"99% interval [{low:.4g}, {high:.4g}]"
     if math.isfinite(low):
-        digits = _digits(result.log_z_se)
+        digits = decimals(result.log_z_se)
         interval = f"99% interval [{low:.{digits}f}, {high:.{digits}f}]"
-    pairs = [
-        ("log Z", f"{_with_error(Bound(result.log_z, result.log_z_se))} nats, {interval} ({result.evidence.source})"),
-        ("lower bound", f"{_with_error(result.lower_bound)} nats, E[log Z_hat] <= log Z"),
+    return [
+        ("log Z", f"{with_error(Bound(result.log_z, result.log_z_se))} nats, {interval} ({result.evidence.source})"),
+        ("lower bound", f"{with_error(result.lower_bound)} nats, E[log Z_hat] <= log Z"),
         ("upper bound", _upper(result)),
         ("ESS", _ess(result)),
         ("steps", _steps(result)),
     ]
-    if "weighted_for" in result.settings:
-        pairs.append(("weighted for", str(result.settings["weighted_for"])))
-    pairs.append(("status", "; ".join(explain(result.status)) or "OK"))
-    pairs.append(("time", f"{result.seconds:.3g} s, of which {result.compile_seconds:.3g} s compiling"))
-    return pairs
 
 
 def title(result: Estimates) -> str:
     """One line that says what was run: kernel, particles and runs."""
     names = [str(result.settings[key]) for key in ("name", "kernel") if result.settings.get(key)]
-    size = f"{result.num_particles} particles x {result.num_runs} run{'s' * (result.num_runs > 1)}"
+    size = f"{result.num_particles} particles x {counted(result.num_runs, 'run')}"
     return "smcinfer result: " + ", ".join([*names, size])
-
-
-def as_text(heading: str, pairs: list[tuple[str, str]]) -> str:
-    """A report as aligned text."""
-    width = max(len(label) for label, _ in pairs)
-    return "\n".join([heading, *(f"  {label:<{width}}  {text}" for label, text in pairs)])
-
-
-def as_html(heading: str, pairs: list[tuple[str, str]]) -> str:
-    """A report as an HTML table."""
-    left = " style='text-align:left'"
-    rows = "".join(
-        f"<tr><th{left}>{html.escape(label)}</th><td{left}>{html.escape(text)}</td></tr>" for label, text in pairs
-    )
-    return f"<div><strong>{html.escape(heading)}</strong><table>{rows}</table></div>"
 
 
 def bounds_cross(result: Estimates) -> bool:
@@ -78,12 +58,12 @@ def _upper(result: Estimates) -> str:
     if result.upper_bound is None:
         return UPPER_BOUND_MISSING
     crossed = "; BELOW the lower bound by more than chance: one of them is wrong" if bounds_cross(result) else ""
-    return f"{_with_error(result.upper_bound)} nats, E[log Z_hat] from an exact draw >= log Z{crossed}"
+    return f"{with_error(result.upper_bound)} nats, E[log Z_hat] from an exact draw >= log Z{crossed}"
 
 
 def _ess(result: Estimates) -> str:
     final = result.ess
-    text = f"final {_range(final)} of {result.num_particles} particles"
+    text = f"final {spanned(final)} of {result.num_particles} particles"
     recorded = result.history.get("ess")
     if recorded is None or not np.isfinite(recorded).any():
         return text
@@ -92,7 +72,7 @@ def _ess(result: Estimates) -> str:
 
 
 def _steps(result: Estimates) -> str:
-    parts = [_range(result.num_steps)]
+    parts = [spanned(result.num_steps)]
     exponent = result.history.get("exponent")
     if exponent is not None and result.status & Status.SCHEDULE_UNFINISHED:
         last = exponent[np.arange(result.num_runs), result.num_steps]
@@ -106,22 +86,6 @@ def _steps(result: Estimates) -> str:
         total = each * result.num_particles * result.num_runs
         parts.append(f"{each:.4g} density evaluations a particle ({total:.2g} in all)")
     return ", ".join(parts)
-
-
-def _range(values: np.ndarray) -> str:
-    low, high = float(values.min()), float(values.max())
-    return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
-
-
-def _digits(se: float) -> int:
-    """Decimals that show a standard error to two figures."""
-    return 2 if not (math.isfinite(se) and se > 0) else min(max(1 - math.floor(math.log10(se)), 0), 10)
-
-
-def _with_error(bound: Bound) -> str:
-    digits = _digits(bound.se)
-    error = "unknown" if math.isnan(bound.se) else f"{bound.se:.{digits}f}"
-    return f"{bound.value:.{digits}f} ± {error}"
 
 
 def _or_zero(value: float) -> float:

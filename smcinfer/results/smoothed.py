@@ -8,38 +8,41 @@ import warnings
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from smcinfer.core.status import Status, explain
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.names import dimensions, exported
+from smcinfer.results.evidence import Bound, Evidence, combine
 from smcinfer.results.pooling import combine_runs, jackknife_se, resample
+from smcinfer.results.record import Record, arrays
+from smcinfer.results.words import Lines, counted, with_error
 
 JOINT = ("backward", "genealogy")
 """Methods whose points are whole paths: point i of every step belongs to path i."""
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Smoothed:
+@dataclasses.dataclass(frozen=True, repr=False, eq=False, kw_only=True)
+class Smoothed(Record):
     """Weighted points for the law of x_t given all data, t = 0 .. T, of R runs with M points each.
 
     Attributes:
         method: name of the method.
-        values: states by name, each ``(R, T+1, M, ...)``.
         log_weights: Float["R T+1 M"], normalised within each run and step, nats.
+        values: states by name, each ``(R, T+1, M, ...)``.
         chosen: Int["R T+1 M"], which particle of the filter each point is.
         log_z_runs: Float["R"], log Z_hat of the filters, nats.
-        status: bits of all runs.
-        seconds: wall time.
     """
 
     method: str
-    values: dict[str, np.ndarray]
-    log_weights: Float[np.ndarray, "R steps M"]
-    chosen: Int[np.ndarray, "R steps M"]
-    log_z_runs: Float[np.ndarray, " R"]
-    status: int
-    seconds: float
+    log_weights: np.ndarray = arrays("run", "time", "point")
+    values: dict[str, np.ndarray] = arrays("run", "time", "point")
+    chosen: np.ndarray = arrays("run", "time", "point")
+    log_z_runs: np.ndarray = arrays("run")
+
+    WEIGHTED_FOR = (
+        "p(x_t | all data), each run weighing in proportion to its Z_hat; log Z is the log likelihood of the data"
+    )
 
     @property
     def num_runs(self) -> int:
@@ -55,6 +58,22 @@ class Smoothed:
     def joint(self) -> bool:
         """Whether points are whole paths."""
         return self.method in JOINT
+
+    @property
+    def evidence(self) -> Evidence:
+        """log Z of the filters with its standard error, from the spread between runs."""
+        unknown = np.full(self.num_runs, np.nan)
+        return combine(self.log_z_runs.astype(np.float64), unknown)
+
+    @property
+    def log_z(self) -> float:
+        """log of the mean of Z_hat over the filters, nats."""
+        return self.evidence.log_z
+
+    @property
+    def log_z_se(self) -> float:
+        """Standard error of `log_z`, nats; NaN for a single run."""
+        return self.evidence.se
 
     def _of(self, name: str) -> np.ndarray:
         if name not in self.values:
@@ -154,33 +173,40 @@ class Smoothed:
                     seed = int(generator.integers(2**31))
                     chosen[r, t] = resample(seed, self.log_weights[r, -1 if self.joint else t], count)
         rows = np.arange(self.num_runs)[:, None, None], np.arange(self.num_steps + 1)[None, :, None], chosen
-        drawn = {name: np.moveaxis(value[rows], 2, 1) for name, value in self.values.items()}
+        drawn = {name: np.moveaxis(value[rows], 2, 1) for name, value in exported(self.values).items()}
         kind = "paths" if self.joint else "marginals: each step drawn by itself, a draw is not a path"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="More chains .* than draws", category=UserWarning)
             return arviz.from_dict(
                 {"posterior": drawn},
-                dims={name: ["time", *(f"{name}_dim_{k}" for k in range(v.ndim - 3))] for name, v in drawn.items()},
-                attrs={"/": {"inference_library": "smcinfer", "method": self.method, "draws": kind}},
+                dims={name: list(dimensions(name, ("time",), value.ndim - 2)) for name, value in drawn.items()},
+                attrs={
+                    "/": {
+                        "inference_library": "smcinfer",
+                        "method": self.method,
+                        "draws": kind,
+                        "weighted_for": self.weighted_for,
+                        "status": self.status_in_words,
+                    }
+                },
             )
 
-    def __str__(self) -> str:
+    def _title(self) -> str:
         runs, _, points = self.log_weights.shape
+        size = f"{points} {'paths' if self.joint else 'points a step'} x {counted(runs, 'run')}"
+        return f"smcinfer smoothing: {self.method}, {size}, t = 0 .. {self.num_steps}"
+
+    def _lines(self) -> Lines:
         distinct = self.distinct()
-        unit = "paths" if self.joint else "points a step"
         lines = [
-            f"smcinfer smoothing: {self.method}, {points} {unit} x {runs} run{'s' * (runs > 1)}, t = 0 .. {self.num_steps}",
-            f"  log Z     {np.logaddexp.reduce(self.log_z_runs) - np.log(runs):.4f} nats",
-            f"  distinct  {distinct.min()} to {distinct.max()} different particles a step",
+            ("log Z", f"{with_error(Bound(self.log_z, self.log_z_se))} nats"),
+            ("distinct", f"{distinct.min()} to {distinct.max()} different particles a step"),
         ]
         for name in self.values:
             spread, error = self.sd(name), self.mean_se(name)
             relative = np.max(error / np.where(spread > 0, spread, np.nan))
-            lines.append(f"  {name:<8}  mean sd {spread.mean():.3g}; a mean is known to {relative:.2g} sd at worst")
-        lines.append(f"  status    {'; '.join(explain(self.status & ~int(Status.GENEALOGY_COALESCED))) or 'OK'}")
-        return "\n".join(lines)
-
-    __repr__ = __str__
+            lines.append((name, f"mean sd {spread.mean():.3g}; a mean is known to {relative:.2g} sd at worst"))
+        return lines
 
 
 def _paths_first(value: np.ndarray) -> np.ndarray:

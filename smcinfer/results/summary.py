@@ -59,7 +59,7 @@ def summary_table(result: Estimates) -> pd.DataFrame:
     pooled = np.exp(result.pooled_log_weights).reshape(-1)
     log_z = result.log_z_runs.astype(np.float64)
     cap = result.ess_total
-    rows = {}
+    labels, rows = [], []
     for label, raw in scalars(result.particles):
         values = raw.astype(np.float64)
         means = weighted_mean(values, weights)
@@ -67,6 +67,8 @@ def summary_table(result: Estimates) -> pd.DataFrame:
         sd = float(np.sqrt(combine_runs(weighted_mean((values - mean) ** 2, weights), log_z)))
         quantiles = weighted_quantiles(values.reshape(-1), pooled, QUANTILES)
         ess = min(cap, (sd / mcse) ** 2) if mcse > 0 else (cap if mcse == 0 else np.nan)
-        rows[label] = [mean, sd, *quantiles, mcse, ess]
+        labels.append(label)
+        rows.append([mean, sd, *quantiles, mcse, ess])
     columns = ["mean", "sd", *(f"{level:.0%}" for level in QUANTILES), "mcse", "ess"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    # By position: an array `x` and a scalar called `x[0]` are two rows with one label.
+    return pd.DataFrame(rows, index=labels, columns=columns, dtype=np.float64)

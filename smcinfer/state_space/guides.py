@@ -55,7 +55,7 @@ class WhereComplete(Proposal):
         return jax.lax.cond(self.complete[t], lambda: act(self.guided), lambda: act(blind))
 
     def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
-        """A draw and its log weight."""
+        """A draw of x_t and its log weight in nats, by the guide or by the transition."""
         return self._choose(t, lambda proposal: proposal(key, t, state))
 
     def initial(self, key: KeyArray) -> tuple[PyTree[Any], Scalar] | None:
@@ -63,13 +63,32 @@ class WhereComplete(Proposal):
         return self.guided.initial(key)
 
     def log_weight(self, t: Time, state: PyTree[Any], x: PyTree[Any]) -> Scalar:
-        """Log weight of a given x."""
+        """Log weight of a given draw: log p0 - log q where y_t is complete, zero where the transition is drawn from.
+
+        Args:
+            t: Int[""], the step.
+            state: x_{t-1} of one particle.
+            x: the draw x_t to be weighed.
+
+        Returns:
+            Float[""], nats.
+        """
         return self._choose(t, lambda proposal: proposal.log_weight(t, state, x))
 
     def initial_log_weight(self, x: PyTree[Any]) -> Scalar:
-        """Log weight of a given x_0."""
+        """Log weight of a given x_0, nats: that of the guide, whose law of x_0 sees no observation."""
         return self.guided.initial_log_weight(x)
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
-        """One batched draw of all particles."""
+        """One batched draw of all particles.
+
+        Args:
+            key: one random key.
+            t: Int[""], the step.
+            states: x_{t-1}, every leaf with a leading axis of ``size``.
+            size: how many particles there are.
+
+        Returns:
+            Draws with that leading axis, and Float["size"] log weights, nats.
+        """
         return self._choose(t, lambda proposal: proposal.propose(key, t, states, size))

@@ -40,7 +40,7 @@ class Dynamics(Process):
     transition_fn: Callable[[Time, PyTree[Any]], Any]
 
     def initial(self) -> Distribution:
-        """The law of x_0, as it was given."""
+        """The law of x_0 that the model was made with."""
         return self.initial_law
 
     def transition(self, t: Time, state: PyTree[Any]) -> Distribution:

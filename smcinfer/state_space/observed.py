@@ -41,7 +41,7 @@ class Observations(eqx.Module):
     anything: Bool[Array, " steps"] | None
 
     def at(self, t: Int[Array, ""]) -> PyTree[Any]:
-        """The data y_t of one step, missing ones as they were filled."""
+        """The observation y_t, a tree like the data without their leading axis; what is missing of it is filled in."""
         return jax.tree.map(lambda leaf: leaf[t], self.values)
 
     def aligned(self, structure: Any) -> tuple[list[Array], list[Array | None]]:

@@ -37,6 +37,12 @@ def example_trace(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
         model: a numpyro model.
         args, kwargs: what it is called with.
         seed: of the random point.
+
+    Returns:
+        Site name -> site, as `numpyro.handlers.trace` records them.
+
+    Raises:
+        TargetError: the model raises on these arguments.
     """
     seeded = handlers.seed(model, jax.random.key(seed))
     promise = "a numpyro model that runs on the arguments given"

@@ -21,6 +21,7 @@ from smcinfer.static.tempering import TemperingPath
 from tests import exact_models, exact_paths
 from tests.static.test_static import DATA, DIM, NOISE, conjugate, exact_log_z, exact_mean
 from tests.statistics import assert_mean_one_log
+from tests.synthetic import make_sandwich
 
 PATH = Exponents(jnp.asarray([0.05, 0.3, 1.0]))
 
@@ -92,7 +93,7 @@ def test_named_draws_and_bad_ones() -> None:
 
 
 def test_crossed_bounds_say_so() -> None:
-    crossed = bounds.Sandwich(np.array([1.0, 1.01, 0.99]), np.array([0.0, 0.01, -0.01]), 0)
+    crossed = make_sandwich(lower_runs=np.array([1.0, 1.01, 0.99]), upper_runs=np.array([0.0, 0.01, -0.01]))
     assert crossed.crossed and "CROSSED" in str(crossed)
 
 

@@ -269,7 +269,7 @@ def test_models_on_the_host_are_run_not_traced() -> None:
 
 
 def test_what_cannot_be_checked_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="a int cannot be checked"):
+    with pytest.raises(ArgumentError, match="part is a int, which cannot be checked"):
         checks.check(3, KEY)
     with pytest.raises(ArgumentError, match="check_twist"):
         checks.check(Table(), KEY)

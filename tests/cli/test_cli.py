@@ -166,7 +166,7 @@ def test_check_passes_and_fails_by_exit_code(source: Path, capsys: pytest.Captur
 def test_serious_status_is_exit_code_one(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bit: int, code: int
 ) -> None:
-    result = make_result(status=np.full(4, bit))
+    result = make_result(status_runs=np.full(4, bit))
     monkeypatch.setattr(api, "sample", lambda *_, **__: result)
     assert main(["sample", f"{source}:target"]) == code
     assert main(["summary", str(result.save(tmp_path / "run.nc"))]) == code

@@ -209,6 +209,22 @@ def test_a_transformers_model_keeps_its_cache_in_order() -> None:
         np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
+def test_a_recurrent_transformers_model_reads_its_tokens_again() -> None:
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 11, "hidden_size": 8, "state_size": 4, "num_hidden_layers": 2, "eos_token_id": 0}
+    torch_model = transformers.MambaForCausalLM(transformers.MambaConfig(**sizes)).eval()
+    prefers_small = lambda t, state: -0.3 * state.last_token.astype(jnp.float32)  # noqa: E731
+    model = generation(from_transformers(torch_model), [1, 5, 9], prefers_small, max_tokens=5, eos_id=None)
+    done = run(jax.random.key(3), model, 12, resample_below=0.9)
+    assert np.asarray(done.history["resampled"]).any()
+    tokens = np.concatenate([np.tile([1, 5, 9], (12, 1)), np.asarray(done.particles.state.tokens[0])], axis=1)
+    with torch.no_grad():
+        expected = torch_model(torch.from_numpy(tokens.astype(np.int64)), use_cache=False).logits[:, -1].numpy()
+    np.testing.assert_allclose(done.particles.state.logits[0], expected, atol=1e-5)
+
+
 class ThreeLogits(NumpyTable):
     """A model that says too little."""
 

@@ -22,10 +22,11 @@ from smcinfer.plots import (
 )
 from smcinfer.plots.genealogy import surviving
 from smcinfer.plots.posterior import KINDS
+from smcinfer.results.evidence import Bound
 from tests.synthetic import make_result
 
 PLOTS = (plot_ess_temperature, plot_log_z, plot_weights, plot_genealogy)
-DEAD = {"log_z": np.array([-1.0, -math.inf, -1.0, -1.0]), "status": np.array([0, 1, 0, 0])}
+DEAD = {"log_z_runs": np.array([-1.0, -math.inf, -1.0, -1.0]), "status_runs": np.array([0, 1, 0, 0])}
 
 
 def draw(figure: Figure, path: Path) -> tuple[int, int]:
@@ -56,7 +57,7 @@ def labels(figure: Figure) -> str:
         {"steps": 0, "num_runs": 1},
         DEAD,
         {"log_weights": np.full((4, 50), -math.log(50))},
-        {"settings": {"upper_bound": [-6.0, 0.1], "resample_below": 0.5}},
+        {"upper_bound": Bound(-6.0, 0.1), "settings": {"resample_below": 0.5}},
     ],
     ids=["usual", "one run", "many runs", "no step", "a dead run", "equal weights", "upper bound"],
 )
@@ -86,7 +87,7 @@ def test_log_z_shows_runs_interval_and_bounds() -> None:
     assert "99% interval" in labels(figure) and "needs an exact draw" in labels(figure)
     spans = [patch.get_extents().x0 for patch in end.patches]
     assert end.transData.inverted().transform((spans[0], 0))[0] == pytest.approx(result.log_z_interval()[0])
-    assert "needs an exact draw" not in labels(plot_log_z(make_result(settings={"upper_bound": [-6.0, 0.1]})))
+    assert "needs an exact draw" not in labels(plot_log_z(make_result().with_upper_bound(Bound(-6.0, 0.1))))
 
 
 def test_mean_over_runs_only_where_steps_mean_the_same() -> None:

@@ -69,24 +69,25 @@ def test_an_unreliable_variance_is_never_pooled() -> None:
 
 
 def test_status_of_any_run_decides_what_is_reliable() -> None:
-    close = {"log_z": CLOSE, "log_z_variance": variances(0.002)}
+    close = {"log_z_runs": CLOSE, "log_z_variance": variances(0.002)}
     assert make_result(**close).evidence.source == "within and between runs"
     short = np.array([0, 0, int(Status.MOVES_TOO_SHORT), 0])
-    assert make_result(**close, status=short).evidence.source == "between runs, the larger"
+    assert make_result(**close, status_runs=short).evidence.source == "between runs, the larger"
 
 
 def test_a_coalesced_genealogy_tells_nothing() -> None:
     # Families that have all died out but one always give a relative variance of one.
-    ones = {"log_z": CLOSE, "log_z_variance": np.ones(4)}
+    # Five thousand particles: counting then asks for less than the spread.
+    ones = {"num_particles": 5000, "log_z_runs": CLOSE, "log_z_variance": np.ones(4)}
     coalesced = np.full(4, int(Status.GENEALOGY_COALESCED))
-    evidence = make_result(**ones, status=coalesced).evidence
+    evidence = make_result(**ones, status_runs=coalesced).evidence
     assert (evidence.se, evidence.source) == (pytest.approx(math.sqrt(between_runs(CLOSE))), "between runs")
     assert make_result(**ones).evidence.disagree
 
 
 def test_disagreement_reaches_the_status() -> None:
-    assert Status.ERROR_BARS_DISAGREE in make_result(log_z=CLOSE, log_z_variance=variances(1e-6)).status
-    assert make_result(log_z=CLOSE, log_z_variance=variances(0.003)).status == Status.OK
+    assert Status.ERROR_BARS_DISAGREE in make_result(log_z_runs=CLOSE, log_z_variance=variances(1e-6)).status
+    assert make_result(log_z_runs=CLOSE, log_z_variance=variances(0.003)).status == Status.OK
 
 
 def test_one_run_has_its_own_variance_or_nothing() -> None:

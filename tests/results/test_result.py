@@ -12,11 +12,9 @@ import pytest
 import xarray as xr
 
 from smcinfer.core.status import Status
-from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
-from smcinfer.ground.io import read_netcdf, write_netcdf
-from smcinfer.results import Result, load
+from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.results import Bound
 from smcinfer.results.pooling import combine_runs, jackknife_se, weighted_mean
-from smcinfer.results.result import LAYOUT
 from smcinfer.results.summary import weighted_quantiles
 from tests.statistics import assert_mean
 from tests.synthetic import make_result, two_points
@@ -166,9 +164,9 @@ class TestRecord:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"log_weights": np.zeros(4)}, "num_runs, num_particles"),
+            ({"log_weights": np.zeros(4)}, "'log_weights' has the wrong shape"),
             ({"particles": {"x": np.zeros((4, 49))}}, "'x' has the wrong shape"),
-            ({"log_z": np.zeros(3)}, "'log_z' has the wrong shape"),
+            ({"log_z_runs": np.zeros(3)}, "'log_z_runs' has the wrong shape"),
             ({"history": {"ess": np.zeros((4, 3))}}, "at least 7 steps"),
             ({"settings": {"kernel": object()}}, "cannot be saved"),
         ],
@@ -186,29 +184,38 @@ class TestRecord:
             make_result().seconds = 1.0
 
     def test_serious_status(self) -> None:
-        assert not make_result(status=np.array([0, 8, 0, 2])).serious
-        assert make_result(status=np.array([0, 8, 0, 2])).status == Status.MOVES_TOO_SHORT | Status.NON_FINITE_POTENTIAL
-        assert make_result(status=np.array([0, 4, 0, 0])).serious
+        assert not make_result(status_runs=np.array([0, 8, 0, 2])).serious
+        assert (
+            make_result(status_runs=np.array([0, 8, 0, 2])).status
+            == Status.MOVES_TOO_SHORT | Status.NON_FINITE_POTENTIAL
+        )
+        assert make_result(status_runs=np.array([0, 4, 0, 0])).serious
 
 
 class TestReport:
     """The printed lines."""
 
     def test_report_says_what_matters(self) -> None:
-        result = make_result(log_z=np.array([-10.02, -9.99, -10.05, -9.94]), log_z_variance=np.full(4, 0.002))
+        log_z = np.array([-10.02, -9.99, -10.05, -9.94])
+        result = make_result(num_particles=5000, log_z_runs=log_z, log_z_variance=np.full(4, 0.002))
         text = str(result)
-        assert text.splitlines()[0] == "smcinfer result: hmc, 50 particles x 4 runs"
+        assert text.splitlines()[0] == "smcinfer result: hmc, 5000 particles x 4 runs"
         low, high = result.log_z_interval()
         assert f"log Z         -9.999 ± 0.022 nats, 99% interval [{low:.3f}, {high:.3f}] (within and" in text
-        for part in ("lower bound   -10.000 ± 0.023", "needs an exact draw: see smcinfer.bounds", "over steps min"):
+        for part in (
+            "weighted for  the posterior",
+            "lower bound   -10.000 ± 0.022",
+            "needs an exact draw: see smcinfer.bounds",
+            "over steps min",
+        ):
             assert part in text
         # Run 0 took five steps of ten evaluations (its start counts), the others seven.
-        assert "4 to 6, mean acceptance 0.7" in text and "65 density evaluations a particle (1.3e+04 in all)" in text
+        assert "4 to 6, mean acceptance 0.7" in text and "65 density evaluations a particle (1.3e+06 in all)" in text
         assert "status        OK" in text and "3 s, of which 1 s compiling" in text
         assert repr(result) == text
 
     def test_status_is_explained(self) -> None:
-        text = str(make_result(status=np.array([0, 0, 4, 0])))
+        text = str(make_result(status_runs=np.array([0, 0, 4, 0])))
         assert "SCHEDULE_UNFINISHED: the schedule did not reach its end" in text and "stopped at exponent" in text
 
     def test_unknown_error_is_said(self) -> None:
@@ -217,103 +224,18 @@ class TestReport:
 
     def test_upper_bound_and_crossing_bounds(self) -> None:
         log_z = np.array([-10.02, -9.99, -10.05, -9.94])
-        fine = make_result(log_z=log_z, settings={"upper_bound": [-9.98, 0.02]})
+        fine = make_result(log_z_runs=log_z).with_upper_bound(Bound(-9.98, 0.02))
         assert fine.upper_bound == (-9.98, 0.02) and "-9.980 ± 0.020 nats" in str(fine)
         assert "BELOW" not in str(fine)
-        assert "BELOW the lower bound" in str(make_result(log_z=log_z, settings={"upper_bound": [-11.0, 0.02]}))
+        assert "BELOW the lower bound" in str(make_result(log_z_runs=log_z, upper_bound=Bound(-11.0, 0.02)))
 
     def test_nothing_recorded_and_nothing_found(self) -> None:
         assert "over steps" not in str(make_result(history={}))
-        assert "-inf ± unknown" in str(make_result(log_z=np.full(4, -math.inf)))
+        assert "-inf ± unknown" in str(make_result(log_z_runs=np.full(4, -math.inf)))
 
     def test_html_is_escaped(self) -> None:
         page = make_result(settings={"weighted_for": "<script>"})._repr_html_()
         assert "&lt;script&gt;" in page and "<script>" not in page and "<table>" in page
-
-
-def assert_equal(first: Result, second: Result) -> None:
-    """Every array of the same dtype and bits, and everything else equal."""
-    for field in dataclasses.fields(first):
-        one, two = getattr(first, field.name), getattr(second, field.name)
-        if isinstance(one, dict) and any(isinstance(value, np.ndarray) for value in one.values()):
-            assert set(one) == set(two)
-            pairs = [(one[name], two[name]) for name in one]
-        else:
-            pairs = [(one, two)]
-        for left, right in pairs:
-            if isinstance(left, np.ndarray):
-                assert left.dtype == right.dtype and left.shape == right.shape
-                assert left.tobytes() == right.tobytes(), field.name
-            else:
-                assert left == right, field.name
-
-
-class TestSave:
-    """Files that come back bit for bit, or not at all."""
-
-    def test_round_trip(self, tmp_path: Path) -> None:
-        particles = {
-            "a/b": np.arange(200, dtype=np.int64).reshape(4, 50),
-            "group.x y": np.random.default_rng(0).normal(size=(4, 50, 2, 3)).astype(np.float32),
-            "flag": np.arange(200).reshape(4, 50) % 3 == 0,
-            "β": np.full((4, 50), math.nan),
-            "none": np.zeros((4, 50, 0)),
-        }
-        result = make_result(particles=particles, log_z=np.array([-math.inf, 1.0, 2.0, 3.0], np.float32))
-        assert_equal(load(result.save(tmp_path / "run.nc")), result)
-        assert [path.name for path in tmp_path.iterdir()] == ["run.nc"]
-
-    def test_long_settings_and_empty_history(self, tmp_path: Path) -> None:
-        result = make_result(history={}, settings={"notes": "x" * 200_000, "none": None})
-        assert_equal(load(result.save(tmp_path / "run.nc")), result)
-
-    def test_other_readers_see_the_arrays(self, tmp_path: Path) -> None:
-        result = make_result()
-        with xr.open_datatree(result.save(tmp_path / "run.nc"), engine="h5netcdf") as tree:
-            assert tree["particles/theta"].dims[:2] == ("run", "particle")
-            np.testing.assert_array_equal(tree["particles/theta"].values, result.particles["theta"])
-
-    def test_cut_short_anywhere(self, tmp_path: Path) -> None:
-        path = make_result().save(tmp_path / "run.nc")
-        whole = path.read_bytes()
-        for fraction in (0.0, 0.01, 0.3, 0.7, 0.99):
-            path.write_bytes(whole[: int(fraction * len(whole))])
-            with pytest.raises(CheckpointError, match="damaged, cut short"):
-                load(path)
-
-    def test_damage_anywhere_is_found(self, tmp_path: Path) -> None:
-        result = make_result(2, 20, 3)
-        path = result.save(tmp_path / "run.nc")
-        whole = path.read_bytes()
-        needle = np.ascontiguousarray(result.particles["theta"]).tobytes()[:64]
-        for offset in (whole.index(needle), whole.index(b'"seconds"') + 3, whole.index(b"theta")):
-            path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
-            with pytest.raises(CheckpointError):
-                load(path)
-
-    def test_what_is_no_result(self, tmp_path: Path) -> None:
-        with pytest.raises(ArgumentError, match="no such file"):
-            load(tmp_path / "absent.nc")
-        other = write_netcdf(tmp_path / "other.nc", {"": {"x": (("i",), np.arange(3))}}, {}, "another-layout")
-        with pytest.raises(CheckpointError, match="another layout"):
-            load(other)
-        part = write_netcdf(tmp_path / "part.nc", {"": {"x": (("i",), np.arange(3))}}, {}, LAYOUT)
-        assert read_netcdf(part, LAYOUT)[0][""]["x"].tolist() == [0, 1, 2]
-        with pytest.raises(CheckpointError, match="lacks a part"):
-            load(part)
-
-    def test_a_failed_save_leaves_the_old_file(self, tmp_path: Path) -> None:
-        path = make_result(seed=1).save(tmp_path / "run.nc")
-        before = path.read_bytes()
-        words = make_result(particles={"x": np.full((4, 50), "word")})
-        with pytest.raises(ArgumentError, match="cannot save 'x'"):
-            words.save(path)
-        assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
-
-    def test_unwritable_places(self, tmp_path: Path) -> None:
-        for path in (tmp_path, tmp_path / "absent" / "run.nc", Path("/proc/run.nc")):
-            with pytest.raises(ArgumentError, match="cannot write"):
-                make_result().save(path)
 
 
 class TestArviz:
@@ -347,18 +269,30 @@ class TestArviz:
 
     def test_dead_runs_are_left_out(self) -> None:
         log_z = np.array([-1.0, -math.inf, -1.0, -1.0])
-        assert make_result(log_z=log_z).to_arviz()["posterior"].sizes["chain"] == 3
+        assert make_result(log_z_runs=log_z).to_arviz()["posterior"].sizes["chain"] == 3
         with pytest.raises(ArgumentError, match="no run has draws"):
-            make_result(log_z=np.full(4, -math.inf)).to_arviz()
+            make_result(log_z_runs=np.full(4, -math.inf)).to_arviz()
 
     def test_names_that_arviz_cannot_hold(self) -> None:
         particles = {name: np.ones((4, 50)) for name in ("a/b", "draw", "log_weights")}
         assert set(make_result(particles=particles).to_arviz()["posterior"]) == {"a.b", "draw_", "log_weights_"}
 
+    def test_no_variable_is_lost(self) -> None:
+        shapes = {"beta": (4, 50, 2), "beta_dim_0": (4, 50), "chain": (4, 50), "chain_": (4, 50), "time": (4, 50)}
+        particles = {name: np.full(shape, float(at)) for at, (name, shape) in enumerate(shapes.items())}
+        result = make_result(particles=particles | {"beta[0]": np.full((4, 50), 9.0)})
+        for group in ("posterior", "weighted_posterior"):
+            tree = result.to_arviz()[group]
+            seen = {name: float(tree[name].values.flat[0]) for name in tree.data_vars if name != "log_weights"}
+            assert seen == {"beta": 0, "beta_dim_0_": 1, "chain_": 2, "chain__": 3, "time_": 4, "beta[0]": 9}
+        assert sorted(result.summary()["mean"].round(9)) == [0, 0, 1, 2, 3, 4, 9]
+        with pytest.raises(ArgumentError, match="one name"):
+            make_result(particles={"a/b": np.ones((4, 50)), "a.b": np.ones((4, 50))}).to_arviz()
+
     def test_summary_agrees_with_the_weighted_one(self) -> None:
         import arviz
 
-        result = make_result(num_particles=4000, log_z=np.full(4, -3.0))
+        result = make_result(num_particles=4000, log_z_runs=np.full(4, -3.0))
         table = arviz.summary(result.to_arviz(), round_to="none")
         np.testing.assert_allclose(table["mean"], result.summary()["mean"], atol=0.1)
         assert np.all(table["r_hat"] < 1.02)

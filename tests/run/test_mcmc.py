@@ -20,7 +20,7 @@ from smcinfer.ground.errors import Interrupted
 from smcinfer.kernels import HMC, RandomWalk
 from smcinfer.kernels.gibbsian_polar_slice import GibbsianPolarSlice
 from smcinfer.models import conjugate
-from smcinfer.results.chains import Chains, load_chains
+from smcinfer.results.chains import Chains
 from smcinfer.run import watch
 from smcinfer.run.chains.run import mcmc
 from tests.statistics import assert_mean
@@ -119,21 +119,10 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         sample(GibbsianPolarSlice(), **options)
 
 
-def test_the_record_is_kept_whole(tmp_path: Path, chains: Chains) -> None:
-    path = chains.save(tmp_path / "chains.nc")
-    back = load_chains(path)
-    np.testing.assert_array_equal(back.draws["theta"], chains.draws["theta"])
-    for name in ("acceptance", "num_evals", "cap_reached", "status", "settings", "seconds", "compile_seconds"):
-        np.testing.assert_equal(getattr(back, name), getattr(chains, name))
-    assert str(back) == str(chains)
-    with pytest.raises(CheckpointError):
-        smcinfer.load(path)
-
-
 def test_what_it_prints(chains: Chains) -> None:
     text = str(chains)
     assert "GibbsianPolarSlice, 40 draws x 32 chains" in text
-    for label in ("R-hat", "ESS", "evaluations", "caps", "status       OK", "warm-up"):
+    for label in ("R-hat", "ESS", "evaluations", "caps", "status        OK", "warm-up"):
         assert label in text
     assert chains.r_hat.value < 1.1 and chains.r_hat.name.startswith("theta[")
     assert 300 < chains.ess_bulk.value < 32 * 40 * 1.5

@@ -17,6 +17,8 @@ Source: Li et al. (2024), cascade reward sampling, for the segments; the correct
 """
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, surfacing
 from smcinfer.language.generation import generation
@@ -33,14 +36,18 @@ from smcinfer.language.networks.lm import as_model
 from smcinfer.language.networks.symbols import draw_symbols
 from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.language.process import LanguageProcess
-from smcinfer.run.runner import as_typed_key
+from smcinfer.results.evidence import Bound
+from smcinfer.results.from_run import settings_of
+from smcinfer.results.record import Record, arrays, not_kept
+from smcinfer.results.words import Lines, counted, with_error
+from smcinfer.run.runner import as_typed_key, compile_clock
 
 Reward = Callable[[Int[Array, " max_tokens"], Int[Array, ""]], Scalar]
 """``(tokens, length) -> Float[""]``, JAX code; only the first ``length`` tokens were generated."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Cascade:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Cascade(Record):
     """Texts grown by segments.
 
     Attributes:
@@ -51,16 +58,17 @@ class Cascade:
         num_tokens: tokens the model read for each text, on average.
         num_rewards: rewards asked for each text, on average.
         gave_up: share of texts with a segment that was taken after ``max_tries`` rejects: then the weights are biased too.
+        tokenizer: for `texts`; a file does not keep it.
     """
 
-    tokens: Int[np.ndarray, "N T"]
-    lengths: Int[np.ndarray, " N"]
-    rewards: Float[np.ndarray, " N"]
-    log_weights: Float[np.ndarray, " N"] | None
+    tokens: np.ndarray = arrays("text", "token")
+    lengths: np.ndarray = arrays("text")
+    rewards: np.ndarray = arrays("text")
+    log_weights: np.ndarray | None = arrays("text")
     num_tokens: float
     num_rewards: float
     gave_up: float
-    tokenizer: Tokenizer | None
+    tokenizer: Tokenizer | None = not_kept(None)
 
     @property
     def biased(self) -> bool:
@@ -68,32 +76,54 @@ class Cascade:
         return self.log_weights is None or self.gave_up > 0
 
     @property
-    def log_z(self) -> tuple[float, float]:
-        """log of the mean weight, and its standard error (delta method), nats."""
+    def weighted_for(self) -> str:
+        """The law that the weighted texts follow, or why they follow none."""
+        if self.log_weights is None:
+            return "nothing: segments are kept by rejection, which was not corrected"
+        if self.gave_up > 0:
+            return f"nothing: {self.gave_up:.1%} of the texts have a segment taken after too many rejects"
+        return "p0(text) exp(reward / temperature); log Z is of its normaliser"
+
+    @property
+    def log_z_runs(self) -> Float[np.ndarray, " N"]:
+        """log Z_hat of each text, which is a run of its own: its log weight, nats.
+
+        Raises:
+            ArgumentError: the texts were not corrected.
+        """
         if self.log_weights is None:
             raise ArgumentError("texts that were not corrected have no weights", expected="corrected=True", got=False)
-        top = self.log_weights.max()
-        ratios = np.exp(self.log_weights - top)
-        return float(top + np.log(ratios.mean())), float(ratios.std(ddof=1) / np.sqrt(ratios.size) / ratios.mean())
+        return self.log_weights
+
+    @property
+    def log_z(self) -> float:
+        """log of the mean weight, nats."""
+        return float(np.logaddexp.reduce(self.log_z_runs)) - math.log(self.log_z_runs.size)
+
+    @property
+    def log_z_se(self) -> float:
+        """Standard error of `log_z` (delta method), nats."""
+        ratios = np.exp(self.log_z_runs - self.log_z)
+        return float(ratios.std(ddof=1)) / math.sqrt(ratios.size)
 
     def texts(self) -> list[str]:
         """The texts as strings, without their weights."""
         if self.tokenizer is None:
-            raise ArgumentError("the model came without a tokenizer", expected="tokens, not texts", got=None)
+            raise ArgumentError("there is no tokenizer", expected="tokens, not texts", got=None)
         rows = zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)
         return [self.tokenizer.decode(row[:length]) for row, length in rows]
 
-    def __str__(self) -> str:
-        label = "BIASED: segments kept by rejection, not corrected" if self.log_weights is None else "properly weighted"
-        if self.gave_up > 0:
-            label += f"; {self.gave_up:.1%} of the texts have a segment taken after too many rejects"
+    def _title(self) -> str:
+        return f"smcinfer cascade of segments: {counted(len(self.tokens), 'text')}{' (BIASED)' * self.biased}"
+
+    def _lines(self) -> Lines:
         lines = [
-            f"cascade of segments: {len(self.tokens)} texts, mean reward {self.rewards.mean():.3f}, {label}",
-            f"  cost a text  {self.num_tokens:.1f} tokens, {self.num_rewards:.1f} rewards",
+            ("reward", f"mean {self.rewards.mean():.3f}"),
+            ("cost a text", f"{self.num_tokens:.1f} tokens, {self.num_rewards:.1f} rewards"),
         ]
         if self.log_weights is not None:
-            lines.append(f"  log Z        {self.log_z[0]:.3f} ± {self.log_z[1]:.3f} nats")
-        return "\n".join(lines)
+            lines.append(("log Z", f"{with_error(Bound(self.log_z, self.log_z_se))} nats"))
+        return lines
 
 
 def cascade(
@@ -150,18 +180,24 @@ def cascade(
     if getattr(value, "shape", None) != ():
         raise TargetError("reward did not return a scalar", expected="Float['']", got=getattr(value, "shape", value))
     machine = _Machine(process, reward, temperature, level, entropy, max_segment, max_tries, 2 if corrected else 1)
-    with surfacing():
-        end = _grow(machine, jax.random.split(as_typed_key(key), num_texts))
+    key, started = as_typed_key(key), time.perf_counter()
+    with surfacing(), compile_clock() as compiling:
+        end = _grow(machine, jax.random.split(key, num_texts))
     weights = np.asarray(end.log_weight + end.reward / temperature, np.float64) if corrected else None
+    settings = {"temperature": temperature, "level": level, "entropy": entropy, "max_segment": max_segment}
     return Cascade(
-        np.asarray(end.base.tokens),
-        np.asarray(end.base.length),
-        np.asarray(end.reward, np.float64),
-        weights,
-        float(np.asarray(end.num_tokens).mean()),
-        float(np.asarray(end.num_rewards).mean()),
-        float(np.asarray(end.gave_up).mean()),
-        model.tokenizer,
+        tokens=np.asarray(end.base.tokens),
+        lengths=np.asarray(end.base.length),
+        rewards=np.asarray(end.reward, np.float64),
+        log_weights=weights,
+        num_tokens=float(np.asarray(end.num_tokens).mean()),
+        num_rewards=float(np.asarray(end.num_rewards).mean()),
+        gave_up=float(np.asarray(end.gave_up).mean()),
+        tokenizer=model.tokenizer,
+        status=Status.OK,
+        settings=settings_of(key, model, num_texts, max_tries=max_tries, corrected=corrected, **settings),
+        seconds=time.perf_counter() - started,
+        compile_seconds=compiling[0],
     )
 
 

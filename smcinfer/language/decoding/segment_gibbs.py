@@ -45,6 +45,8 @@ class SegmentChains(Chains):
     """Texts that the chains went through: draws ``tokens`` (Int, (chains, draws, L), whole texts) and ``log_joint`` (their
     log p0 phi, nats); ``acceptance`` is the share of segments that changed."""
 
+    WEIGHTED_FOR = "p0(text) phi(text) given the given parts, once a chain has forgotten its start; there is no log Z"
+
     @property
     def spans(self) -> tuple[Span, ...]:
         """Where the free segments are."""
@@ -71,7 +73,6 @@ class SegmentChains(Chains):
             ("moved", f"{moved} of the sweeps, by segment"),
             ("log p0 phi", f"{last.mean():.2f} nats on average at the last draw"),
             ("warm-up", f"{self.settings['num_warmup']} sweeps a chain"),
-            ("time", f"{self.seconds:.3g} s, of which {self.compile_seconds:.3g} s compiling"),
         ]
 
 

@@ -41,7 +41,7 @@ class TorchLM(HostLM):
         tokens = self._torch.tensor([list(prompt)])
         output = self._read(tokens, use_cache=True)
         kept = output.get(self._cache)
-        if hasattr(kept, "batch_repeat_interleave") and hasattr(kept, "batch_select_indices"):
+        if _movable(kept):
             kept.batch_repeat_interleave(num_sequences)
         else:
             kept = tokens.repeat(num_sequences, 1)
@@ -64,6 +64,12 @@ class TorchLM(HostLM):
     def read(self, tokens: Int[np.ndarray, " L"]) -> Float[np.ndarray, "L V"]:
         """The whole sequence at once."""
         return _numbers(self._read(self._torch.from_numpy(tokens.astype(np.int64))[None], use_cache=False).logits[0])
+
+
+def _movable(cache: Any) -> bool:
+    """Whether a cache, and each of its layers, can be repeated and selected by row."""
+    parts = (cache, *getattr(cache, "layers", ()))
+    return all(hasattr(part, name) for part in parts for name in ("batch_repeat_interleave", "batch_select_indices"))
 
 
 def _numbers(logits: Any) -> np.ndarray:

@@ -34,11 +34,11 @@ def chains_of[Kind: Chains](
     records = driven.records
     no_caps = np.zeros(records["num_evals"].shape, np.int32)
     return kind(
-        draws=draws,
+        draws=dict(draws),
         acceptance=records["acceptance"],
         num_evals=records["num_evals"],
         cap_reached=records.get("cap_reached", no_caps),
-        status=int(status),
+        status=status,
         settings={
             **settings,
             "ticks": float(driven.progress.ticks),

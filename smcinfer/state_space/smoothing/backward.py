@@ -31,13 +31,16 @@ def filter_log_weights(particles: Any, log_weights: Float[Array, "steps n"]) -> 
 
 
 def reach(model: Composed, t: Array, states: PyTree[Any], x: PyTree[Any]) -> Float[Array, " n"]:
-    """log p0(x_t = x | x_{t-1}) from each of the states, nats; NaN counts as unreachable.
+    """log p0(x_t = x | x_{t-1}) from each of the states; NaN counts as unreachable.
 
     Args:
-        model: whose transition it is.
-        t: Int[""], the step that goes to x.
-        states: after step t - 1, leading axis n.
-        x: one value of x_t.
+        model: a composed model whose state is x itself.
+        t: Int[""], the step that leads to ``x``.
+        states: x_{t-1} of n particles, every leaf with a leading axis of n.
+        x: one state of step t.
+
+    Returns:
+        Float["n"], nats.
     """
     log_p = jax.vmap(lambda state: jnp.sum(model.process.transition(t, state).log_prob(x)))(states)
     return jnp.where(jnp.isnan(log_p), -jnp.inf, log_p)

@@ -10,12 +10,14 @@ import numpy as np
 
 from smcinfer.core.compose import Composed
 from smcinfer.core.feynman_kac import FeynmanKac
+from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.results.from_run import settings_of
 from smcinfer.results.smoothed import Smoothed
-from smcinfer.run.runner import Run, as_typed_key, run
+from smcinfer.run.runner import Run, as_typed_key, compile_clock, run
 from smcinfer.state_space.smoothing.backward import backward_sample, marginals
 from smcinfer.state_space.smoothing.density import refuse_orphans, refuse_point_masses
 from smcinfer.state_space.smoothing.genealogy import fixed_lag, gather, trace
@@ -73,23 +75,26 @@ def smooth(
     key = as_typed_key(key)
     filter_key, draw_key = jax.random.split(key)
     started = time.perf_counter()
-    done = run(
-        filter_key,
-        model,
-        num_particles,
-        num_runs=num_runs,
-        resampling=resampling,
-        resample_below=resample_below,
-        history="full",
-        progress=progress,
-        description="filter",
-    )
-    if method in DENSE:
-        refuse_orphans(model, done.history)
-    keys = jax.random.split(draw_key, num_runs)
-    draws = num_draws or num_particles
-    parts = [_look_back(keys[r], model, _of_run(done, r), method, draws, lag or DEFAULT_LAG) for r in range(num_runs)]
-    chosen, log_weights = (np.stack([np.asarray(part[i]) for part in parts]) for i in (0, 1))
+    with compile_clock() as compiling:
+        done = run(
+            filter_key,
+            model,
+            num_particles,
+            num_runs=num_runs,
+            resampling=resampling,
+            resample_below=resample_below,
+            history="full",
+            progress=progress,
+            description="filter",
+        )
+        if method in DENSE:
+            refuse_orphans(model, done.history)
+        keys = jax.random.split(draw_key, num_runs)
+        draws = num_draws or num_particles
+        parts = [
+            _look_back(keys[r], model, _of_run(done, r), method, draws, lag or DEFAULT_LAG) for r in range(num_runs)
+        ]
+        chosen, log_weights = (np.stack([np.asarray(part[i]) for part in parts]) for i in (0, 1))
     particles = done.history["particles"]
     rows = np.arange(num_runs)[:, None, None], np.arange(chosen.shape[1])[None, :, None], chosen
     return Smoothed(
@@ -98,8 +103,14 @@ def smooth(
         log_weights=log_weights,
         chosen=chosen,
         log_z_runs=np.asarray(done.log_z),
-        status=int(np.bitwise_or.reduce(np.asarray(done.status))),
+        # Backward methods do not descend from the genealogy, and `distinct` says what the others have left of it.
+        status=Status(int(np.bitwise_or.reduce(np.asarray(done.status)))) & ~Status.GENEALOGY_COALESCED,
+        settings=settings_of(
+            key, model, num_particles, num_runs=num_runs, resampling=resampling, resample_below=resample_below, lag=lag
+        )
+        | {"weighted_for": Smoothed.WEIGHTED_FOR},
         seconds=time.perf_counter() - started,
+        compile_seconds=compiling[0],
     )
 
 
@@ -140,16 +151,16 @@ def _look_back(
 def draw_path(
     key: Array, particles: Any, log_weights: Float[Array, "steps n"], ancestors: Int[Array, "steps n"]
 ) -> Any:
-    """One path drawn by its final weight and traced back through its ancestors.
+    """The states of one path drawn by its final weight and traced by genealogy.
 
     Args:
         key: one random key.
-        particles: of steps 0 .. T, leading axes ``(T+1, n)``.
-        log_weights: Float["T+1 n"], normalised at each step, nats.
-        ancestors: Int["T+1 n"], which particle of the step before each descends from.
+        particles: what the history recorded, every leaf ``(T+1, n, ...)``.
+        log_weights: Float["T+1 n"], normalised, nats; only the last row is read.
+        ancestors: Int["T+1 n"] as in `trace`.
 
     Returns:
-        The path's states, every leaf ``(T+1, ...)``.
+        The path x_0 .. x_T, every leaf ``(T+1, ...)``.
     """
     last = jax.random.categorical(key, log_weights[-1]).astype(ancestors.dtype)
     path = gather(particles.state, trace(ancestors, last[None]))
