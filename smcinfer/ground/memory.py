@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from smcinfer.ground.arrays import PyTree
 from smcinfer.ground.errors import ArgumentError
@@ -65,6 +66,6 @@ def in_words(size: float) -> str:
 
 
 def _item_size(dtype: Any) -> int:
-    if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return 8
     return int(dtype.itemsize)

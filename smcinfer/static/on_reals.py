@@ -57,7 +57,7 @@ _WELL_INSIDE = (
 class LogGamma(dist.Distribution):
     """Law of log X for X ~ Gamma(concentration, rate)."""
 
-    support = constraints.real
+    support: Any = constraints.real
 
     def __init__(self, concentration: Any, rate: Any) -> None:
         self.concentration, self.rate = _alike(concentration, rate)
@@ -77,7 +77,7 @@ class LogGamma(dist.Distribution):
 class LogWeibull(dist.Distribution):
     """Law of log X for X ~ Weibull(scale, concentration): a Gumbel law turned over."""
 
-    support = constraints.real
+    support: Any = constraints.real
 
     def __init__(self, scale: Any, concentration: Any) -> None:
         self.scale, self.concentration = _alike(scale, concentration)
@@ -97,7 +97,7 @@ class LogWeibull(dist.Distribution):
 class LogitBeta(dist.Distribution):
     """Law of log X - log(1 - X) for X ~ Beta(a, b): the difference of two logarithms of Gammas."""
 
-    support = constraints.real
+    support: Any = constraints.real
 
     def __init__(self, a: Any, b: Any) -> None:
         self.a, self.b = _alike(a, b)
@@ -118,7 +118,7 @@ class LogitBeta(dist.Distribution):
 class SticksOfDirichlet(dist.Distribution):
     """Law of a Dirichlet draw's balanced stick-breaking coordinates: a stick is Beta(c_k, c_{k+1} + ... + c_K)."""
 
-    support = constraints.real_vector
+    support: Any = constraints.real_vector
 
     def __init__(self, concentration: Any) -> None:
         self.concentration = jnp.asarray(concentration, jnp.result_type(float))
@@ -152,7 +152,7 @@ class Carried(dist.Distribution):
         bijection: from the reals to where it lives.
     """
 
-    support = constraints.real
+    support: Any = constraints.real
 
     def __init__(self, law: dist.Distribution, bijection: Any) -> None:
         self.law, self.bijection = law, bijection

@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jax.scipy.linalg import block_diag
 from numpyro.distributions.transforms import ExpTransform, IdentityTransform
 
@@ -68,7 +69,7 @@ def check_leaf(name: str, leaf: Any) -> None:
 
 def _check_draws(name: str, leaf: dist.Distribution) -> None:
     """Raise `TargetError` for a law so vague that its draws have no place among the numbers of this precision."""
-    if any(isinstance(part, jax.core.Tracer) for part in jax.tree.leaves(leaf)):
+    if any(isinstance(part, Tracer) for part in jax.tree.leaves(leaf)):
         return
     share = lost_share(leaf, jax.random.key(0))
     if share > LOST_LIMIT:
@@ -176,7 +177,7 @@ class Prior(eqx.Module):
             n: how many.
         """
         keys = jax.random.split(key, len(self.distributions))
-        draws = [on_reals(leaf).sample(keys[j], (n,)) for j, leaf in enumerate(self.distributions)]
+        draws: list[Any] = [on_reals(leaf).sample(keys[j], (n,)) for j, leaf in enumerate(self.distributions)]
         return jnp.concatenate([draw.reshape(n, -1) for draw in draws], axis=1).astype(jnp.result_type(float))
 
     def gaussian(self) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]] | None:
