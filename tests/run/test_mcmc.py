@@ -23,6 +23,7 @@ from smcinfer.models import conjugate
 from smcinfer.results.chains import Chains
 from smcinfer.run import watch
 from smcinfer.run.chains.run import mcmc
+from tests.signatures import unchecked
 from tests.statistics import assert_mean
 
 SIZE: dict[str, Any] = {"num_chains": 32, "num_draws": 40, "num_warmup": 100, "progress": False}
@@ -210,7 +211,7 @@ def crooked(x: jax.Array) -> jax.Array:
     ],
 )
 def test_errors_come_before_work(changes: dict[str, Any], error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=said):
+    with unchecked(), pytest.raises(error, match=said):
         sample(**changes)
 
 

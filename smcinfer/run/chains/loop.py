@@ -108,7 +108,7 @@ def drive(
                     made = int(state.done) + (0 if ended else count)
                     message = f"{'warm-up' if segment.tuning else 'draws'}  acceptance {acceptance:.2f}"
                     over = number == len(plan)
-                    watch.look(made / total, message, int(spent), Saved(number, state, history), over=over)
+                    watch.look(float(made / total), message, int(spent), Saved(number, state, history), over=over)
     records = joined(history)
     return Driven(records, state, time.perf_counter() - started, compiling[0], draw_seconds)
 
