@@ -13,7 +13,6 @@ from typing import Any
 
 from beartype import beartype
 
-
 _on = [True]
 
 
