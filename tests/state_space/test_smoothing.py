@@ -20,6 +20,7 @@ from smcinfer.state_space.smoothing.genealogy import fixed_lag, trace
 from smcinfer.state_space.smoothing.smooth import METHODS, smooth
 from tests import exact_models, exact_paths
 from tests.core.test_conditional import FoldedChain
+from tests.signatures import unchecked
 from tests.statistics import assert_mean
 
 STEPS = 12
@@ -138,7 +139,7 @@ def test_a_short_lag_is_biased_and_a_genealogy_coalesces() -> None:
     ],
 )
 def test_bad_arguments_are_refused(options: dict, message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
+    with unchecked(), pytest.raises(ArgumentError, match=message):
         smooth(jax.random.key(0), exact_paths.walk(3), **options)
 
 
