@@ -155,7 +155,7 @@ def test_smc_finds_every_mode() -> None:
 def test_smc_finds_every_axial_mode() -> None:
     exact = hard_targets.axial_modes(20)
     result, mass = reach(exact, 4096)
-    assert result.status == smcinfer.Status.OK and np.all(mass > 0)
+    assert not result.serious and np.all(mass > 0)
     assert 0.5 * np.abs(mass - 1 / 40).sum() < 0.05
 
 
