@@ -55,7 +55,7 @@ def refuse_what_cannot_fit(what: str, needed: int, hint: str = FEWER) -> None:
         )
 
 
-def in_words(size: float) -> str:
+def in_words(size: float | int) -> str:
     """Bytes with a unit.
 
     >>> in_words(327_680_000_000)

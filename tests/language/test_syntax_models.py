@@ -11,12 +11,12 @@ from smcinfer.language.syntax import bracket_score, parse, split_words
 from smcinfer.models import parser as parsers
 from smcinfer.models import syntactic_control, word_lm
 from smcinfer.models import tagger as taggers
+from tests.conftest import ROOT
 
 PLAIN = [
     "(S (NP (DT The) (JJ little) (NN girl)) (VP (VBD saw) (NP (DT a) (JJ big) (NN dog))) (. .))",
     "(S (NP (PRP He)) (VP (VBD was) (VP (VBN born) (PP (IN in) (NP (NNP London))))) (. .))",
 ]
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize("module", [taggers, parsers], ids=["tagger", "parser"])

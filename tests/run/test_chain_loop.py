@@ -17,6 +17,7 @@ from smcinfer.run import watch
 from smcinfer.run.chains import Sampler, drive
 from smcinfer.run.chains.plan import Segment, doubling, paired
 from smcinfer.run.checkpoint import _read
+from tests.signatures import unchecked
 from tests.statistics import assert_mean
 
 
@@ -122,5 +123,5 @@ def test_plans_make_what_was_asked_for() -> None:
 
 def test_settings_are_checked_before_work() -> None:
     for wrong, said in ({"progress": "no"}, "progress"), ({"checkpoint_seconds": -1}, "checkpoint_seconds"):
-        with pytest.raises(ArgumentError, match=said):
+        with unchecked(), pytest.raises(ArgumentError, match=said):
             walk(**wrong)

@@ -25,6 +25,7 @@ from smcinfer.state_space.parameters.parametric import Parametric, filter_path, 
 from smcinfer.state_space.parameters.pmmh import PMMH, pmmh
 from smcinfer.state_space.parameters.smc2 import SMC2, smc2
 from smcinfer.static.prior import Prior
+from tests.signatures import unchecked
 from tests.statistics import assert_ks, assert_mean, assert_mean_one_log
 
 STEPS, Q, R = 4, 0.5, 0.7
@@ -283,30 +284,30 @@ def test_a_path_that_is_not_kept_is_caught() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(TargetError, match="build raised"):
+    with unchecked(), pytest.raises(TargetError, match="build raised"):
         parametric({"a": LAW}, lambda theta: walk(theta["b"], jnp.asarray(DATA)))
-    with pytest.raises(TargetError, match="composed"):
+    with unchecked(), pytest.raises(TargetError, match="composed"):
         parametric({"a": LAW}, lambda theta: theta["a"])
-    with pytest.raises(TargetError, match="improper|discrete"):
+    with unchecked(), pytest.raises(TargetError, match="improper|discrete"):
         parametric(dist.Bernoulli(0.5), lambda a: walk(a, jnp.asarray(DATA)))
     known = walk(0.8, jnp.asarray(DATA))
     for bad, message in [
         ({"num_particles": 1}, "num_particles"),
         ({"num_moves": 0}, "num_moves"),
     ]:
-        with pytest.raises(ArgumentError, match=message):
+        with unchecked(), pytest.raises(ArgumentError, match=message):
             particle_gibbs(jax.random.key(0), known, **bad)
-    with pytest.raises(ArgumentError, match="num_draws"):
+    with unchecked(), pytest.raises(ArgumentError, match="num_draws"):
         particle_gibbs(jax.random.key(0), known, num_draws=0)
     for door in (pmmh, smc2):
         for kernel in (HMC(), "nuts", RandomWalk):
-            with pytest.raises(ArgumentError, match="random walk"):
+            with unchecked(), pytest.raises(ArgumentError, match="random walk"):
                 door(jax.random.key(0), model(), kernel=kernel)  # pyright: ignore
-        with pytest.raises(ArgumentError, match="num_particles is not a whole number"):
+        with unchecked(), pytest.raises(ArgumentError, match="num_particles is not a whole number"):
             door(jax.random.key(0), model(), num_particles="64")  # pyright: ignore
-    with pytest.raises(ArgumentError, match="num_inner"):
+    with unchecked(), pytest.raises(ArgumentError, match="num_inner"):
         smc2(jax.random.key(0), model(), num_inner=2.5)  # pyright: ignore
-    with pytest.raises(ArgumentError, match="led"):
+    with unchecked(), pytest.raises(ArgumentError, match="led"):
         smc2(jax.random.key(0), model(), led="yes")  # pyright: ignore
-    with pytest.raises(ArgumentError, match="history"):
+    with unchecked(), pytest.raises(ArgumentError, match="history"):
         smc2(jax.random.key(0), model(), history="full")

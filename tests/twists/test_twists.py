@@ -485,7 +485,7 @@ def test_what_cannot_be_learned_is_refused_before_any_work() -> None:
     head = twists.linear_head(DIM, VOCAB)
     with pytest.raises(ArgumentError, match="unknown objective"):
         twists.learn(key, model, "likelihood", twist=head)
-    with pytest.raises(ArgumentError, match="nothing to learn"):
+    with pytest.raises(ArgumentError, match="nothing that a twist can be learned for"):
         twists.learn(key, lambda x: x, twist=head)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ArgumentError, match="not bounded"):
         twists.learn(key, model, "fudge", twist=head)
