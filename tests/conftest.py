@@ -5,6 +5,7 @@ annotated shape and dtype of the package at run time.
 """
 
 import os
+import signal
 import subprocess
 import time
 import zlib
@@ -24,6 +25,9 @@ install_import_hook("smcinfer", f"{tests.signatures.__name__}.checked")
 
 ROOT = Path(__file__).resolve().parent.parent
 
+
+# A shell that starts the tests in the background leaves Ctrl-C ignored, and some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NUM_SHARES = 4
 """Shares that the slow tests are dealt into: each commit runs one, four commits run all."""

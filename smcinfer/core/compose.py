@@ -49,6 +49,10 @@ class _Particle(eqx.Module):
     log_ahead: Array | None
 
 
+Mover = Proposal | Callable[[Process], Proposal]
+"""A proposal, or what makes one of a process: `Bootstrap` itself, say."""
+
+
 class Composed(FeynmanKac):
     """The Feynman-Kac model of a process, a potential, a twist and a proposal (made by `compose`).
 
@@ -82,7 +86,7 @@ class Composed(FeynmanKac):
         return dataclasses.replace(self, **parts)
 
     def with_twist[Kind: "Composed"](
-        self: Kind, twist: Callable[[Time, PyTree[Any]], Scalar] | None, proposal: Proposal | None = None
+        self: Kind, twist: Callable[[Time, PyTree[Any]], Scalar] | None, proposal: Mover | None = None
     ) -> Kind:
         """The same target with another twist; its old proposal and look-ahead, which went with the old one, are put aside.
 
@@ -99,7 +103,7 @@ class Composed(FeynmanKac):
         _check(model)
         return model
 
-    def with_proposal[Kind: "Composed"](self: Kind, proposal: Proposal) -> Kind:
+    def with_proposal[Kind: "Composed"](self: Kind, proposal: Mover) -> Kind:
         """The same target and twist, moved in another way.
 
         Raises:
@@ -111,9 +115,11 @@ class Composed(FeynmanKac):
         _check(model)
         return model
 
-    def mover(self, twist: Any, proposal: Proposal | None) -> Proposal:
+    def mover(self, twist: Any, proposal: Mover | None) -> Proposal:
         """The proposal that goes with a twist; a family that moves particles in a way of its own says so here."""
-        return induced(self.process, twist) if proposal is None else proposal
+        if proposal is None:
+            return induced(self.process, twist)
+        return proposal if isinstance(proposal, Proposal) else proposal(self.process)
 
     def _log_twist(self, t: Time, state: PyTree[Any]) -> Scalar:
         if self.twist is None:
