@@ -12,6 +12,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import ndtri
 
 from smcinfer.core.weights import ess, normalise
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import ArgumentError
 
@@ -81,8 +82,7 @@ def check_metric(metric: str) -> None:
 
 def check_acceptance(target: float) -> None:
     """Raise `ArgumentError` unless an acceptance target lies strictly between zero and one."""
-    if not 0.0 < target < 1.0:
-        raise ArgumentError("target_acceptance is out of range", expected="0 < target_acceptance < 1", got=target)
+    validate.number("target_acceptance", target, above=0.0, below=1.0)
 
 
 def unit_cloud(dim: int, metric: str = "dense") -> Cloud:
