@@ -102,11 +102,8 @@ def segment_gibbs(
         num_candidates: M, the segment as it is included.
         num_chains: independent chains, side by side; they start from the model's left-to-right draws.
         num_draws: texts kept of each chain.
-        num_warmup: sweeps over all segments before them.
-        thin: sweeps a draw.
-        progress: draw a bar on stderr.
-        checkpoint: a file to resume from and to save to.
-        checkpoint_seconds: least time between two writes, seconds.
+        num_warmup, thin: sweeps over all segments before them, sweeps a draw.
+        progress, checkpoint, checkpoint_seconds: as in `smcinfer.mcmc`.
 
     Returns:
         `SegmentChains`.

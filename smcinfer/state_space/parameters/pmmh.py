@@ -98,13 +98,8 @@ def pmmh(
         target: made by `parametric`.
         num_particles: of each filter. As many as bring the standard deviation of the log likelihood estimate to about one:
             the print says what it is.
-        num_chains: chains, side by side in one program; tuning learns from all of them.
-        num_draws, num_warmup, thin: draws kept of each chain, transitions before them, transitions a draw.
         kernel: a `RandomWalk` with settings of one's own.
-        resampling: name of a scheme.
-        progress: draw a bar on stderr.
-        checkpoint: a file to resume from and to save to.
-        checkpoint_seconds: least time between two writes, seconds.
+        num_chains, num_draws, num_warmup, thin, resampling, progress, checkpoint, checkpoint_seconds: as in `particle_gibbs`.
 
     Returns:
         `ParticleChains`, with the noise of the likelihood estimate.
