@@ -92,27 +92,6 @@ def unit_cloud(dim: int, metric: str = "dense") -> Cloud:
     return Cloud(jnp.zeros(dim, dtype), scale)
 
 
-def weighted_moments(
-    positions: Float[Array, "n dim"], log_weights: Float[Array, " n"]
-) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
-    r"""Mean and covariance of a weighted cloud, without shrinkage.
-
-    .. math:: m = \sum_i W_i x_i, \qquad C = \frac{1}{1 - \sum_i W_i^2} \sum_i W_i (x_i - m)(x_i - m)^T
-
-    Particles of weight zero are left out, whatever their coordinates.
-
-    Args:
-        positions: Float["n dim"].
-        log_weights: Float["n"], nats, need not be normalised.
-
-    Returns:
-        Float["dim"] and Float["dim dim"]; the covariance is zero where one particle has all the weight.
-    """
-    mean, centred, weights = _centre(positions, log_weights)
-    covariance = jnp.matmul((centred * weights[:, None]).T, centred, precision="highest")
-    return mean, covariance * _unbias(ess(log_weights))
-
-
 def fit_cloud(previous: Cloud, positions: Float[Array, "n dim"], log_weights: Float[Array, " n"]) -> Cloud:
     """Mean and shrunk covariance factor of a weighted cloud, in the metric of ``previous``.
 
