@@ -17,12 +17,24 @@ from smcinfer.ground.arrays import Array, Float, Point, PyTree, Scalar, Time
 
 
 class Steered(GaussianSteps):
-    """Gaussian steps whose states hold the ``value`` of a point and, where asked for, its ``gradient``.
+    """Steps of a diffusion model whose states hold the ``value`` of a point and, where asked for, its ``gradient``.
 
-    Subclasses set ``strengths``, Float["T+1"], what values on the way are multiplied by in the twist (one where ``None``).
+    Subclasses set the ``model``, and ``strengths``, Float["T+1"], what values on the way are multiplied by in the twist (one
+    where ``None``).
     """
 
+    model: eqx.AbstractVar[Model]
     strengths: eqx.AbstractVar[Float[Array, " num_times"] | None]
+
+    @property
+    @override
+    def schedule(self) -> NoiseSchedule:
+        return self.model.schedule
+
+    @property
+    @override
+    def shape(self) -> tuple[int, ...]:
+        return self.model.shape
 
 
 class Watching(eqx.Module):
@@ -74,7 +86,7 @@ class Watched(Steered):
     every: int = eqx.field(static=True, default=1)
 
     @property
-    def model(self) -> Model:
+    def model(self) -> Model:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The denoising model of the chain."""
         return self.chain.model
 
@@ -92,16 +104,6 @@ class Watched(Steered):
     @override
     def start_std(self) -> Scalar:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.chain.start_std
-
-    @property
-    @override
-    def schedule(self) -> NoiseSchedule:
-        return self.chain.schedule
-
-    @property
-    @override
-    def shape(self) -> tuple[int, ...]:
-        return self.chain.shape
 
     @override
     def moments(self, t: Time, state: Watching) -> tuple[Point, Scalar]:

@@ -4,8 +4,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, Float, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import (
     Kernel,
@@ -74,12 +74,9 @@ class HMC(Kernel):
     def __check_init__(self) -> None:
         tuning.check_acceptance(self.target_acceptance)
         tuning.check_metric(self.metric)
-        if not self.trajectory > 0:
-            raise ArgumentError("trajectory is out of range", expected="trajectory > 0", got=self.trajectory)
-        if not 0 <= self.jitter <= 1:
-            raise ArgumentError("jitter is out of range", expected="0 <= jitter <= 1", got=self.jitter)
-        if self.max_leapfrog < 1:
-            raise ArgumentError("max_leapfrog is out of range", expected="at least 1", got=self.max_leapfrog)
+        validate.number("trajectory", self.trajectory, above=0.0)
+        validate.fraction("jitter", self.jitter)
+        validate.count("max_leapfrog", self.max_leapfrog)
 
     def init(self, position: Position, density: TemperedDensity) -> KernelState:
         """One evaluation of both parts with their gradients."""

@@ -232,8 +232,8 @@ def test_names() -> None:
         (lambda: RandomWalk(target_acceptance=1.0), "target_acceptance"),
         (lambda: MALA(metric="full"), "dense or diagonal"),
         (lambda: Independent(df=2.0), "df > 2"),
-        (lambda: HMC(jitter=1.5), "0 <= jitter <= 1"),
-        (lambda: HMC(trajectory=0.0), "trajectory > 0"),
+        (lambda: HMC(jitter=1.5), "jitter"),
+        (lambda: HMC(trajectory=0.0), "trajectory"),
         (lambda: HMC(max_leapfrog=0), "at least 1"),
     ],
 )
