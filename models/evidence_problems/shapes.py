@@ -139,8 +139,7 @@ def funnel_in_a_box(dim: int = 10, *, reach: float = 10.0) -> EvidenceProblem:
         return constant - 0.5 * (neck / 3.0) ** 2 - 0.5 * (dim - 1) * neck - 0.5 * spread
 
     def inside(neck: float) -> float:
-        return scipy.stats.norm.pdf(neck, 0.0, 3.0) * float(normal_mass(0.0, np.exp(neck / 2), -reach, reach)) ** (
-            dim - 1
-        )
+        mass = float(normal_mass(0.0, np.exp(neck / 2), -reach, reach))
+        return float(scipy.stats.norm.pdf(neck, 0.0, 3.0) * mass ** (dim - 1))
 
     return in_a_box(log_likelihood, dim, -reach, reach, float(np.log(scipy.integrate.quad(inside, -reach, reach)[0])))
