@@ -26,7 +26,7 @@ from smcinfer.state_space.parameters.pmmh import pmmh
 from smcinfer.state_space.parameters.smc2 import smc2
 from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
-from smcinfer.static.methods import DataAnnealing, Tempering
+from smcinfer.static.methods import DataAnnealing, Nested, Tempering
 
 __version__: str
 
@@ -45,6 +45,7 @@ __all__ = [
     "Guided",
     "Moves",
     "Mutation",
+    "Nested",
     "Path",
     "Plan",
     "Population",

@@ -165,7 +165,12 @@ def family_variance(
         neutral: Float[""], log of the product of the factors f since then.
     """
     shares = jax.ops.segment_sum(jnp.exp(log_weights), names, num_segments=names.shape[0])
-    families = jnp.asarray(num_families, log_weights.dtype)
+    return _variance_of(shares, num_families, neutral)
+
+
+def _variance_of(shares: Float[Array, " n"], num_families: Array | int, neutral: Array | float) -> Scalar:
+    """V of the module equation, of families with these shares of the weight."""
+    families = jnp.asarray(num_families, shares.dtype)
     inflation = jnp.exp(neutral - jnp.log1p(-1.0 / jnp.maximum(families, 2.0)))
     return jnp.maximum(1.0 - inflation * (1.0 - jnp.sum(shares**2)), 0.0)
 
@@ -215,6 +220,20 @@ def variances(lineage: Lineage, log_weights: LogWeights, num_ancestors: int) -> 
         return eve, eve
     recent = jax.vmap(lambda one, weights: _recent_variance(one, weights, num_ancestors))(lineage, blocks)
     return jnp.sum(squares * recent), eve
+
+
+def variance_of_shares(lineage: Lineage, shares: Float[Array, " num_particles"]) -> Scalar:
+    """Relative variance of a Z_hat of which each founder's descendants, wherever they are now, hold a share.
+
+    Args:
+        lineage: of all islands.
+        shares: by founder at t = 0; they sum to one.
+    """
+    blocks = shares.reshape(lineage.closed.shape[0], -1)
+    totals = jnp.sum(blocks, axis=1)
+    within = blocks / jnp.where(totals > 0, totals, 1.0)[:, None]
+    each = jax.vmap(lambda one, neutral: _variance_of(one, one.shape[0], neutral))(within, lineage.neutral[:, -1])
+    return jnp.sum(totals**2 * each)
 
 
 def num_roots(lineage: Lineage) -> Int[Array, ""]:

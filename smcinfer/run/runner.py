@@ -41,13 +41,15 @@ _init = eqx.filter_jit(smc.init)
 
 
 @functools.partial(eqx.filter_jit)
-def _finish(state: smc.SMCState, num_ancestors: int) -> tuple[Array, Array, Array]:
+def _finish(state: smc.SMCState, num_ancestors: int, shares: Array | None) -> tuple[Array, Array, Array]:
     """Variances and roots of every run."""
 
-    def one(family: lineage.Lineage, log_weights: Array) -> tuple[Array, Array, Array]:
-        return *lineage.variances(family, log_weights, num_ancestors), lineage.num_roots(family)
+    def one(family: lineage.Lineage, log_weights: Array, shares: Array | None) -> tuple[Array, Array, Array]:
+        recent, eve = lineage.variances(family, log_weights, num_ancestors)
+        recent = recent if shares is None else lineage.variance_of_shares(family, shares)
+        return recent, eve, lineage.num_roots(family)
 
-    return jax.vmap(one)(state.lineage, state.population.log_weights)
+    return jax.vmap(one)(state.lineage, state.population.log_weights, shares)
 
 
 def as_typed_key(key: Any) -> Array:
@@ -259,14 +261,16 @@ def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, 
     """Everything a finished run is asked for, with what only the end can tell about its status."""
     if model.led:
         state, records = jax.tree.map(lambda leaf: leaf[1:], (state, records))
-    variance, eve, roots = _finish(state, model.num_ancestors(settings.num_particles))
+    shares = jax.vmap(model.family_shares)(state.shared)
+    variance, eve, roots = _finish(state, model.num_ancestors(settings.num_particles), shares)
     state = _whole(eqx.tree_at(lambda tree: tree.lineage, state, None))
     steps = int(jnp.max(state.num_steps))
     history = jax.tree.map(lambda leaf: leaf[:, : steps + 1], joined(records))
     status = np.asarray(state.status).copy()
     unfinished = jax.vmap(lambda shared, _: model.unfinished(shared))(state.shared, state.num_steps)
     status[np.asarray(unfinished)] |= int(Status.SCHEDULE_UNFINISHED)
-    spent = np.asarray(roots) <= settings.islands if settings.lag == 0 else np.asarray(variance) > SATURATED
+    by_roots = settings.lag == 0 and shares is None
+    spent = np.asarray(roots) <= settings.islands if by_roots else np.asarray(variance) > SATURATED
     status[spent & (settings.num_particles > 1)] |= int(Status.GENEALOGY_COALESCED)
     return Run(
         particles=state.population.particles,

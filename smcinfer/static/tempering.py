@@ -69,10 +69,8 @@ class KernelPath(Path):
         return states, means
 
 
-class TemperingPath(KernelPath):
-    """The Feynman-Kac model of a tempering path (made by the method `Tempering`)."""
-
-    method: ClassVar[str] = "tempering"
+class StatesPath(KernelPath):
+    """A path whose particles are the states of the kernel, from draws of the base on."""
 
     def start(self, key: KeyArray, num_particles: int) -> Mutation:
         """Exact draws of the base, at exponent zero."""
@@ -93,16 +91,22 @@ class TemperingPath(KernelPath):
         """Every coordinate of the vectors must be forgotten."""
         return particles.position
 
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """Draws under the user's own names."""
+        states: Any = particles
+        return jax.vmap(self.target.constrain)(states.position)
+
+
+class TemperingPath(StatesPath):
+    """The Feynman-Kac model of a tempering path (made by the method `Tempering`)."""
+
+    method: ClassVar[str] = "tempering"
+
     def move(
         self, key: KeyArray, particles: KernelState, at: Place, params: PyTree[Any]
     ) -> tuple[KernelState, dict[str, Scalar]]:
         """One kernel step on the tempered density."""
         return self.sweep(key, particles, guarded_density(self.target, at.exponent), params)
-
-    def exported(self, particles: Particles) -> PyTree[Any]:
-        """Draws under the user's own names."""
-        states: Any = particles
-        return jax.vmap(self.target.constrain)(states.position)
 
 
 def sweep(
