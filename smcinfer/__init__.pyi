@@ -27,6 +27,7 @@ from smcinfer.state_space.parameters.smc2 import smc2
 from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
 from smcinfer.static.methods import DataAnnealing, Tempering
+from smcinfer.static.on_host import HostFunction, on_host
 
 __version__: str
 
@@ -43,6 +44,7 @@ __all__ = [
     "FeynmanKac",
     "FileError",
     "Guided",
+    "HostFunction",
     "Moves",
     "Mutation",
     "Path",
@@ -79,6 +81,7 @@ __all__ = [
     "log_density",
     "mcmc",
     "models",
+    "on_host",
     "parametric",
     "particle_gibbs",
     "plots",
