@@ -26,6 +26,7 @@ from smcinfer.state_space.parameters.pmmh import pmmh
 from smcinfer.state_space.parameters.smc2 import smc2
 from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
+from smcinfer.static.draws import reference_from
 from smcinfer.static.methods import DataAnnealing, Tempering
 from smcinfer.static.on_host import HostFunction, on_host
 
@@ -89,6 +90,7 @@ __all__ = [
     "posterior",
     "process",
     "proposals",
+    "reference_from",
     "resampling",
     "run",
     "sample",
