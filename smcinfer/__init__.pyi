@@ -26,7 +26,9 @@ from smcinfer.state_space.parameters.pmmh import pmmh
 from smcinfer.state_space.parameters.smc2 import smc2
 from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
+from smcinfer.static.draws import reference_from
 from smcinfer.static.methods import DataAnnealing, Nested, Tempering
+from smcinfer.static.on_host import HostFunction, on_host
 
 __version__: str
 
@@ -43,6 +45,7 @@ __all__ = [
     "FeynmanKac",
     "FileError",
     "Guided",
+    "HostFunction",
     "Moves",
     "Mutation",
     "Nested",
@@ -80,6 +83,7 @@ __all__ = [
     "log_density",
     "mcmc",
     "models",
+    "on_host",
     "parametric",
     "particle_gibbs",
     "plots",
@@ -87,6 +91,7 @@ __all__ = [
     "posterior",
     "process",
     "proposals",
+    "reference_from",
     "resampling",
     "run",
     "sample",

@@ -23,13 +23,13 @@ from smcinfer.static.numpyro_replay import Replay, Trace, is_latent
 from smcinfer.static.on_reals import inner_bijection, strip
 from smcinfer.static.prior import Prior
 from smcinfer.static.reference import laplace_reference
-from smcinfer.static.target import POSTERIOR, StaticTarget
+from smcinfer.static.target import POSTERIOR, Reference, StaticTarget
 
 LAPLACE = "laplace"
-Reference = dist.Distribution | dict[str, dist.Distribution] | str | None
+Start = dist.Distribution | dict[str, dist.Distribution] | Reference | str | None
 
 
-def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = None, **kwargs: Any) -> StaticTarget:
+def from_numpyro(model: Callable[..., Any], *args: Any, reference: Start = None, **kwargs: Any) -> StaticTarget:
     """The posterior of a numpyro model, starting from its prior.
 
     Args:
@@ -38,8 +38,8 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
             the model masks it (``numpyro.handlers.mask``, ``obs_mask=``).
         reference: what to start from instead of the prior, needed where the prior is improper:
             ``None``, the prior; a dict of site name to distribution, for those sites; one
-            distribution over the whole unconstrained vector (sites in the model's order); or
-            ``"laplace"``, a Gaussian at the mode, three times too wide (`laplace_reference`).
+            distribution over the whole unconstrained vector (sites in the model's order);
+            ``"laplace"``, a Gaussian at the mode, three times too wide (`laplace_reference`); or draws (`reference_from`).
             It changes how hard the run is, not what it estimates.
         kwargs: the model's keyword arguments.
 
@@ -52,6 +52,8 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
         ArgumentError: for data of which some are missing (naming the first).
     """
     check_callable("model", model)
+    if isinstance(reference, Reference):
+        return from_numpyro(model, *args, **kwargs).with_reference(reference)
     args, kwargs = plain_arguments(args, kwargs)
     trace = complete_trace(model, args, kwargs)
     check_names([name for name, site in trace.items() if is_latent(site) or site["type"] == "deterministic"], "sites")
@@ -65,7 +67,8 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
     if not (reference is None or isinstance(reference, dict)):
         raise TargetError(
             "reference is of no known kind",
-            expected='None, a dict of site name to distribution, a distribution over the vector, or "laplace"',
+            expected='None, a dict of site name to distribution, a distribution over the vector, "laplace" or '
+            "smcinfer.reference_from(draws)",
             got=repr(reference),
         )
     _check_references(trace, per_site)

@@ -6,6 +6,8 @@ Tempering raises :math:`\Phi` slowly from nothing; data annealing adds its terms
 normalised base, the log normaliser of the run is the log evidence.
 """
 
+import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
 from smcinfer.ground.data import complete
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import TemperedDensity
@@ -22,6 +25,31 @@ from smcinfer.static.prior import Prior
 
 POSTERIOR = "the posterior; log Z is the log evidence"
 """What the particles of a prior and a likelihood stand for, in words."""
+
+
+class Base(eqx.Module):
+    """A law on unconstrained vectors to start from: normalised, with exact draws."""
+
+    @abc.abstractmethod
+    def log_density(self, x: Float[Array, " dim"]) -> Scalar:
+        """Log density of one vector, nats."""
+
+    @abc.abstractmethod
+    def sample(self, key: KeyArray, n: int) -> Float[Array, "n dim"]:
+        """Exact draws.
+
+        Args:
+            key: one random key.
+            n: how many.
+        """
+
+
+class Reference(abc.ABC):
+    """What a run may start from instead of a target's own base (`reference_from` makes one)."""
+
+    @abc.abstractmethod
+    def base(self, target: "StaticTarget") -> Base:
+        """The law on the vectors of a target."""
 
 
 class StaticTarget(eqx.Module):
@@ -79,9 +107,41 @@ class StaticTarget(eqx.Module):
         exponent = jnp.asarray(exponent, dtype=jnp.result_type(float))
         return TemperedDensity(self.log_base, self.log_potential, exponent, self.base_mean, self.base_scale)
 
+    def with_reference(self, reference: Reference) -> "StaticTarget":
+        """The same target, and the same log Z, reached from elsewhere.
+
+        Args:
+            reference: made by `reference_from`.
+
+        Raises:
+            ArgumentError: it is none, or does not fit this target.
+        """
+        base = validate.instance("reference", reference, Reference, "smcinfer.reference_from(draws)").base(self)
+        return dataclasses.replace(
+            self,
+            log_base=base.log_density,
+            log_potential=_FromBase(self.log_base, self.log_potential, base),
+            sample_base=base.sample,
+            base_mean=None,
+            base_scale=None,
+            log_terms=None,
+            num_data=None,
+        )
+
     def log_prob(self, x: Float[Array, " dim"]) -> Scalar:
         """Unnormalised log density of the target itself (exponent one), nats."""
         return self.log_base(x) + self.log_potential(x)
+
+
+class _FromBase(eqx.Module):
+    """What is left of a target where another base has been taken."""
+
+    log_base: Callable[[Array], Array]
+    log_potential: Callable[[Array], Array]
+    base: Base
+
+    def __call__(self, x: Float[Array, " dim"]) -> Scalar:
+        return self.log_base(x) + self.log_potential(x) - self.base.log_density(x)
 
 
 class _Whole(eqx.Module):
@@ -160,7 +220,13 @@ def _check_data(data: PyTree[Any]) -> tuple[PyTree[Any], int]:
     return data, shapes[0][0]
 
 
-def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTree[Any] = None) -> StaticTarget:
+def posterior(
+    prior: PyTree[Any],
+    log_likelihood: Callable[..., Any],
+    data: PyTree[Any] = None,
+    *,
+    reference: Reference | None = None,
+) -> StaticTarget:
     r"""The posterior of a prior and a log likelihood, starting from the prior.
 
     .. math:: \gamma(\theta) = p(\theta) \exp(\ell(\theta)), \qquad Z = \text{the evidence}
@@ -173,6 +239,7 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
             (array or dict), in nats; with ``data``, ``(theta, datum) -> Float[""]`` for one datum.
         data: arrays, columns of a table, or a tree of them, with the datum as leading axis and nothing missing;
             or ``None``. They make data annealing possible.
+        reference: draws to start from instead of the prior (`reference_from`); log Z stays the log evidence.
 
     Returns:
         `StaticTarget` whose log normaliser is the log evidence.
@@ -182,6 +249,8 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
             not return one floating-point scalar.
         ArgumentError: for data that are no numbers, or of which some are missing (naming the first).
     """
+    if reference is not None:
+        return posterior(prior, log_likelihood, data).with_reference(reference)
     base = Prior.of(prior)
     value = _value_structure(base)
     if data is None:
