@@ -7,7 +7,7 @@ tempered, and so that what it cached at one exponent stays good at the next.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -108,10 +108,17 @@ class Kernel(eqx.Module):
 
     Subclasses are frozen settings (`eqx.Module` fields); everything that is tuned lives in the
     ``params`` pytree, which the engine freezes during a move.
+
+    Attributes:
+        uses_gradient: whether states carry the gradients of both parts of the density.
     """
 
+    uses_gradient: ClassVar[bool] = False
+
     def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """State of a chain at ``position``: one evaluation, with gradients if the kernel needs them."""
+        """State of a chain at ``position``: one evaluation, with gradients if the kernel uses them."""
+        if self.uses_gradient:
+            return value_and_gradients(density, position)
         return KernelState(position, density.log_base(position), density.log_potential(position))
 
     @abc.abstractmethod

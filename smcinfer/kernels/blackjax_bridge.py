@@ -13,7 +13,7 @@ from blackjax.mcmc.hmc import multinomial_hmc_proposal
 from smcinfer.ground.arrays import Array, Float, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import KernelState, Position, TemperedDensity, value_and_gradients
+from smcinfer.kernels.base import TemperedDensity
 from smcinfer.kernels.blackjax_facts import COORDINATE_NAMES, FORWARD_ONLY, Facts, facts_of
 from smcinfer.kernels.blackjax_kernel import BlackjaxKernel, LogDensity
 from smcinfer.kernels.scaled import ScaledKernel
@@ -41,11 +41,10 @@ class Bridged(ScaledKernel, BlackjaxKernel):
         """As the sampler's kind has it: random walk, Hamiltonian or Langevin."""
         return self.facts.order
 
-    def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """One evaluation of both parts, with their gradients where the sampler caches one."""
-        if self.facts.uses_gradient:
-            return value_and_gradients(density, position)
-        return super().init(position, density)
+    @property
+    def uses_gradient(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the sampler caches a gradient."""
+        return self.facts.uses_gradient
 
     def parameters(self, dim: int) -> tuning.Scaled:
         """A unit cloud and the sampler's usual first step."""

@@ -66,7 +66,7 @@ class CrankNicolson(ScaledKernel):
         noise = jax.random.normal(noise_key, position.shape, position.dtype)
         offset = position - reference.gaussian.mean.astype(position.dtype)
         proposal = position - retreat * offset + step * reference.gaussian.stretch(noise)
-        proposed = KernelState(proposal, density.log_base(proposal), density.log_potential(proposal))
+        proposed = self.init(proposal, density)
         # Whitened lengths are wanted only where the Gaussian has to be divided out.
         whitened = position if reference.is_base else reference.gaussian.whiten(position)
         log_correction = reference.log_gaussian(state, whitened)

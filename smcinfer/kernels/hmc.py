@@ -1,5 +1,7 @@
 """Hamiltonian Monte Carlo in the whitened coordinates of the particle cloud, all lanes in lockstep."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -70,6 +72,7 @@ class HMC(Kernel):
     jitter: float | int = eqx.field(default=0.5, static=True)
     max_leapfrog: int = eqx.field(default=64, static=True)
     metric: str = eqx.field(default="dense", static=True)
+    uses_gradient: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
         tuning.check_acceptance(self.target_acceptance)
@@ -77,10 +80,6 @@ class HMC(Kernel):
         validate.number("trajectory", self.trajectory, above=0.0)
         validate.fraction("jitter", self.jitter)
         validate.count("max_leapfrog", self.max_leapfrog)
-
-    def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """One evaluation of both parts with their gradients."""
-        return value_and_gradients(density, position)
 
     def parameters(self, dim: int) -> Trajectory:
         """A unit cloud, a cautious step for a Gaussian target of that shape, and the mean time."""

@@ -11,11 +11,9 @@ from smcinfer.kernels import tuning
 from smcinfer.kernels.base import (
     KernelInfo,
     KernelState,
-    Position,
     TemperedDensity,
     gradient,
     info,
-    value_and_gradients,
 )
 from smcinfer.kernels.metropolis import metropolis
 from smcinfer.kernels.scaled import ScaledKernel
@@ -42,15 +40,12 @@ class MALA(ScaledKernel):
 
     target_acceptance: float = eqx.field(default=0.574, static=True)
     metric: str = eqx.field(default="dense", static=True)
+    uses_gradient: ClassVar[bool] = True
     order: ClassVar[float] = 3
     largest_step: ClassVar[float] = 4.0
 
     def __check_init__(self) -> None:
         tuning.check_metric(self.metric)
-
-    def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """One evaluation of both parts with their gradients."""
-        return value_and_gradients(density, position)
 
     def parameters(self, dim: int) -> tuning.Scaled:
         """A unit cloud, and a step a little below the optimal one on a Gaussian target of that shape."""
@@ -66,7 +61,7 @@ class MALA(ScaledKernel):
         step_size = params.step_size.astype(position.dtype)
         noise = jax.random.normal(noise_key, position.shape, position.dtype)
         drift = 0.5 * step_size * cloud.pull_back(gradient(state, density))
-        proposed = value_and_gradients(density, position + cloud.stretch(step_size * (noise + drift)))
+        proposed = self.init(position + cloud.stretch(step_size * (noise + drift)), density)
         drift_back = 0.5 * step_size * cloud.pull_back(gradient(proposed, density))
         noise_back = noise + drift + drift_back
         log_correction = self._log_correction(noise, noise_back)

@@ -11,7 +11,7 @@ from blackjax.mcmc.hmc import HMCState
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import KernelState, Position, TemperedDensity, value_and_gradients
+from smcinfer.kernels.base import TemperedDensity
 from smcinfer.kernels.blackjax_kernel import BlackjaxKernel, LogDensity
 from smcinfer.kernels.scaled import ScaledKernel
 
@@ -36,14 +36,11 @@ class NUTS(ScaledKernel, BlackjaxKernel):
 
     target_acceptance: float = eqx.field(default=0.95, static=True)
     max_num_doublings: int = eqx.field(default=8, static=True)
+    uses_gradient: ClassVar[bool] = True
     order: ClassVar[float] = 2
 
     def __check_init__(self) -> None:
         validate.count("max_num_doublings", self.max_num_doublings)
-
-    def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """One evaluation of both parts with their gradients."""
-        return value_and_gradients(density, position)
 
     def parameters(self, dim: int) -> tuning.Scaled:
         """A unit cloud, and a cautious step for a Gaussian target of that shape."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import KeyArray, Scalar
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import KernelInfo, KernelState, Position, TemperedDensity, info, value_and_gradients
+from smcinfer.kernels.base import KernelInfo, KernelState, Position, TemperedDensity, info
 from smcinfer.kernels.crank_nicolson import CrankNicolson
 from smcinfer.kernels.metropolis import metropolis
 from smcinfer.kernels.reference import Reference, reference_of
@@ -48,15 +48,12 @@ class CrankNicolsonLangevin(CrankNicolson):
 
     target_acceptance: float = eqx.field(default=0.574, static=True)
     max_drift: float | int = eqx.field(default=1.0, static=True)
+    uses_gradient: ClassVar[bool] = True
     order: ClassVar[float] = 3
     largest_step: ClassVar[float] = 2.0**0.5
 
     def __check_init__(self) -> None:
         validate.number("max_drift", self.max_drift, above=0.0)
-
-    def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """One evaluation of both parts with their gradients."""
-        return value_and_gradients(density, position)
 
     def parameters(self, dim: int) -> tuning.Scaled:
         """A unit cloud, and the first step."""
@@ -77,7 +74,7 @@ class CrankNicolsonLangevin(CrankNicolson):
         noise = jax.random.normal(noise_key, position.shape, position.dtype) + drift
         offset = position - reference.gaussian.mean.astype(position.dtype)
         proposal = position - retreat * offset + sigma * reference.gaussian.stretch(noise)
-        proposed = value_and_gradients(density, proposal)
+        proposed = self.init(proposal, density)
         whitened_there = rho * whitened + sigma * noise
         drift_there = self._drift(reference, proposed, density, whitened_there, step)
         noise_back = sigma * whitened - rho * noise

@@ -49,7 +49,6 @@ class RandomWalk(ScaledKernel):
     ) -> tuple[KernelState, KernelInfo]:
         """One proposal and one accept step: one density evaluation."""
         noise_key, accept_key = jax.random.split(key)
-        proposal = self.propose(noise_key, state.position, params)
-        proposed = KernelState(proposal, density.log_base(proposal), density.log_potential(proposal))
+        proposed = self.init(self.propose(noise_key, state.position, params), density)
         state, acceptance = metropolis(accept_key, state, proposed, density)
         return state, info(acceptance, 1)

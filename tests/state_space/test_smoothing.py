@@ -46,8 +46,8 @@ def test_means_and_spreads_are_those_of_the_exact_smoother(method: str) -> None:
 
 
 def assert_smoothed(found: Smoothed, log_z: float, values: np.ndarray, expected: Any) -> None:
-    """Smoothing expectations times Z_hat are unbiased, run by run: ``values`` are f of every point, (R, T+1, M, ...)."""
-    weights = np.exp(found.log_weights).reshape(*found.log_weights.shape, *[1] * (values.ndim - 3))
+    """Smoothing expectations times Z_hat are unbiased, run by run: ``values`` are f of every point, (R, steps, M, ...)."""
+    weights = np.exp(found.log_weights[:, : values.shape[1]])[(..., *[None] * (values.ndim - 3))]
     assert_weighted_mean(found.log_z_runs, log_z, (weights * values).sum(axis=2), expected)
 
 
