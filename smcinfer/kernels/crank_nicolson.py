@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, info
+from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, evaluated, info
 from smcinfer.kernels.metropolis import metropolis
 from smcinfer.kernels.reference import check_reference, reference_of
 
@@ -71,7 +71,7 @@ class CrankNicolson(Kernel):
         noise = jax.random.normal(noise_key, position.shape, position.dtype)
         offset = position - reference.gaussian.mean.astype(position.dtype)
         proposal = position - retreat * offset + step * reference.gaussian.stretch(noise)
-        proposed = KernelState(proposal, density.log_base(proposal), density.log_potential(proposal))
+        proposed = evaluated(density, proposal)
         # Whitened lengths are wanted only where the Gaussian has to be divided out.
         whitened = position if reference.is_base else reference.gaussian.whiten(position)
         log_correction = reference.log_gaussian(state, whitened)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, Position, TemperedDensity, info
+from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, Position, TemperedDensity, evaluated, info
 from smcinfer.kernels.metropolis import metropolis
 
 
@@ -60,6 +60,6 @@ class RandomWalk(Kernel):
         """One proposal and one accept step: one density evaluation."""
         noise_key, accept_key = jax.random.split(key)
         proposal = self.propose(noise_key, state.position, params)
-        proposed = KernelState(proposal, density.log_base(proposal), density.log_potential(proposal))
+        proposed = evaluated(density, proposal)
         state, acceptance = metropolis(accept_key, state, proposed, density)
         return state, info(acceptance, 1)
