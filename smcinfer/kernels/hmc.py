@@ -5,6 +5,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.lax import optimization_barrier
 
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, Float, KeyArray, Scalar
@@ -109,7 +110,8 @@ class HMC(Kernel):
     ) -> tuple[KernelState, KernelInfo]:
         """One trajectory and one accept step: ``num_leapfrog`` density and gradient evaluations."""
         momentum_key, accept_key = jax.random.split(key)
-        momentum = jax.random.normal(momentum_key, state.position.shape, state.position.dtype)
+        # The barrier keeps XLA from drawing again for each use.
+        momentum = optimization_barrier(jax.random.normal(momentum_key, state.position.shape, state.position.dtype))
         proposed, final_momentum = leapfrog(state, momentum, density, params)
         log_correction = 0.5 * (jnp.sum(momentum**2) - jnp.sum(final_momentum**2))
         state, acceptance = metropolis(accept_key, state, proposed, density, log_correction)

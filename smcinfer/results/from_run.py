@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -27,8 +28,16 @@ def record(key: Array, done: Run, model: FeynmanKac, num_particles: int, **commo
         num_particles: of each run.
         **common: further settings of the run, by name, as JSON can hold them.
     """
-    shown = leaves_by_name(jax.vmap(model.exported)(done.particles))
+    shown = leaves_by_name((_shown if model.on_host else _shown_compiled)(model, done.particles))
     return result_of(done, shown, settings_of(key, model, num_particles, **common))
+
+
+def _shown(model: FeynmanKac, particles: Any) -> Any:
+    """What a model exports of the particles of every run."""
+    return jax.vmap(model.exported)(particles)
+
+
+_shown_compiled = eqx.filter_jit(_shown)
 
 
 def settings_of(key: Array, model: FeynmanKac, num_particles: int, **common: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.kernels.registry import name_of
 from smcinfer.paths.path import Path
 from smcinfer.paths.rising import Place
-from smcinfer.static.guard import guarded_density
+from smcinfer.static.guard import guarded_density, undefined
 from smcinfer.static.target import StaticTarget
 
 
@@ -76,11 +76,11 @@ class StatesPath(KernelPath):
         """Exact draws of the base, at exponent zero."""
         dtype = jnp.result_type(float)
         positions = self.target.sample_base(key, num_particles).astype(dtype)
-        density = guarded_density(self.target, jnp.zeros((), dtype))
+        density = self.target.density(0.0)
         states = jax.vmap(lambda x: self.kernel.init(x, density))(positions)
-        raw = jax.vmap(self.target.log_potential)(positions)
-        bad = jnp.any(jnp.isnan(raw) | (raw == jnp.inf))
-        status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, bad)
+        bad = undefined(states.log_potential)
+        status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, jnp.any(bad))
+        states = dataclasses.replace(states, log_potential=jnp.where(bad, -jnp.inf, states.log_potential))
         return Mutation(states, jnp.zeros((num_particles,), dtype), info={"num_evals": 1.0}, status=status)
 
     def log_potential(self, particles: KernelState) -> LogWeights:
