@@ -19,6 +19,7 @@ from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import check_names
 from smcinfer.static.contract import check_callable
 from smcinfer.static.numpyro_data import complete_trace, plain_arguments
+from smcinfer.static.numpyro_described import DescribedModel
 from smcinfer.static.numpyro_replay import Replay, Trace, is_latent
 from smcinfer.static.on_reals import inner_bijection, strip
 from smcinfer.static.prior import Prior
@@ -60,10 +61,11 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Start = None,
     _check_sites(trace)
     per_site = reference if isinstance(reference, dict) else {}
     replay = Replay(model, args, kwargs, per_site, trace)
+    told = DescribedModel.of(replay, trace)
     if isinstance(reference, dist.Distribution):
-        return _over_vectors(replay, reference)
+        return _over_vectors(replay, reference, told)
     if isinstance(reference, str) and reference == LAPLACE:
-        return _over_vectors(replay, laplace_reference(replay.log_joint, replay.dim))
+        return _over_vectors(replay, laplace_reference(replay.log_joint, replay.dim), told)
     if not (reference is None or isinstance(reference, dict)):
         raise TargetError(
             "reference is of no known kind",
@@ -87,6 +89,7 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Start = None,
         log_terms=log_terms,
         num_data=num_data,
         weighted_for=POSTERIOR,
+        described=told,
     )
 
 
@@ -100,7 +103,7 @@ class _OverVectors(eqx.Module):
         return self.log_joint(x) - self.base.log_density(x)
 
 
-def _over_vectors(replay: Replay, law: dist.Distribution) -> StaticTarget:
+def _over_vectors(replay: Replay, law: dist.Distribution, told: DescribedModel) -> StaticTarget:
     base = Prior.of(law)
     if base.shapes != ((replay.dim,),) or not isinstance(inner_bijection(law), IdentityTransform):
         raise TargetError(
@@ -120,6 +123,7 @@ def _over_vectors(replay: Replay, law: dist.Distribution) -> StaticTarget:
         weighted_for=POSTERIOR,
         base_mean=mean,
         base_scale=scale,
+        described=told,
     )
 
 

@@ -8,19 +8,21 @@ normalised base, the log normaliser of the run is the log evidence.
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from smcinfer.core.described import Described
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
 from smcinfer.ground.data import complete
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.static.contract import abstract_output, check_scalar
+from smcinfer.static.described import described_posterior
 from smcinfer.static.prior import Prior
 
 POSTERIOR = "the posterior; log Z is the log evidence"
@@ -71,6 +73,7 @@ class StaticTarget(eqx.Module):
             points, or ``None`` for a potential that is not a sum over data.
         num_data: how many terms there are, or ``None``.
         weighted_for: what weighted particles stand for and what log Z is of, in words.
+        described: what it tells of itself beside draws, for exports, or ``None``.
         made_in: precision that was on when the target was made, ``"float32"`` or ``"float64"``.
     """
 
@@ -85,6 +88,7 @@ class StaticTarget(eqx.Module):
     log_terms: Callable[[Array, Array], Array] | None = None
     num_data: int | None = eqx.field(static=True, default=None)
     weighted_for: str = eqx.field(static=True, default="the density; log Z is the log of its integral")
+    described: Described | None = eqx.field(static=True, default=None)
     made_in: str = eqx.field(static=True, default_factory=lambda: str(jnp.result_type(float)))
 
     def check_precision(self) -> None:
@@ -226,6 +230,9 @@ def posterior(
     data: PyTree[Any] = None,
     *,
     reference: Reference | None = None,
+    predict: Callable[..., Any] | None = None,
+    dims: Mapping[str, Any] | None = None,
+    coords: Mapping[str, Any] | None = None,
 ) -> StaticTarget:
     r"""The posterior of a prior and a log likelihood, starting from the prior.
 
@@ -240,6 +247,10 @@ def posterior(
         data: arrays, columns of a table, or a tree of them, with the datum as leading axis and nothing missing;
             or ``None``. They make data annealing possible.
         reference: draws to start from instead of the prior (`reference_from`); log Z stays the log evidence.
+        predict: ``(key, theta, datum)`` to a datum drawn anew, or without ``data`` ``(key, theta)`` to all of them: an array,
+            or a dict by the names of those data that are observed. Exports predict with it (`Result.to_arviz`).
+        dims: variable or datum -> name of its axis, or names of several, for exports; data without names are called ``y``.
+        coords: axis -> labels along it. The index of a table of data is taken where nothing is said of their axis.
 
     Returns:
         `StaticTarget` whose log normaliser is the log evidence.
@@ -250,17 +261,22 @@ def posterior(
         ArgumentError: for data that are no numbers, or of which some are missing (naming the first).
     """
     if reference is not None:
-        return posterior(prior, log_likelihood, data).with_reference(reference)
+        plain = posterior(prior, log_likelihood, data, predict=predict, dims=dims, coords=coords)
+        return plain.with_reference(reference)
     base = Prior.of(prior)
     value = _value_structure(base)
     if data is None:
         check_scalar("log_likelihood", log_likelihood, value)
-        return _with_base(base, _Whole(base, log_likelihood), weighted_for=POSTERIOR)
-    data, num_data = _check_data(data)
+        told = described_posterior(base, log_likelihood, None, None, predict, dims, coords)
+        return _with_base(base, _Whole(base, log_likelihood), weighted_for=POSTERIOR, described=told)
+    raw, (data, num_data) = data, _check_data(data)
     datum = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
     check_scalar("log_likelihood", log_likelihood, value, datum)
     terms = _Terms(base, log_likelihood, data)
-    return _with_base(base, terms.total, log_terms=terms.some, num_data=num_data, weighted_for=POSTERIOR)
+    told = described_posterior(base, log_likelihood, data, raw, predict, dims, coords)
+    return _with_base(
+        base, terms.total, log_terms=terms.some, num_data=num_data, weighted_for=POSTERIOR, described=told
+    )
 
 
 def log_density(fn: Callable[..., Any], reference: PyTree[Any]) -> StaticTarget:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from smcinfer.core.described import Described
 from smcinfer.core.feynman_kac import Mutation, follow_leader
 from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
@@ -49,6 +50,11 @@ class KernelPath(Path):
             "chain_length": self.chain_length,
         }
         return dataclasses.replace(super().plan, weighted_for=self.target.weighted_for, details=details)
+
+    @property
+    def described(self) -> Described | None:
+        """What the target tells of itself."""
+        return self.target.described
 
     def parameters(self) -> PyTree[Any]:
         """Parameters of the kernel before it has seen particles."""
