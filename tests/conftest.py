@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+NUM_DEALT = 3
+"""Of the cases of a test that is marked as dealt the first of so many is quick, and the others are slow."""
+
 PRECISIONS = ("float32", "float64")
 
 
@@ -63,13 +67,21 @@ def second_precision(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal pairs of precisions to the quick and the slow tests; leave out the slow tests of other shares.
+    """Deal pairs of precisions, and cases, to the quick and the slow tests; leave out the slow tests of other shares.
 
     A test keeps its place as long as it keeps its name.
     """
+    counts: Counter[str] = Counter()
     for item in items:
+        if item.get_closest_marker("slow"):
+            continue
         if second_precision(item):
             item.add_marker(pytest.mark.slow)
+        elif item.get_closest_marker("dealt"):
+            test = item.nodeid.split("[")[0]
+            if counts[test] % NUM_DEALT:
+                item.add_marker(pytest.mark.slow)
+            counts[test] += 1
     share = config.getoption("--slow-share")
     if share is None:
         return

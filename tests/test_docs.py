@@ -21,25 +21,10 @@ def blocks(language: str) -> list[tuple[str, str]]:
 # Pages that list and do not explain.
 LISTS = {"reference.md"}
 
-# Pages whose examples compile a dozen programs each.
-LONG = {
-    "beat_tracking",
-    "bring_your_draws",
-    "bring_your_own_blackjax_kernel",
-    "constraints",
-    "controlled_generation",
-    "diffusion",
-    "discrete_diffusion",
-    "filtering",
-    "learned_proposals",
-    "learned_twists",
-    "log_z",
-    "move_kernels",
-    "open_universe_mixtures",
-    "particle_mcmc",
-}
+# Pages that people read first; the others compile a dozen programs each.
+QUICK = {"README", "cli", "concepts", "first_steps"}
 RUNNABLE = [
-    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in LONG else [])
+    pytest.param(page, id=page.stem, marks=[] if page.stem in QUICK else [pytest.mark.slow])
     for page in PAGES
     if examples(page)
 ]

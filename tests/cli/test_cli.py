@@ -122,6 +122,7 @@ def test_sample_writes_a_result_that_is_right(saved: Files) -> None:
     assert {"genealogy.png", "log_z.png"} <= {path.name for path in saved["plots"].iterdir()}
 
 
+@pytest.mark.slow
 def test_same_seed_same_result(saved: Files, source: Path, tmp_path: Path) -> None:
     again, first = load(sample(source, tmp_path)["run"]), load(saved["run"])
     np.testing.assert_array_equal(again.log_z_runs, first.log_z_runs)

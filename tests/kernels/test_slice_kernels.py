@@ -69,6 +69,7 @@ BOTH = [
 ]
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(("kernel", "precision"), BOTH, indirect=["precision"])
 def test_caps_cost_no_exactness(kernel: Kernel, precision: str) -> None:
     check_invariance(kernel, "two wells", (0.0, 1.0), reversible=is_reversible(kernel))
@@ -77,6 +78,7 @@ def test_caps_cost_no_exactness(kernel: Kernel, precision: str) -> None:
     assert 0.02 < jnp.mean(info.cap_reached) < 0.98, "expected the caps to be reached, and not always"
 
 
+@pytest.mark.dealt
 @each(KERNELS)
 def test_never_enters_nan(kernel: Kernel) -> None:
     check_support(kernel)

@@ -214,6 +214,7 @@ def test_an_engine_that_would_choose_is_not_left_in_silence(monkeypatch: pytest.
         masked(regex("abab", WORDS, EOS), LENGTH)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kind", ["regex", "texts"])
 def test_samples_of_a_forced_text_have_its_normaliser(kind: str, x64: None) -> None:
     build = {

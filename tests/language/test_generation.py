@@ -51,12 +51,14 @@ def conditional_run(case: str) -> Run:
 
 
 @pytest.mark.parametrize("case", [*list(CASES)[:-1], pytest.param("fixed_twisted", marks=pytest.mark.slow)])
+@pytest.mark.dealt
 def test_z_is_unbiased(case: str) -> None:
     done = run(jax.random.key(0), target(case), PARTICLES, num_runs=RUNS)
     assert_mean_one_log(done.log_z, truth(case).log_z)
 
 
 @pytest.mark.parametrize("case", ["open", "forced_twisted", pytest.param("fixed_twisted", marks=pytest.mark.slow)])
+@pytest.mark.dealt
 def test_through_exact_draws_the_reciprocal_is_unbiased_and_the_law_kept(case: str) -> None:
     done = conditional_run(case)
     assert_mean_one_log(-done.log_z, -truth(case).log_z)
@@ -78,6 +80,7 @@ def test_the_exact_twist_leaves_no_noise() -> None:
     np.testing.assert_allclose(done.log_z, truth("forced").log_z, atol=1e-4)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("end", ["open", "force"])
 def test_plain_strings_have_the_models_law(end: str) -> None:
     """Finished, unfinished and forced ones, by rejection where they have weights."""
@@ -123,6 +126,7 @@ def test_enumeration_agrees_with_the_loop() -> None:
     assert found.strings.shape == (len(truth("forced").strings), LENGTH)
 
 
+@pytest.mark.slow
 def test_bounds_hold_z_between_them() -> None:
     """Sequences that end early among them; the divergences are those of a proposal that is enumerable too."""
     known = truth("open")
@@ -225,6 +229,7 @@ def test_a_bound_that_is_none() -> None:
         exact.rejected(jax.random.key(0), target("open"), -3.0, num_draws=10)
 
 
+@pytest.mark.slow
 def test_several_ends_are_drawn_as_one_with_the_probability_of_all() -> None:
     lm = exact_language.small_lm()
     one, several = (
