@@ -8,6 +8,7 @@ from typing import Any
 
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.ground import validate
+from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name as kernel_by_name
@@ -74,6 +75,7 @@ def sample(
     bias of order 1/N otherwise.
     """
     key = as_typed_key(key)
+    use_cache()
     model = _model(target, method, kernel)
     shape = {
         "num_runs": num_runs,

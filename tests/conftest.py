@@ -15,6 +15,9 @@ from pathlib import Path
 # The tests compile hundreds of small programs and run each for a moment: what counts is compiling. Must precede jax.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
+# Nothing is written into the home of whoever runs the tests.
+os.environ.setdefault("SMCINFER_CACHE_DIR", "off")
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
