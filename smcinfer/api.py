@@ -111,4 +111,4 @@ def _model(target: Any, method: str | Method | None, kernel: str | Kernel | None
             hint="smcinfer.posterior(prior=dist, log_likelihood=function) makes one from two parts",
         )
     target.check_precision()
-    return methods.by_name(method).model(target, kernel_by_name("hmc" if kernel is None else kernel))
+    return methods.by_name(method).model(target.as_arrays(), kernel_by_name("hmc" if kernel is None else kernel))

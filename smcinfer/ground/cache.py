@@ -181,7 +181,7 @@ def _is_whole(packed: bytes) -> bool:
 
                 zstd.decompress(packed)
             except ImportError:
-                import zstandard
+                import zstandard  # pyright: ignore[reportMissingImports]
 
                 zstandard.ZstdDecompressor().decompress(packed)
         else:

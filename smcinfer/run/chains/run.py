@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from smcinfer.ground.arrays import Array
 from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.files import check_writable
+from smcinfer.ground.programs import compiled
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name
 from smcinfer.results.chains import Chains
@@ -125,7 +125,7 @@ def mcmc(
     return chains_of(Chains, key, whole, jax.tree.map(np.asarray, draws), settings, status)
 
 
-@eqx.filter_jit
+@compiled
 def _named(constrain: Callable[[Array], dict[str, Array]], positions: Array) -> dict[str, Array]:
     """Draws by their own names, leading axes (chain, draw)."""
     return jax.vmap(jax.vmap(constrain))(positions)
