@@ -11,6 +11,7 @@ from smcinfer.core.status import Status
 from smcinfer.graphs.inference.annealed import annealed
 from smcinfer.graphs.inference.chains import block_gibbs
 from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
+from smcinfer.ground.cache import cache_dir
 from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError, SmcinferError, TargetError
 from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, Path, Schedule
 from smcinfer.results import Bound, Record, Result, load
@@ -70,6 +71,7 @@ __all__ = [
     "annealed",
     "block_gibbs",
     "bounds",
+    "cache_dir",
     "checks",
     "compose",
     "condition",

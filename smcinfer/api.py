@@ -8,6 +8,7 @@ from typing import Any
 
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.ground import validate
+from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name, default_for
@@ -75,6 +76,7 @@ def sample(
     bias of order 1/N otherwise.
     """
     key = as_typed_key(key)
+    use_cache()
     model = _model(target, method, kernel)
     shape = {
         "num_runs": num_runs,
@@ -113,4 +115,4 @@ def _model(target: Any, method: str | Method | None, kernel: str | Kernel | None
     way = methods.by_name(method)
     preferred = way.kernel if kernel is None else kernel
     chosen = default_for(target.density(1.0), target.dim) if preferred is None else by_name(preferred)
-    return way.model(target, chosen)
+    return way.model(target.as_arrays(), chosen)

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -12,6 +11,7 @@ from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.programs import compiled
 from smcinfer.results.evidence import Bound, mean_bound
 from smcinfer.results.finished import Run
 from smcinfer.results.result import Result
@@ -39,7 +39,7 @@ def _shown(model: FeynmanKac, particles: Any) -> Any:
     return jax.vmap(model.exported)(particles)
 
 
-_shown_compiled = eqx.filter_jit(_shown)
+_shown_compiled = compiled(_shown)
 
 
 def settings_of(key: Array, model: FeynmanKac, num_particles: int, **common: Any) -> dict[str, Any]:

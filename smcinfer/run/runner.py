@@ -28,6 +28,7 @@ from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
 from smcinfer.ground.keys import small
 from smcinfer.ground.memory import refuse_what_cannot_fit, size_of
+from smcinfer.ground.programs import compiled
 from smcinfer.results.finished import Run
 from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, joined, program_digest
 from smcinfer.run.rows import Rows
@@ -40,7 +41,7 @@ SATURATED = 0.5
 
 
 # Within one program each is traced once, however often it is asked for.
-_init, _step = eqx.filter_jit(smc.init), eqx.filter_jit(smc.step)
+_init, _step = compiled(smc.init), compiled(smc.step)
 
 
 def as_typed_key(key: Any) -> Array:
@@ -207,7 +208,7 @@ def _advance(
     return state, joined(parts)
 
 
-@eqx.filter_jit
+@compiled
 def _steps(
     t: Count,
     count: Count,
@@ -284,7 +285,7 @@ def _standing(t: Count, state: smc.SMCState, model: FeynmanKac) -> tuple[Array, 
     return jax.vmap(one)(state.shared, state.num_steps)
 
 
-_look = eqx.filter_jit(_standing)
+_look = compiled(_standing)
 
 
 def _asked(t: int, state: smc.SMCState, model: FeynmanKac) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ step. Source: Del Moral, Doucet & Jasra (2006), section 3.3.2.
 import dataclasses
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -86,7 +87,8 @@ class StatesPath(KernelPath):
         states = jax.vmap(lambda x: self.kernel.init(x, density))(positions)
         bad = undefined(states.log_potential)
         status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, jnp.any(bad))
-        states = dataclasses.replace(states, log_potential=jnp.where(bad, -jnp.inf, states.log_potential))
+        guarded = jnp.where(bad, -jnp.inf, states.log_potential)
+        states = eqx.tree_at(lambda states: states.log_potential, states, guarded)
         return Mutation(states, jnp.zeros((num_particles,), dtype), info={"num_evals": 1.0}, status=status)
 
     def log_potential(self, particles: KernelState) -> LogWeights:

@@ -73,7 +73,11 @@ def from_float(values: Float[Array, " n"]) -> FixedPoint:
 def total(values: FixedPoint) -> FixedPoint:
     """Exact sum of a vector."""
     zero = (jnp.zeros((), jnp.int32), jnp.zeros((), jnp.uint32))
-    return FixedPoint(*lax.reduce(tuple(values), zero, lambda a, b: tuple(add(FixedPoint(*a), FixedPoint(*b))), (0,)))
+    return FixedPoint(*lax.reduce(tuple(values), zero, _add_pairs, (0,)))
+
+
+def _add_pairs(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+    return tuple(add(FixedPoint(*left), FixedPoint(*right)))
 
 
 @outlined

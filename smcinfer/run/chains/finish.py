@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array
+from smcinfer.ground.programs import compiled
 from smcinfer.results.chains import Chains
 from smcinfer.results.finished import Driven
 from smcinfer.run.runner import as_typed_key
@@ -53,7 +53,7 @@ def chains_of[Kind: Chains](
     )
 
 
-@eqx.filter_jit
+@compiled
 def named(constrain: Callable[[Array], dict[str, Array]], positions: Array) -> dict[str, Array]:
     """Unconstrained vectors, leading axes (chain, draw), as values under their own names."""
     return jax.vmap(jax.vmap(constrain))(positions)

@@ -10,6 +10,7 @@ import numpy as np
 
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
+from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.files import check_writable
 from smcinfer.kernels.base import Kernel
@@ -85,6 +86,7 @@ def mcmc(
             "the target comes before the kernel", expected="mcmc(key, target, kernel)", got=repr(target)
         )
     chosen = by_name(kernel)
+    use_cache()
     start_key, chain_key, share_key = jax.random.split(as_typed_key(key), 3)
     with compile_clock() as compiling:
         first = start(start_key, chosen, target, initial, num_chains)
