@@ -1,7 +1,7 @@
 """The public names of smcinfer and where each lives: type checkers read them here, and `smcinfer.ground.lazy` imports them."""
 
 from smcinfer import bounds, checks, diffusion, graphs, kernels, language, models, plots, proposals, twists
-from smcinfer.api import sample
+from smcinfer.api import certify, sample
 from smcinfer.core import resampling
 from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
 from smcinfer.core.conditional import condition
@@ -67,6 +67,7 @@ __all__ = [
     "annealed",
     "block_gibbs",
     "bounds",
+    "certify",
     "checks",
     "compose",
     "condition",

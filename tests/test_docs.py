@@ -33,6 +33,7 @@ LONG = {
     "move_kernels",
     "open_universe_mixtures",
     "particle_mcmc",
+    "when_log_z_lies",
 }
 RUNNABLE = [
     pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in LONG else [])

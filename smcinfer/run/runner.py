@@ -261,7 +261,7 @@ def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, 
     """Everything a finished run is asked for, with what only the end can tell about its status."""
     if model.led:
         state, records = jax.tree.map(lambda leaf: leaf[1:], (state, records))
-    shares = jax.vmap(model.family_shares)(state.shared)
+    shares = jax.vmap(model.family_shares, axis_size=state.status.shape[0])(state.shared)
     variance, eve, roots = _finish(state, model.num_ancestors(settings.num_particles), shares)
     state = _whole(eqx.tree_at(lambda tree: tree.lineage, state, None))
     steps = int(jnp.max(state.num_steps))
