@@ -1,7 +1,7 @@
 """The public names of smcinfer and where each lives: type checkers read them here, and `smcinfer.ground.lazy` imports them."""
 
 from smcinfer import bounds, checks, diffusion, graphs, kernels, language, models, plots, proposals, twists
-from smcinfer.api import sample
+from smcinfer.api import certify, sample
 from smcinfer.core import resampling
 from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
 from smcinfer.core.conditional import condition
@@ -72,6 +72,7 @@ __all__ = [
     "block_gibbs",
     "bounds",
     "cache_dir",
+    "certify",
     "checks",
     "compose",
     "condition",

@@ -12,7 +12,17 @@ from tests.conftest import ROOT
 from tests.wrong_calls import faults
 
 DOORS = (
-    *("sample", "sample a filter", "Tempering", "DataAnnealing", "Moves", "posterior", "log_density", "from_numpyro"),
+    *(
+        "sample",
+        "sample a filter",
+        "Tempering",
+        "Nested",
+        "DataAnnealing",
+        "Moves",
+        "posterior",
+        "log_density",
+        "from_numpyro",
+    ),
     *("state_space", "smooth", "smooth by a lag", "mcmc", "pmmh", "particle_gibbs", "smc2", "parametric", "compose"),
     *(
         "condition",

@@ -124,6 +124,11 @@ def _doors() -> dict[str, Door]:
                 "chain_length": (1, 2.0),
             },
         ),
+        "Nested": Door(
+            smcinfer.Nested,
+            dict,
+            {"survival": (0.0, 1.0, "half", [1.0, 0.0]), "tolerance": FRACTIONS, "led": FLAGS, "max_steps": FEW},
+        ),
         "DataAnnealing": Door(smcinfer.DataAnnealing, dict, {"batch_size": FEW, "led": FLAGS}),
         "Moves": Door(smcinfer.Moves, dict, {"max_steps": FEW, "min_steps": (0, 500), "autocorrelation": FRACTIONS}),
         "posterior": Door(

@@ -88,12 +88,14 @@ class Climbed(Travelled):
     """Where a run stands between its levels.
 
     Attributes:
+        at: the `Level`.
         behind: what it left behind.
         gain: what the step adds to log Z beyond the share that its level lets through, nats.
         stake: the most that what stands above the level can make up of the estimate, in [0, 1].
         fallen: what the step leaves behind, until it is thinned.
     """
 
+    at: Any
     behind: Behind
     gain: Scalar
     stake: Scalar

@@ -315,7 +315,7 @@ def _collect(t: int, state: smc.SMCState, records: list[smc.Record], model: Feyn
     families = [jax.tree.map(lambda leaf, run=run: leaf[run], rest.lineage) for run in range(len(log_weights))]
     spread = [lineage.variances(*pair, num_ancestors) for pair in zip(families, log_weights, strict=True)]
     variance, eve = np.asarray(spread, log_weights.dtype).T
-    shares = jax.vmap(model.family_shares)(rest.shared)
+    shares = jax.vmap(model.family_shares, axis_size=len(log_weights))(rest.shared)
     if shares is not None:
         pairs = zip(families, np.asarray(shares), strict=True)
         variance = np.asarray([lineage.variance_of_shares(*pair) for pair in pairs], log_weights.dtype)

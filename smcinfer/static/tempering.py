@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.core.described import Described
-from smcinfer.core.feynman_kac import Mutation, follow_leader
+from smcinfer.core.feynman_kac import Mutation, Population, follow_leader
 from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
-from smcinfer.ground.arrays import Array, Float, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.kernels.registry import name_of
+from smcinfer.paths.humps import sparseness
 from smcinfer.paths.path import Path
 from smcinfer.paths.rising import Place
 from smcinfer.static.guard import guarded_density, undefined
@@ -109,6 +110,12 @@ class TemperingPath(StatesPath):
     """The Feynman-Kac model of a tempering path (made by the method `Tempering`)."""
 
     method: ClassVar[str] = "tempering"
+
+    def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
+        """Whether the potentials have two humps, on the way where there is something to cross."""
+        del t
+        states: Any = population.particles
+        return {"humps": sparseness(states.log_potential, population.log_weights)}
 
     def move(
         self, key: KeyArray, particles: KernelState, at: Place, params: PyTree[Any]

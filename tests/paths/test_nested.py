@@ -16,6 +16,7 @@ from smcinfer.kernels import RandomWalk
 from smcinfer.models.evidence_problems import small_region
 from smcinfer.paths import Moves
 from smcinfer.paths.levels import Level, Survival
+from smcinfer.paths.moves import repeat
 from smcinfer.run.runner import run
 from smcinfer.static import posterior
 from smcinfer.static.methods import Nested
@@ -103,11 +104,11 @@ def test_islands_and_a_run_that_was_kept(tmp_path) -> None:  # noqa: ANN001
 
 @pytest.mark.slow
 def test_a_small_region_is_found_from_the_plateau_around_it() -> None:
-    """Prior mass 1e-4 and 1000 particles: most runs start with none inside; levels that stop early are flagged."""
-    problem, common = small_region(), {"num_particles": 1000, "kernel": "random_walk", "progress": False}
+    """Prior mass 1e-4 and 4000 particles: two runs in three start with none inside; levels that stop early are flagged."""
+    problem, common = small_region(), {"num_particles": 4000, "kernel": "random_walk", "progress": False}
     result = smcinfer.sample(KEY, problem.target, method="nested", **common)
     low, high = result.log_z_interval()
-    assert low < problem.log_z < high < low + 4.0
+    assert low < problem.log_z < high and abs(result.log_z - problem.log_z) < 1.5
     inside = result.particles["theta"][np.isfinite(result.log_z_runs)]
     assert ((inside > 0.3) & (inside < 0.31)).all()
     cut = smcinfer.sample(KEY, problem.target, method=Nested(max_steps=2, moves=FEW), **common)
@@ -152,5 +153,5 @@ def test_moves_that_level_off_have_forgotten_where_in_their_mode_they_were() -> 
 
     look = (jnp.zeros_like, lambda x: x[:, None])
     for moves, least, most in ((Moves(40), 40, 40), (Moves(40, within_modes=True), 2, 8)):
-        done = smcinfer.paths.moves.repeat(KEY, start, once, look, moves, {}, led=False)[1]
+        done = repeat(KEY, start, once, look, moves, {}, led=False)[1]
         assert least <= int(done.num_steps) <= most
