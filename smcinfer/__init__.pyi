@@ -29,6 +29,8 @@ from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
 from smcinfer.static.draws import reference_from
 from smcinfer.static.methods import DataAnnealing, Tempering
 from smcinfer.static.on_host import HostFunction, on_host
+from smcinfer.static.pymc_model import from_pymc
+from smcinfer.static.stan_model import from_stan
 
 __version__: str
 
@@ -74,6 +76,8 @@ __all__ = [
     "condition",
     "diffusion",
     "from_numpyro",
+    "from_pymc",
+    "from_stan",
     "graph_from_numpyro",
     "graphs",
     "kernels",
