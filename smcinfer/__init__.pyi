@@ -30,6 +30,7 @@ from smcinfer.static.draws import reference_from
 from smcinfer.static.methods import DataAnnealing, Tempering
 from smcinfer.static.on_host import HostFunction, on_host
 from smcinfer.static.pymc_model import from_pymc
+from smcinfer.static.simulator import SimulatorPath, simulator
 from smcinfer.static.stan_model import from_stan
 
 __version__: str
@@ -59,6 +60,7 @@ __all__ = [
     "Result",
     "Run",
     "Schedule",
+    "SimulatorPath",
     "SmcinferError",
     "Smoothed",
     "StateSpace",
@@ -98,6 +100,7 @@ __all__ = [
     "resampling",
     "run",
     "sample",
+    "simulator",
     "smc2",
     "smooth",
     "state_space",

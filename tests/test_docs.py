@@ -21,6 +21,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 # Pages whose examples compile a dozen programs each.
 LONG = {
     "beat_tracking",
+    "bring_a_simulator",
     "bring_your_draws",
     "bring_your_own_blackjax_kernel",
     "constraints",

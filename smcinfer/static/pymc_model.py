@@ -146,7 +146,7 @@ class Graph:
         return jnp.asarray(self._parts(*self._split(x))[1], x.dtype)
 
     def log_joint(self, x: Float[Array, " dim"]) -> Scalar:
-        """Both together, nats."""
+        """Log density of free and observed variables and potentials on the vectors, nats."""
         return sum(self._parts(*self._split(x)), jnp.zeros(())).astype(x.dtype)
 
     def constrain(self, x: Float[Array, " dim"]) -> dict[str, Array]:
