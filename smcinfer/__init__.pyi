@@ -30,6 +30,9 @@ from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
 from smcinfer.static.draws import reference_from
 from smcinfer.static.methods import DataAnnealing, Nested, Tempering
 from smcinfer.static.on_host import HostFunction, on_host
+from smcinfer.static.pymc_model import from_pymc
+from smcinfer.static.simulator import SimulatorPath, simulator
+from smcinfer.static.stan_model import from_stan
 
 __version__: str
 
@@ -59,6 +62,7 @@ __all__ = [
     "Result",
     "Run",
     "Schedule",
+    "SimulatorPath",
     "SmcinferError",
     "Smoothed",
     "StateSpace",
@@ -78,6 +82,8 @@ __all__ = [
     "condition",
     "diffusion",
     "from_numpyro",
+    "from_pymc",
+    "from_stan",
     "graph_from_numpyro",
     "graphs",
     "kernels",
@@ -98,6 +104,7 @@ __all__ = [
     "resampling",
     "run",
     "sample",
+    "simulator",
     "smc2",
     "smooth",
     "state_space",

@@ -9,12 +9,10 @@ The base is the *joint* prior: a site's distribution may depend on the sites bef
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions.transforms import IdentityTransform
 
-from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import check_names
 from smcinfer.static.contract import check_callable
@@ -24,7 +22,7 @@ from smcinfer.static.numpyro_replay import Replay, Trace, is_latent
 from smcinfer.static.on_reals import inner_bijection, strip
 from smcinfer.static.prior import Prior
 from smcinfer.static.reference import laplace_reference
-from smcinfer.static.target import POSTERIOR, Reference, StaticTarget
+from smcinfer.static.target import POSTERIOR, Reference, StaticTarget, over_law
 
 LAPLACE = "laplace"
 Start = dist.Distribution | dict[str, dist.Distribution] | Reference | str | None
@@ -93,16 +91,6 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Start = None,
     )
 
 
-class _OverVectors(eqx.Module):
-    """Log joint density of a model minus a reference density, both on the vectors."""
-
-    log_joint: Callable[[Array], Array]
-    base: Prior
-
-    def __call__(self, x: Float[Array, " dim"]) -> Scalar:
-        return self.log_joint(x) - self.base.log_density(x)
-
-
 def _over_vectors(replay: Replay, law: dist.Distribution, told: DescribedModel) -> StaticTarget:
     base = Prior.of(law)
     if base.shapes != ((replay.dim,),) or not isinstance(inner_bijection(law), IdentityTransform):
@@ -112,19 +100,7 @@ def _over_vectors(replay: Replay, law: dist.Distribution, told: DescribedModel) 
             got=f"{type(law).__name__} of shape {law.shape()} on {law.support}",
             hint="give a dict of site name to distribution to work on the sites' own spaces",
         )
-    mean, scale = base.gaussian() or (None, None)
-    return StaticTarget(
-        dim=replay.dim,
-        log_base=base.log_density,
-        log_potential=_OverVectors(replay.log_joint, base),
-        sample_base=base.sample,
-        constrain=replay.constrain,
-        unconstrain=replay.unconstrain,
-        weighted_for=POSTERIOR,
-        base_mean=mean,
-        base_scale=scale,
-        described=told,
-    )
+    return over_law(law, replay.log_joint, replay.constrain, replay.unconstrain, weighted_for=POSTERIOR, described=told)
 
 
 def _refuse(names: list[str], what: str, expected: str, hint: str) -> None:

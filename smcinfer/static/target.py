@@ -220,6 +220,46 @@ def _with_base(prior: Prior, log_potential: Callable[[Array], Array], **extra: A
     )
 
 
+def over_law(
+    law: dist.Distribution,
+    log_joint: Callable[[Array], Array],
+    constrain: Callable[[Array], dict[str, Array]],
+    unconstrain: Callable[[dict[str, Array]], Array] | None,
+    **extra: Any,
+) -> StaticTarget:
+    """A density on unconstrained vectors, reached from a law on the same vectors.
+
+    Args:
+        law: a proper distribution over real vectors.
+        log_joint: ``Float["dim"] -> Float[""]``, nats.
+        constrain, unconstrain: between vectors and named values.
+        **extra: further fields of `StaticTarget`.
+    """
+    base = Prior.of(law)
+    mean, scale = base.gaussian() or (None, None)
+    return StaticTarget(
+        dim=base.dim,
+        log_base=base.log_density,
+        log_potential=_Over(log_joint, base),
+        sample_base=base.sample,
+        constrain=constrain,
+        unconstrain=unconstrain,
+        base_mean=mean,
+        base_scale=scale,
+        **extra,
+    )
+
+
+class _Over(eqx.Module):
+    """A log density minus that of a base, both on the vectors."""
+
+    log_joint: Callable[[Array], Array]
+    base: Prior
+
+    def __call__(self, x: Float[Array, " dim"]) -> Scalar:
+        return jnp.asarray(self.log_joint(x) - self.base.log_density(x), x.dtype)
+
+
 def _check_data(data: PyTree[Any]) -> tuple[PyTree[Any], int]:
     """Data as arrays, one leading axis to all, and how many there are."""
     data = jax.tree.map(jnp.asarray, complete("data", data))
