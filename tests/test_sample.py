@@ -89,7 +89,7 @@ def test_the_options_are_those_of_the_design() -> None:
         list(inspect.signature(smcinfer.sample).parameters)
         == (
             "key target num_particles num_runs method kernel resampling resample_below islands devices history progress "
-            "checkpoint checkpoint_seconds"
+            "checkpoint checkpoint_seconds check"
         ).split()
     )
 
