@@ -9,32 +9,19 @@ import jax.numpy as jnp
 from smcinfer.diffusion.looks import Look
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.potentials import PathPotential
-from smcinfer.diffusion.process import Denoising, GaussianSteps, Reverse, finished
+from smcinfer.diffusion.process import Denoising, ModelSteps, Reverse, finished
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Reward
-from smcinfer.diffusion.schedule import NoiseSchedule
 from smcinfer.ground.arrays import Array, Float, Point, PyTree, Scalar, Time
 
 
-class Steered(GaussianSteps):
+class Steered(ModelSteps):
     """Steps of a diffusion model whose states hold the ``value`` of a point and, where asked for, its ``gradient``.
 
-    Subclasses set the ``model``, and ``strengths``, Float["T+1"], what values on the way are multiplied by in the twist (one
-    where ``None``).
+    Subclasses set ``strengths``, Float["T+1"], what values on the way are multiplied by in the twist (one where ``None``).
     """
 
-    model: eqx.AbstractVar[Model]
     strengths: eqx.AbstractVar[Float[Array, " num_times"] | None]
-
-    @property
-    @override
-    def schedule(self) -> NoiseSchedule:
-        return self.model.schedule
-
-    @property
-    @override
-    def shape(self) -> tuple[int, ...]:
-        return self.model.shape
 
 
 class Watching(eqx.Module):
