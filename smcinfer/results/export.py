@@ -5,18 +5,23 @@ weights are kept in a group of their own.
 """
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.lazy import Later
 from smcinfer.ground.names import dimensions, exported
 from smcinfer.ground.version import package_version
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.pooling import resample
+
+if TYPE_CHECKING:
+    import xarray as xr
+else:
+    xr = Later("xarray")
 
 # One entry a particle a step: kept in the result, too large for a table of statistics.
 _PER_PARTICLE = ("ancestors", "particles", "log_weights")
@@ -25,7 +30,7 @@ _PER_PARTICLE = ("ancestors", "particles", "log_weights")
 _FEWEST_DRAWS = 4
 
 
-def to_arviz(result: Estimates, key: KeyArray | int = 0, num_draws: int | None = None) -> xr.DataTree:
+def to_arviz(result: Estimates, key: KeyArray | int = 0, num_draws: int | None = None) -> "xr.DataTree":
     """A DataTree with groups ``posterior``, ``sample_stats`` and ``weighted_posterior``.
 
     Args:
@@ -67,7 +72,7 @@ def to_arviz(result: Estimates, key: KeyArray | int = 0, num_draws: int | None =
     return tree
 
 
-def sample_stats(result: Estimates) -> xr.Dataset:
+def sample_stats(result: Estimates) -> "xr.Dataset":
     """The history by (chain, step), without what is recorded for every particle."""
     kept = {name: values for name, values in result.history.items() if name.split(".")[0] not in _PER_PARTICLE}
     kept = exported(kept)
