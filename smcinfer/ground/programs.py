@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.core import Tracer, eval_jaxpr
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr  # pyright: ignore[reportPrivateImportUsage]
 
 MOST = 64
 """Traces, and programs, that are kept: those used longest ago are forgotten, with the data that their closures hold."""

@@ -2,11 +2,8 @@
 
 from typing import Any, ClassVar
 
-import blackjax
 import equinox as eqx
 import jax.numpy as jnp
-from blackjax.base import SamplingAlgorithm
-from blackjax.mcmc.hmc import HMCState
 
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array
@@ -50,14 +47,16 @@ class NUTS(ScaledKernel, BlackjaxKernel):
         """The fitted cloud: trajectories run in its whitened coordinates."""
         return params.cloud
 
-    def build(
-        self, logdensity_fn: LogDensity, density: TemperedDensity, params: tuning.Scaled, dim: int
-    ) -> SamplingAlgorithm:
+    def build(self, logdensity_fn: LogDensity, density: TemperedDensity, params: tuning.Scaled, dim: int) -> Any:
         """Blackjax's sampler with a unit mass matrix."""
         del density
         unit_mass = jnp.ones(dim, params.step_size.dtype)
+        import blackjax  # half a second that only its users should pay
+
         return blackjax.nuts(logdensity_fn, params.step_size, unit_mass, max_num_doublings=self.max_num_doublings)
 
-    def start(self, log_target: Any, target_gradient: Array, position: Array) -> HMCState:
+    def start(self, log_target: Any, target_gradient: Array, position: Array) -> Any:
         """The sampler's state from cached values."""
+        from blackjax.mcmc.hmc import HMCState
+
         return HMCState(position, log_target, target_gradient)

@@ -2,18 +2,24 @@
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from smcinfer.ground.arrays import KeyArray
+from smcinfer.ground.lazy import Later
 from smcinfer.results import export, report, transition
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.evidence import Bound, Check
 from smcinfer.results.summary import summary_table
 from smcinfer.results.words import Lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+else:
+    pd = Later("pandas")
+    xr = Later("xarray")
 
 
 class Result(Estimates):
@@ -23,7 +29,7 @@ class Result(Estimates):
     `to_arviz` for everything ArviZ can draw, `save` and `smcinfer.load` for keeping it.
     """
 
-    def summary(self) -> pd.DataFrame:
+    def summary(self) -> "pd.DataFrame":
         """Weighted mean, sd, quantiles, Monte Carlo error and effective sample size of every scalar."""
         return summary_table(self)
 
@@ -34,7 +40,7 @@ class Result(Estimates):
         *,
         groups: str | Collection[str] | None = None,
         target: Any = None,
-    ) -> xr.DataTree:
+    ) -> "xr.DataTree":
         """An ArviZ DataTree: runs as chains of equally weighted draws (see `smcinfer.results.export.to_arviz`).
 
         Args:

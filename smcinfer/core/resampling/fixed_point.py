@@ -77,7 +77,7 @@ def total(values: FixedPoint) -> FixedPoint:
 
 
 def _add_pairs(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
-    return tuple(add(FixedPoint(*left), FixedPoint(*right)))
+    return add(FixedPoint(*left), FixedPoint(*right))[:2]
 
 
 @outlined
