@@ -23,6 +23,7 @@ from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results import evidence, transition
 from smcinfer.results.evidence import Bound, Check, Evidence
+from smcinfer.results.mixture import Pooled, pool
 from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se, resample, weighted_mean
 from smcinfer.results.record import Record, arrays, not_kept, revived
 from smcinfer.results.survivors import Floor, fewest, floor_under, unit_of_rounding
@@ -124,6 +125,15 @@ class Estimates(Record):
     def _reliable(self) -> bool:
         """Whether runs can know their variance: short moves say less than the truth."""
         return not np.any(self.status_runs & int(Status.MOVES_TOO_SHORT))
+
+    @functools.cached_property
+    def pooled(self) -> Pooled:
+        """log Z and weights from the draws of all exponents, of a tempering run with ``history="full"``; not unbiased.
+
+        Raises:
+            ArgumentError: where the draws of the way were not kept.
+        """
+        return pool(self.history, self.num_steps, self._log_z)
 
     @property
     def log_z(self) -> float:
