@@ -11,9 +11,10 @@ import jax
 
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.ground import validate
+from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
-from smcinfer.kernels.registry import by_name as kernel_by_name
+from smcinfer.kernels.registry import by_name, default_for
 from smcinfer.results import Result
 from smcinfer.results.from_run import record
 from smcinfer.run.runner import as_typed_key, run
@@ -56,7 +57,8 @@ def sample(
             ``data``, or one of them with settings of its own, ``smcinfer.Tempering(schedule="conditional_ess")`` say.
             A `FeynmanKac` model is its own method and takes none.
         kernel: of a static target, what moves the particles: a name, or a `Kernel` (``kernels.from_blackjax`` bridges any
-            blackjax one); ``"hmc"`` where ``None``. A `FeynmanKac` model has moves of its own and takes none.
+            blackjax one). Where ``None``, ``"hmc"``, or ``"random_walk"`` where the target calls a function on the host that
+            has no gradient. A `FeynmanKac` model has moves of its own and takes none.
         resampling: name of a scheme.
         resample_below: resample where the ESS falls below this fraction of N; where ``None``, what the model's own plan
             says: at every step on a path whose schedule asks for it, below one half in a filter. A model that is sound
@@ -83,6 +85,7 @@ def sample(
     bias of order 1/N otherwise.
     """
     key = as_typed_key(key)
+    use_cache()
     model = _model(target, method, kernel)
     if check is not None:
         _model(target, check, None)
@@ -167,4 +170,6 @@ def _model(target: Any, method: str | Method | None, kernel: str | Kernel | None
         )
     target.check_precision()
     way = methods.by_name(method)
-    return way.model(target, kernel_by_name(way.kernel if kernel is None else kernel))
+    preferred = way.kernel if kernel is None else kernel
+    chosen = default_for(target.density(1.0), target.dim) if preferred is None else by_name(preferred)
+    return way.model(target.as_arrays(), chosen)

@@ -35,7 +35,19 @@ DOORS = (
         "check",
         "check_model",
     ),
-    *("check_kernel", "check_target", "plot_log_z", "plot_genealogy", "plot_posterior", "load"),
+    *(
+        "check_kernel",
+        "check_target",
+        "HMC",
+        "cascade",
+        "second_model",
+        "TopK",
+        "Nucleus",
+        "plot_log_z",
+        "plot_genealogy",
+        "plot_posterior",
+        "load",
+    ),
 )
 
 

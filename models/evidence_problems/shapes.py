@@ -9,9 +9,9 @@ import scipy.integrate
 import scipy.stats
 from jax.scipy.stats import norm
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.models.evidence_problems.problem import EvidenceProblem, in_a_box, normal_mass
-from smcinfer.models.hard_targets.facts import check_dim
 from smcinfer.static import posterior
 
 SCALE = 1.0 / 30.0
@@ -43,7 +43,7 @@ def log_gamma(dim: int = 10) -> EvidenceProblem:
 
     Source: Beaujean & Caldwell (2013), section 4.
     """
-    check_dim(dim, 2)
+    validate.count("dim", dim, at_least=2)
     num_gamma = max((dim + 2) // 2 - 2, 0)
     num_normal = dim - 2 - num_gamma
     low, high = 1.0 / 3.0, 2.0 / 3.0
@@ -84,7 +84,7 @@ def rosenbrock(dim: int = 2, *, reach: float = 5.0) -> EvidenceProblem:
         dim: d, at least 2.
         reach: a, half the side of the cube, at most 10.
     """
-    check_dim(dim, 2)
+    validate.count("dim", dim, at_least=2)
 
     def log_likelihood(x: Float[Array, " dim"]) -> Scalar:
         return -jnp.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
@@ -105,7 +105,7 @@ def ill_conditioned(dim: int = 50, *, condition: float = 1e6) -> EvidenceProblem
         dim: d, at least 2.
         condition: the largest of the :math:`\lambda_i`.
     """
-    check_dim(dim, 2)
+    validate.count("dim", dim, at_least=2)
     precisions = np.geomspace(1.0, condition, dim)
     normal = np.full(dim, -(dim**-0.5))
     normal[0] += 1.0
@@ -129,7 +129,7 @@ def funnel_in_a_box(dim: int = 10, *, reach: float = 10.0) -> EvidenceProblem:
         dim: d, at least 2.
         reach: a, half the side of the cube.
     """
-    check_dim(dim, 2)
+    validate.count("dim", dim, at_least=2)
     constant = -0.5 * dim * np.log(2 * np.pi) - np.log(3.0)
 
     def log_likelihood(x: Float[Array, " dim"]) -> Scalar:

@@ -9,10 +9,10 @@ import scipy.special
 from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.evidence_problems.problem import EvidenceProblem, in_a_box, normal_mass
-from smcinfer.models.hard_targets.facts import check_dim
 from smcinfer.static import posterior
 
 
@@ -52,7 +52,7 @@ def truncated_gaussian(dim: int = 5, *, bound: float = 0.5, noise: float = 0.5) 
         bound: b.
         noise: s.
     """
-    check_dim(dim, 1)
+    validate.count("dim", dim, at_least=1)
     variance = 1.0 + noise**2
     tail = normal_mass(1.0 / variance, noise / variance**0.5, bound, np.inf)
     log_z = dim * (-0.5 * np.log(2 * np.pi * variance) - 0.5 / variance + np.log(tail))
@@ -73,7 +73,7 @@ def small_region(dim: int = 2, *, mass: float = 1e-4) -> EvidenceProblem:
         dim: d, at least 1.
         mass: m, prior probability of the region, below :math:`0.7^d`.
     """
-    check_dim(dim, 1)
+    validate.count("dim", dim, at_least=1)
     if not 0.0 < mass < 0.7**dim:
         raise ArgumentError("mass is out of range", expected=f"0 < mass < 0.7^dim = {0.7**dim:.3g}", got=mass)
     upper = 0.3 + mass ** (1.0 / dim)

@@ -21,6 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from smcinfer.core.described import Described
 from smcinfer.core.plan import Plan
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
@@ -102,6 +103,11 @@ class FeynmanKac(eqx.Module):
     def plan(self) -> Plan:
         """How the model wants to be run, and what it is properly weighted for in words; a model that knows says so here."""
         return Plan("the target that the product of the model's weights defines; log Z is of its total mass")
+
+    @property
+    def described(self) -> Described | None:
+        """What the target tells of itself beside draws, for exports; ``None`` for nothing."""
+        return None
 
     @property
     def fixed_horizon(self) -> bool:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from smcinfer.core.described import Described
 from smcinfer.core.status import Status
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError, TargetError
@@ -24,7 +25,7 @@ from smcinfer.results import evidence, transition
 from smcinfer.results.evidence import Bound, Check, Evidence
 from smcinfer.results.mixture import Pooled, pool
 from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se, resample, weighted_mean
-from smcinfer.results.record import Record, arrays, revived
+from smcinfer.results.record import Record, arrays, not_kept, revived
 from smcinfer.results.survivors import Floor, fewest, floor_under, unit_of_rounding
 
 Quantity = str | Callable[[dict[str, Any]], Any]
@@ -45,6 +46,7 @@ class Estimates(Record):
         history: what was recorded, by name, each of shape (num_runs, num_steps + 1, ...); entry 0 is the initial
             population, and floats after a run's last step are NaN. A tree of arrays becomes ``name.leaf``.
         upper_bound: stochastic upper bound on log Z, or ``None``: it needs an exact draw (`Result.with_upper_bound`).
+        described: what the target tells of itself beside draws; a file does not keep it.
         check: what another path to the same target found, or ``None`` (`smcinfer.certify`).
         status: the bits of all runs, and what their estimates of log Z say of each other.
     """
@@ -57,6 +59,7 @@ class Estimates(Record):
     num_steps: np.ndarray = arrays("run")
     history: dict[str, Any] = arrays("run")
     upper_bound: Bound | None = revived(lambda pair: Bound(*pair), default=None)
+    described: Described | None = not_kept(None)
     check: Check | None = revived(lambda fields: Check(*fields), default=None)
     status: Status = dataclasses.field(init=False, default=Status.OK)
 

@@ -25,8 +25,8 @@ from smcinfer.static.tempering import TemperingPath
 class Method(abc.ABC):
     """A way from the base of a static target to the target."""
 
-    kernel: ClassVar[str] = "hmc"
-    """Name of the kernel that moves the particles where none is given."""
+    kernel: ClassVar[str | None] = None
+    """Name of the kernel that moves the particles where none is given; ``None`` goes by whether there is a gradient."""
 
     @abc.abstractmethod
     def model(self, target: StaticTarget, kernel: Kernel) -> FeynmanKac:
