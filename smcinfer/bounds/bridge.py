@@ -24,7 +24,9 @@ from jaxtyping import Float
 
 from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError, TargetError, surfacing
-from smcinfer.results.evidence import Evidence
+from smcinfer.results import Result
+from smcinfer.results.evidence import Bound, Evidence
+from smcinfer.results.pooling import resample
 from smcinfer.run.runner import as_typed_key
 from smcinfer.static.draws import vectors_of
 from smcinfer.static.student_mixture import StudentMixture
@@ -121,6 +123,50 @@ def bridge_sampling(key: Any, target: StaticTarget, draws: Any, *, num_reference
     found = bridge(np.asarray(first), np.where(np.isnan(second), -np.inf, second))
     source = "bridge sampling between the draws and a mixture fitted to the others"
     return Evidence(found.log_ratio, found.se, max(1.0, found.effective - 1.0), source)
+
+
+def evidence_ratio(first: StaticTarget, first_result: Result, second: StaticTarget, second_result: Result) -> Bound:
+    """log of the ratio of two evidences, from draws of both and no path between them.
+
+    It is good where the two laws overlap: two priors for one likelihood, say.
+
+    Args:
+        first, second: targets with the same parameters, on the same unconstrained space.
+        first_result, second_result: what `smcinfer.sample` returned for each, as many runs of both.
+
+    Returns:
+        log Z_1 - log Z_2 with its standard error from the spread between pairs of runs (NaN for one), nats.
+
+    Raises:
+        ArgumentError: the results have different numbers of runs, or other parameters.
+        TargetError: the laws do not overlap, or the parameters cannot be taken to the unconstrained space.
+    """
+    results = [first_result, second_result]
+    for one in results:
+        validate.instance("result", one, Result, "what smcinfer.sample returned")
+    runs, names = ([one.num_runs for one in results], [sorted(one.particles) for one in results])
+    if runs[0] != runs[1]:
+        raise ArgumentError("the two results have different numbers of runs", expected=runs[0], got=runs[1])
+    if names[0] != names[1]:
+        raise ArgumentError("the two results are not of the same parameters", expected=names[0], got=names[1])
+    rises = [_log_density(first, one) - _log_density(second, one) for one in results]
+    # Equally weighted draws of each run.
+    chosen = [[resample(run, one.log_weights[run], one.num_particles) for run in range(runs[0])] for one in results]
+    pairs = [[rise[run][draws[run]] for rise, draws in zip(rises, chosen, strict=True)] for run in range(runs[0])]
+    ratios = [bridge(each[None], other).log_ratio for each, other in pairs]
+    spread = float(np.std(ratios, ddof=1)) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
+    return Bound(float(np.mean(ratios)), spread)
+
+
+def _log_density(target: StaticTarget, result: Result) -> Float[np.ndarray, "num_runs num_particles"]:
+    """Unnormalised log density at every particle, on the vectors of the target."""
+    unconstrain = target.unconstrain
+    if unconstrain is None:
+        raise TargetError(
+            "the target cannot take its parameters to the unconstrained space", expected="unconstrain", got=None
+        )
+    density = eqx.filter_jit(jax.vmap(jax.vmap(lambda values: target.log_prob(unconstrain(values)))))
+    return np.asarray(density({name: jax.numpy.asarray(value) for name, value in result.particles.items()}), np.float64)
 
 
 @eqx.filter_jit

@@ -198,6 +198,9 @@ def test_options_reach_the_sampler(source: Path, monkeypatch: pytest.MonkeyPatch
     assert str(jax.numpy.result_type(float)) == "float32"
     words = "--method data_annealing --batch-size 2"
     assert main(["sample", f"{source}:target", *words.split()]) == 0 and seen["method"] == DataAnnealing(batch_size=2)
+    words = "--method nested --survival .3 --check tempering"
+    assert main(["sample", f"{source}:target", *words.split()]) == 0
+    assert (seen["method"].survival, seen["check"]) == (0.3, "tempering")
     words = "--schedule=conditional_ess --schedule-fraction .7"
     assert main(["sample", f"{source}:target", *words.split()]) == 0
     assert seen["method"].schedule == ConditionalESS(fraction=0.7)
