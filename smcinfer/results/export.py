@@ -7,21 +7,26 @@ weights are kept in a group of their own.
 import dataclasses
 import warnings
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from smcinfer.core.described import Described
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.labels import from_json
+from smcinfer.ground.lazy import Later
 from smcinfer.ground.names import check_names, dimensions, exported, exported_name
 from smcinfer.ground.version import package_version
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.groups import PLAIN, filled, wanted
 from smcinfer.results.pooling import resample
+
+if TYPE_CHECKING:
+    import xarray as xr
+else:
+    xr = Later("xarray")
 
 # One entry a particle a step: kept in the result, too large for a table of statistics.
 _PER_PARTICLE = ("ancestors", "particles", "log_weights")
@@ -37,7 +42,7 @@ def to_arviz(
     *,
     groups: str | Collection[str] | None = None,
     target: Any = None,
-) -> xr.DataTree:
+) -> "xr.DataTree":
     """A DataTree with groups ``posterior``, ``sample_stats`` and ``weighted_posterior``, and those that the target fills.
 
     Args:
@@ -134,7 +139,7 @@ class Axes:
         return found
 
 
-def sample_stats(result: Estimates) -> xr.Dataset:
+def sample_stats(result: Estimates) -> "xr.Dataset":
     """The history by (chain, step), without what is recorded for every particle."""
     kept = {name: values for name, values in result.history.items() if name.split(".")[0] not in _PER_PARTICLE}
     kept = exported(kept)

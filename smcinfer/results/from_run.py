@@ -11,6 +11,7 @@ from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.programs import compiled
 from smcinfer.results.evidence import Bound, mean_bound
 from smcinfer.results.finished import Run
 from smcinfer.results.result import Result
@@ -28,9 +29,17 @@ def record(key: Array, done: Run, model: FeynmanKac, num_particles: int, **commo
         num_particles: of each run.
         **common: further settings of the run, by name, as JSON can hold them.
     """
-    shown = leaves_by_name(jax.vmap(model.exported)(done.particles))
+    shown = leaves_by_name((_shown if model.on_host else _shown_compiled)(model, done.particles))
     found = result_of(done, shown, settings_of(key, model, num_particles, **common))
     return dataclasses.replace(found, described=model.described)
+
+
+def _shown(model: FeynmanKac, particles: Any) -> Any:
+    """What a model exports of the particles of every run."""
+    return jax.vmap(model.exported)(particles)
+
+
+_shown_compiled = compiled(_shown)
 
 
 def settings_of(key: Array, model: FeynmanKac, num_particles: int, **common: Any) -> dict[str, Any]:

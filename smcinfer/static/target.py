@@ -106,6 +106,17 @@ class StaticTarget(eqx.Module):
                 hint="make the target where you run it: inside the same jax.enable_x64() block, or after jax_enable_x64 is set",
             )
 
+    def as_arrays(self) -> "StaticTarget":
+        """The target with the numbers of its distributions as arrays, so that other numbers run the same program."""
+
+        def numbers(node: Any) -> Any:
+            if not isinstance(node, dist.Distribution):
+                return node
+            is_number = lambda leaf: isinstance(leaf, float | int) and not isinstance(leaf, bool)  # noqa: E731
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf, float) if is_number(leaf) else leaf, node)
+
+        return jax.tree.map(numbers, self, is_leaf=lambda node: isinstance(node, dist.Distribution))
+
     def density(self, exponent: Scalar | float) -> TemperedDensity:
         r"""The tempered density :math:`\mu(x) \exp(\lambda \Phi(x))` that kernels move on."""
         self.check_precision()
