@@ -9,7 +9,6 @@ values are tried. log Z is summed over z, with no bound on how many z there are 
 
 import copy
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -38,7 +37,7 @@ from smcinfer.static.guard import Guarded
 from smcinfer.static.numpyro_data import complete_trace, plain_arguments
 from smcinfer.static.numpyro_described import DescribedModel
 from smcinfer.static.numpyro_model import check_sites
-from smcinfer.static.numpyro_replay import Replay, Trace, is_latent, log_prob
+from smcinfer.static.numpyro_replay import Replay, Trace, cut, is_latent, log_prob
 from smcinfer.static.target import POSTERIOR
 
 
@@ -62,12 +61,7 @@ class MixedReplay(Replay):
 
     def named(self, z: Int[Array, " sites"]) -> dict[str, Array]:
         """The discrete vector as values of its sites."""
-        found, start = {}, 0
-        for name, shape in self.discrete.items():
-            size = math.prod(shape)
-            found[name] = z[start : start + size].reshape(shape)
-            start += size
-        return found
+        return cut(z, self.discrete)
 
     def at(self, z: Int[Array, " sites"]) -> "MixedReplay":
         """The model with its discrete sites held."""

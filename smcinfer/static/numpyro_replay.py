@@ -85,12 +85,7 @@ class Replay:
 
     def split(self, x: Float[Array, " dim"]) -> dict[str, Array]:
         """The flat vector cut into one unconstrained array a latent site."""
-        pieces, start = {}, 0
-        for name, shape in self.sites.items():
-            size = math.prod(shape)
-            pieces[name] = x[start : start + size].reshape(shape)
-            start += size
-        return pieces
+        return cut(x, self.sites)
 
     def trace_at(self, x: Float[Array, " dim"]) -> Trace:
         """The model's trace with its latent sites at ``x``; what they weigh on the reals is left in factors beside them."""
@@ -273,6 +268,21 @@ class Replay:
         (mean, scale), other = found
         same = jnp.array_equal(mean, other[0]) & jnp.array_equal(scale, other[1])
         return (mean, scale) if bool(same) else None
+
+
+def cut(vector: Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    """A flat vector as arrays by name.
+
+    Args:
+        vector: of as many entries as the arrays have together.
+        shapes: of the arrays, in the order in which they lie in the vector.
+    """
+    pieces, start = {}, 0
+    for name, shape in shapes.items():
+        size = math.prod(shape)
+        pieces[name] = vector[start : start + size].reshape(shape)
+        start += size
+    return pieces
 
 
 def log_prob(site: Site) -> Array:
