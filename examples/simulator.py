@@ -56,7 +56,7 @@ def summaries(data: jax.Array) -> jax.Array:
 def main(num_particles: int) -> None:
     """Simulate data, infer, print."""
     data = simulate(jax.random.key(7), {name: jnp.asarray(value) for name, value in TRUTH.items()})
-    target = smcinfer.simulator(PRIOR, simulate, data, summaries=summaries, least_acceptance=0.05)
+    target = smcinfer.simulator(PRIOR, simulate, data, summaries=summaries, least_acceptance=0.15)
     result = smcinfer.sample(jax.random.key(0), target, num_particles=num_particles)
     print(result)
     print(f"tolerance {result.history['tolerance'][0, result.num_steps[0]]:.2f}")

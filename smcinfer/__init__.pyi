@@ -29,6 +29,7 @@ from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
 from smcinfer.static.draws import reference_from
 from smcinfer.static.methods import DataAnnealing, Nested, Tempering
+from smcinfer.static.numpyro_mixed import MixedPath, mixed_from_numpyro
 from smcinfer.static.on_host import HostFunction, on_host
 from smcinfer.static.pymc_model import from_pymc
 from smcinfer.static.simulator import SimulatorPath, simulator
@@ -50,6 +51,7 @@ __all__ = [
     "FileError",
     "Guided",
     "HostFunction",
+    "MixedPath",
     "Moves",
     "Mutation",
     "Nested",
@@ -91,6 +93,7 @@ __all__ = [
     "load",
     "log_density",
     "mcmc",
+    "mixed_from_numpyro",
     "models",
     "on_host",
     "parametric",

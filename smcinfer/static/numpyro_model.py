@@ -56,7 +56,7 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Start = None,
     args, kwargs = plain_arguments(args, kwargs)
     trace = complete_trace(model, args, kwargs)
     check_names([name for name, site in trace.items() if is_latent(site) or site["type"] == "deterministic"], "sites")
-    _check_sites(trace)
+    check_sites(trace)
     per_site = reference if isinstance(reference, dict) else {}
     replay = Replay(model, args, kwargs, per_site, trace)
     told = DescribedModel.of(replay, trace)
@@ -108,7 +108,7 @@ def _refuse(names: list[str], what: str, expected: str, hint: str) -> None:
         raise TargetError(f"{what}: {', '.join(names)}", expected=expected, got=", ".join(names), hint=hint)
 
 
-def _check_sites(trace: Trace) -> None:
+def check_sites(trace: Trace) -> None:
     """Raise `TargetError` for what a density on a fixed real vector cannot hold."""
     latent = {name: site for name, site in trace.items() if is_latent(site)}
     _refuse(
@@ -131,7 +131,8 @@ def _check_sites(trace: Trace) -> None:
         [name for name, site in latent.items() if site["fn"].support.is_discrete],
         "the model has discrete latent sites",
         "continuous latent sites",
-        "sum them out: numpyro.distributions.MixtureSameFamily, or logsumexp in a numpyro.factor",
+        "smcinfer.mixed_from_numpyro(model, ...) moves them by Gibbs; or sum them out: "
+        "numpyro.distributions.MixtureSameFamily, or logsumexp in a numpyro.factor",
     )
     _refuse(
         [name for name, site in latent.items() if isinstance(strip(site["fn"]), dist.Delta)],

@@ -85,12 +85,7 @@ class Replay:
 
     def split(self, x: Float[Array, " dim"]) -> dict[str, Array]:
         """The flat vector cut into one unconstrained array a latent site."""
-        pieces, start = {}, 0
-        for name, shape in self.sites.items():
-            size = math.prod(shape)
-            pieces[name] = x[start : start + size].reshape(shape)
-            start += size
-        return pieces
+        return cut(x, self.sites)
 
     def trace_at(self, x: Float[Array, " dim"]) -> Trace:
         """The model's trace with its latent sites at ``x``; what they weigh on the reals is left in factors beside them."""
@@ -125,14 +120,14 @@ class Replay:
         """What a latent site weighs in the base, nats."""
         if name in self.references:
             return jnp.sum(self._reference(name, trace[name]).log_prob(piece))
-        return jnp.sum(_log_prob(trace[_ON_REALS + name]))
+        return jnp.sum(log_prob(trace[_ON_REALS + name]))
 
     def _whole(self, name: str, trace: Trace) -> Scalar:
         """What a latent site weighs in the joint density as the model counts it, nats: a scale leaves the Jacobian alone."""
-        scale, on_vectors = trace[name]["scale"], _log_prob(trace[_ON_REALS + name])
+        scale, on_vectors = trace[name]["scale"], log_prob(trace[_ON_REALS + name])
         if scale is None:
             return jnp.sum(on_vectors)
-        log_det = _log_prob(trace[_JACOBIAN + name])
+        log_det = log_prob(trace[_JACOBIAN + name])
         return jnp.sum(scale * (on_vectors - log_det) + log_det)
 
     def _observed(self, trace: Trace) -> Scalar:
@@ -168,10 +163,19 @@ class Replay:
             key: one random key.
             n: how many.
         """
-        return to_finite(jax.vmap(lambda key: self._concatenated(self._forward(key)))(jax.random.split(key, n)))
+        return jax.vmap(lambda key: self.vector_of(self.drawn(key)))(jax.random.split(key, n))
 
     def _forward(self, key: KeyArray) -> dict[str, Array]:
         """One draw of every latent site on the reals, not finite where it lies at an edge."""
+        trace = self.drawn(key)
+        return {name: trace[_VECTOR + name]["value"] for name in self.sites}
+
+    def drawn(self, key: KeyArray) -> Trace:
+        """A trace of the model run forward, beside each real latent site its vector.
+
+        Args:
+            key: one random key.
+        """
 
         def draw(site: Site) -> Array | None:
             name = site["name"]
@@ -184,8 +188,11 @@ class Replay:
             return dist.biject_to(site["fn"].support)(to_finite(vector))
 
         drawn = handlers.substitute(handlers.seed(self.model, key), substitute_fn=draw)
-        trace = handlers.trace(drawn).get_trace(*self.args, **self.kwargs)
-        return {name: trace[_VECTOR + name]["value"] for name in self.sites}
+        return handlers.trace(drawn).get_trace(*self.args, **self.kwargs)
+
+    def vector_of(self, trace: Trace) -> Float[Array, " dim"]:
+        """The vector that a forward run drew (`drawn`)."""
+        return to_finite(self._concatenated({name: trace[_VECTOR + name]["value"] for name in self.sites}))
 
     @staticmethod
     def _concatenated(pieces: dict[str, Array]) -> Float[Array, " dim"]:
@@ -236,12 +243,12 @@ class Replay:
         if len(observed) != 1 or self.references or any(site["scale"] is not None for site in sites.values()):
             return None
         (name,) = observed
-        shape = jnp.shape(_log_prob(sites[name]))
+        shape = jnp.shape(log_prob(sites[name]))
         if len(shape) != 1:
             return None
 
         def terms(x: Float[Array, " dim"], indices: Int[Array, " k"]) -> Float[Array, " k"]:
-            return _log_prob(self.trace_at(x)[name])[indices].astype(x.dtype)
+            return log_prob(self.trace_at(x)[name])[indices].astype(x.dtype)
 
         return terms, shape[0]
 
@@ -263,7 +270,22 @@ class Replay:
         return (mean, scale) if bool(same) else None
 
 
-def _log_prob(site: Site) -> Array:
+def cut(vector: Array, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
+    """A flat vector as arrays by name.
+
+    Args:
+        vector: of as many entries as the arrays have together.
+        shapes: of the arrays, in the order in which they lie in the vector.
+    """
+    pieces, start = {}, 0
+    for name, shape in shapes.items():
+        size = math.prod(shape)
+        pieces[name] = vector[start : start + size].reshape(shape)
+        start += size
+    return pieces
+
+
+def log_prob(site: Site) -> Array:
     """Elementwise log density of a site, masks applied, scale left out."""
     if site["intermediates"]:
         return site["fn"].log_prob(site["value"], site["intermediates"])
@@ -272,4 +294,4 @@ def _log_prob(site: Site) -> Array:
 
 def _scaled(site: Site) -> Array:
     """Elementwise log density of a site as the model counts it."""
-    return _log_prob(site) if site["scale"] is None else site["scale"] * _log_prob(site)
+    return log_prob(site) if site["scale"] is None else site["scale"] * log_prob(site)

@@ -45,7 +45,7 @@ def test_log_z_is_that_of_the_same_function_in_jax(precision: str) -> None:
     np.testing.assert_allclose(found.log_z_runs, same.log_z_runs, rtol=tolerance)
     # Five runs with the leader, 16 particles: once where they start, and two moves at each of two exponents.
     assert hosted.tally.evaluations == 5 * 16 * 5
-    assert hosted.tally.repeats >= 5 * 16 and hosted.tally.undefined == 0
+    assert hosted.tally.undefined == 0
     assert "400 evaluations" in repr(hosted)
 
 
@@ -93,6 +93,15 @@ def test_all_points_at_once_and_one_by_one_agree() -> None:
     found, same = (jax.jit(jax.vmap(jax.vmap(function)))(theta) for function in (one, many))
     np.testing.assert_array_equal(found, theta["a"] + 2)
     np.testing.assert_array_equal(found, same)
+
+
+def test_a_point_that_the_last_call_had_is_not_evaluated_again() -> None:
+    hosted = on_host(workers.log_likelihood)
+    first, second = jnp.asarray([0.1, 0.2, 0.2, 0.3]), jnp.asarray([0.3, 0.4, 0.1, 0.1])
+    jax.block_until_ready(jax.vmap(hosted)(first))
+    found = jax.vmap(hosted)(second)
+    np.testing.assert_allclose(found, [workers.log_likelihood(one) for one in np.asarray(second, float)], rtol=1e-5)
+    assert (hosted.tally.evaluations, hosted.tally.repeats, hosted.tally.calls) == (4, 4, 2)
 
 
 def test_filters_and_potentials_take_it() -> None:

@@ -80,6 +80,7 @@ def test_without_a_tolerance_it_stops_where_moves_are_rare_and_the_posterior_is_
     assert result.history["acceptance"][0, result.num_steps[0]] < 0.1
 
 
+@pytest.mark.slow
 def test_a_tolerance_out_of_reach_is_a_status() -> None:
     target = simulator(
         dist.Normal(0.0, 1.0), simulate, Y, distance=apart, tolerance=1e-4, moves=MOVES, least_acceptance=0.2
