@@ -7,6 +7,8 @@ dtype, a number written into the code, a branch that the data decided) has anoth
 """
 
 import collections
+import contextlib
+import contextvars
 import functools
 import hashlib
 from collections.abc import Callable, Hashable, Iterator
@@ -23,6 +25,19 @@ MOST = 64
 
 # Rules for derivatives, made anew by every trace; what is compiled was differentiated already.
 _UNUSED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+
+
+_apart = contextvars.ContextVar("apart", default=True)
+
+
+@contextlib.contextmanager
+def merged(enabled: bool) -> Iterator[None]:
+    """While the block traces, no function stays apart: how arrays lie over devices is not seen through the call of one."""
+    token = _apart.set(_apart.get() and not enabled)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
 
 
 class _Kept[Value]:
@@ -64,14 +79,16 @@ def compiled[Function: Callable[..., Any]](function: Function, *, inline: Any = 
         dynamic, static = eqx.partition(args, eqx.is_array)
         leaves, structure = jax.tree.flatten(dynamic)
         rest = tuple(jax.tree.leaves(static)), jax.tree.structure(static)
+        how = inline if _apart.get() else jax.Inline.AUTO
         avals = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
-        key = (function, rest, structure, avals, inline, _context())
+        key = (function, rest, structure, avals, how, _context())
 
         def trace() -> tuple[ClosedJaxpr, Any, Callable[..., Any]]:
             flat = lambda *leaves: function(*eqx.combine(jax.tree.unflatten(structure, leaves), static))  # noqa: E731
+            flat.__name__ = name
             closed, shape = jax.make_jaxpr(flat, return_shape=True)(*leaves)
-            make = lambda: _program(closed.jaxpr, name, inline)  # noqa: E731
-            run = _programs.get((_identity(closed.jaxpr), inline, _context()), make)
+            make = lambda: _program(closed.jaxpr, name, how)  # noqa: E731
+            run = _programs.get((_identity(closed.jaxpr), how, _context()), make)
             return closed, jax.tree.structure(shape), run
 
         # What a closure holds of a trace that is under way is worth nothing after it.
