@@ -119,6 +119,56 @@ def chains() -> Any:
     return smcinfer.mcmc(jax.random.key(0), line(), num_chains=64, num_draws=100, num_warmup=100, progress=False)
 
 
+def new_data() -> Any:
+    """Two posteriors of one shape on other data: how many programs the second compiles is printed last."""
+    import jax
+    import numpy as np
+    import numpyro.distributions as dist
+
+    import smcinfer
+
+    def sampled(seed: int) -> Any:
+        x, y = np.random.default_rng(seed).normal(size=(2, 20)).astype(np.float32)
+        prior = {"slope": dist.Normal(0.0, 1.0 + seed), "noise": dist.HalfNormal(1.0)}
+        target = smcinfer.posterior(prior, lambda at: dist.Normal(at["slope"] * x, at["noise"]).log_prob(y).sum())
+        return smcinfer.sample(jax.random.key(seed), target, num_particles=100, progress=False)
+
+    sampled(0)
+    count = 0
+
+    def listen(event: str, duration: float, **known: Any) -> None:
+        nonlocal count
+        del duration, known
+        count += event == "/jax/core/compile/backend_compile_duration"
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    sampled(1)
+    return count
+
+
+def nuts() -> Any:
+    """The README's posterior by numpyro's NUTS: four chains, a thousand draws after a thousand."""
+    import jax
+    import jax.numpy as jnp
+    import numpyro
+    import numpyro.distributions as dist
+    from numpyro.infer import MCMC, NUTS
+
+    x = jnp.linspace(-2.0, 2.0, 20)
+    y = 1.0 + 0.5 * x + 0.3 * jnp.sin(9.0 * x)
+
+    def model() -> None:
+        line = numpyro.sample("line", dist.Normal(0.0, 2.0).expand([2]).to_event(1))
+        noise = numpyro.sample("noise", dist.HalfNormal(1.0))
+        numpyro.sample("y", dist.Normal(line[0] + line[1] * x, noise), obs=y)
+
+    chains = MCMC(
+        NUTS(model), num_warmup=1000, num_samples=1000, num_chains=4, chain_method="vectorized", progress_bar=False
+    )
+    chains.run(jax.random.key(0))
+    return chains.get_samples()["line"].mean(axis=0)
+
+
 FAMILIES: dict[str, Callable[[], Any]] = {
     "readme": readme,
     "polar": polar,
@@ -135,7 +185,8 @@ def measured(family: Callable[[], Any]) -> dict[str, Any]:
     """CPU seconds of one family's run, by program and part; imports apart.
 
     Returns:
-        ``{"programs": {name: {part: seconds, "count": times compiled}}, "imports": s, "rest": s, "total": s}``.
+        Of every program seconds by part and how often it was compiled; seconds of the imports, of all else and of all
+        together; and what the run printed.
     """
     import jax
     import numpyro.distributions  # noqa: F401
@@ -161,7 +212,7 @@ def measured(family: Callable[[], Any]) -> dict[str, Any]:
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     result = family()
-    print(result)
+    printed = str(result)
     total = time.process_time()
     compiling = sum(row[kind] for row in rows.values() for kind in KINDS.values())
     return {
@@ -170,8 +221,9 @@ def measured(family: Callable[[], Any]) -> dict[str, Any]:
         "import_smcinfer": ready_s - jax_s,
         "rest": total - ready_s - compiling,
         "total": total,
+        "printed": printed,
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured(FAMILIES[sys.argv[1]])))
+    print(json.dumps(measured((FAMILIES | {"nuts": nuts, "new_data": new_data})[sys.argv[1]])))

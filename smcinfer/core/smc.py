@@ -26,6 +26,7 @@ from smcinfer.core.settings import Settings
 from smcinfer.core.state import Record, SMCState, freeze, over_runs, record, shard_state
 from smcinfer.core.weights import Weighed, compensated_add, unweighed, weigh
 from smcinfer.ground.arrays import Array, Float, Int, Key, PyTree
+from smcinfer.ground.programs import merged
 
 __all__ = ["Record", "SMCState", "init", "scan", "step"]
 
@@ -41,6 +42,11 @@ def init(key: Key[Array, " num_runs"], model: FeynmanKac, settings: Settings) ->
     Returns:
         The state, and the record of t = 0 (a dict, empty at history level ``"none"``).
     """
+    with merged(settings.mesh is not None):
+        return _started(key, model, settings)
+
+
+def _started(key: Key[Array, " num_runs"], model: FeynmanKac, settings: Settings) -> tuple[SMCState, Record]:
     num_particles = settings.num_particles
 
     def start(run_key: Array) -> tuple[SMCState, Record]:
@@ -85,6 +91,11 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
     Properly weighted for: the model's target at t, ``E[Z_hat_t sum_i W_t^i f(x_t^i)] = gamma_t(f)``, whenever the
     model's own weights are and nothing in ``adapt`` depends on the particles.
     """
+    with merged(settings.mesh is not None):
+        return _stepped(t, state, model, settings)
+
+
+def _stepped(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settings) -> tuple[SMCState, Record]:
     resampler = Resampler.of(model, settings)
     ahead = over_runs(model, partial(_look_ahead, t, model, resampler))(state)
     chosen = resampler.apply(t, ahead.key[:, 0], ahead.decision, ahead.shared, state)

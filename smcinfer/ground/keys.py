@@ -93,6 +93,12 @@ def key_of_kind(words: Array, kind: str) -> Array:
     return jax.random.wrap_key_data(words, impl=SMALL if kind == KIND else kind)
 
 
+def plain(key: Array) -> Array:
+    """A `small` key as JAX's own; any other as it is."""
+    kept = str(jax.random.key_impl(key)) == KIND
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32") if kept else key
+
+
 def small(key: Any) -> Any:
     """A key of JAX's default kind as one that draws the same numbers from smaller programs; any other key as it is."""
     same = str(jax.random.key_impl(key)) == "threefry2x32" and jax.config.jax_threefry_partitionable

@@ -7,22 +7,37 @@ dtype, a number written into the code, a branch that the data decided) has anoth
 """
 
 import collections
+import contextlib
+import contextvars
 import functools
 import hashlib
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 from jax.core import Tracer, eval_jaxpr
-from jax.extend.core import ClosedJaxpr, Jaxpr  # pyright: ignore[reportPrivateImportUsage]
+from jax.extend.core import ClosedJaxpr, Jaxpr, Var  # pyright: ignore[reportPrivateImportUsage]
 
 MOST = 64
 """Traces, and programs, that are kept: those used longest ago are forgotten, with the data that their closures hold."""
 
 # Rules for derivatives, made anew by every trace; what is compiled was differentiated already.
 _UNUSED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+
+
+_apart = contextvars.ContextVar("apart", default=True)
+
+
+@contextlib.contextmanager
+def merged(enabled: bool) -> Iterator[None]:
+    """While the block traces, no function stays apart: how arrays lie over devices is not seen through the call of one."""
+    token = _apart.set(_apart.get() and not enabled)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
 
 
 class _Kept[Value]:
@@ -44,7 +59,16 @@ class _Kept[Value]:
         return value
 
 
-_traces: _Kept[tuple[ClosedJaxpr, Any, Callable[..., Any]]] = _Kept()
+class _Traced(NamedTuple):
+    """A trace: what its closures held, in which order its program takes the leaves, what the results are, and the program."""
+
+    consts: list[Any]
+    order: list[int]
+    results: Any
+    run: Callable[..., Any]
+
+
+_traces: _Kept[_Traced] = _Kept()
 _programs: _Kept[Callable[..., Any]] = _Kept()
 
 
@@ -64,20 +88,23 @@ def compiled[Function: Callable[..., Any]](function: Function, *, inline: Any = 
         dynamic, static = eqx.partition(args, eqx.is_array)
         leaves, structure = jax.tree.flatten(dynamic)
         rest = tuple(jax.tree.leaves(static)), jax.tree.structure(static)
+        how = inline if _apart.get() else jax.Inline.AUTO
         avals = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
-        key = (function, rest, structure, avals, inline, _context())
+        key = (function, rest, structure, avals, how, _context())
 
-        def trace() -> tuple[ClosedJaxpr, Any, Callable[..., Any]]:
+        def trace() -> _Traced:
             flat = lambda *leaves: function(*eqx.combine(jax.tree.unflatten(structure, leaves), static))  # noqa: E731
+            flat.__name__ = name
             closed, shape = jax.make_jaxpr(flat, return_shape=True)(*leaves)
-            make = lambda: _program(closed.jaxpr, name, inline)  # noqa: E731
-            run = _programs.get((_identity(closed.jaxpr), inline, _context()), make)
-            return closed, jax.tree.structure(shape), run
+            order = _by_use(closed.jaxpr)
+            jaxpr = closed.jaxpr.replace(invars=[closed.jaxpr.invars[at] for at in order])
+            run = _programs.get((_identity(jaxpr), how, _context()), lambda: _program(jaxpr, name, how))
+            return _Traced(closed.consts, order, jax.tree.structure(shape), run)
 
         # What a closure holds of a trace that is under way is worth nothing after it.
-        concrete = lambda made: not any(isinstance(held, Tracer) for held in made[0].consts)  # noqa: E731
-        closed, made_of, run = _traces.get(key, trace, keep=concrete)
-        return jax.tree.unflatten(made_of, run(closed.consts, leaves))
+        concrete = lambda made: not any(isinstance(held, Tracer) for held in made.consts)  # noqa: E731
+        made = _traces.get(key, trace, keep=concrete)
+        return jax.tree.unflatten(made.results, made.run(made.consts, [leaves[at] for at in made.order]))
 
     return call  # pyright: ignore[reportReturnType]
 
@@ -88,6 +115,16 @@ outlined = functools.partial(compiled, inline=jax.Inline.XLA_LATE)
 XLA copies a callee into each of its callers and compiles every copy, and it merges what a callee reads into each of its parts.
 Kept apart, a density and its gradient are compiled once for the start and all moves, and from their own text alone.
 """
+
+
+def _by_use(jaxpr: Jaxpr) -> list[int]:
+    """The arguments that are used, by first use: pytrees of other packages may list them in another order in every process."""
+    places: dict[Any, int] = {}
+    for variable in [*(one for equation in jaxpr.eqns for one in equation.invars), *jaxpr.outvars]:
+        if isinstance(variable, Var):
+            places.setdefault(variable, len(places))
+    used = [at for at, variable in enumerate(jaxpr.invars) if variable in places]
+    return sorted(used, key=lambda at: places[jaxpr.invars[at]])
 
 
 def _program(jaxpr: Jaxpr, name: str, inline: Any) -> Callable[..., Any]:

@@ -26,7 +26,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
-from smcinfer.ground.keys import small
+from smcinfer.ground.keys import plain, small
 from smcinfer.ground.memory import refuse_what_cannot_fit, size_of
 from smcinfer.ground.programs import compiled
 from smcinfer.results.finished import Run
@@ -126,7 +126,9 @@ def run(
         raise ArgumentError("a model on the host cannot be shared by devices", expected="devices=None", got=devices)
     if model.on_host and model.led:
         raise ArgumentError("a model on the host cannot be led", expected="led is False", got=type(model).__name__)
-    keys = jax.random.split(as_typed_key(key), num_runs + model.led)
+    # Over several devices a draw must be seen through, to be made where it is wanted.
+    key = as_typed_key(key) if mesh is None else plain(as_typed_key(key))
+    keys = jax.random.split(key, num_runs + model.led)
     capacity = chunk_steps or _capacity(model, progress or checkpoint is not None)
     started = time.perf_counter()
     with surfacing(), compile_clock() as compiling:

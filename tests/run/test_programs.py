@@ -141,3 +141,12 @@ def test_a_function_of_a_trace_under_way_is_traced_anew() -> None:
     assert float(outer(2.0, 3.0)) == 6.0
     assert float(jax.grad(outer)(2.0, 3.0)) == 3.0
     np.testing.assert_array_equal(jax.vmap(outer, (0, None))(jnp.arange(3.0), 2.0), [0.0, 2.0, 4.0])
+
+
+def test_the_order_in_which_arguments_are_listed_is_no_part_of_a_program() -> None:
+    a, b, unused = jnp.float32(3.0), jnp.float32(2.0), jnp.zeros(4)
+    assert float(compiled(lambda a, b: a - b / 7.0)(a, b)) == float(a - b / 7.0)
+    with compilations() as names:
+        found = compiled(lambda unused, b, a: a - b / 7.0)(unused, b, a)
+    assert names == []
+    assert float(found) == float(a - b / 7.0)
