@@ -26,7 +26,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
-from smcinfer.ground.memory import refuse_what_cannot_fit, size_of
+from smcinfer.ground.memory import refuse_program_that_cannot_fit, refuse_what_cannot_fit, size_of
 from smcinfer.results.finished import Run
 from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, joined, program_digest
 from smcinfer.run.watch import compile_clock, watching
@@ -172,12 +172,19 @@ def _capacity(model: FeynmanKac, watched: bool) -> int:
 
 
 def _start(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -> Saved:
-    if not model.on_host:
+    if model.on_host:
+        state, record = smc.init(keys, model, settings)
+    else:
+        what, one = (
+            f"a population of {settings.num_particles} particles in {keys.shape[0]} runs",
+            jnp.ones((), jnp.int32),
+        )
         # Traced once: the call below finds the program that this one looked at.
         state, record = eqx.filter_eval_shape(_init, keys, model, settings)
-        needed = size_of(state) + capacity * size_of(record)
-        refuse_what_cannot_fit(f"a population of {settings.num_particles} particles in {keys.shape[0]} runs", needed)
-    state, record = (smc.init if model.on_host else _init)(keys, model, settings)
+        refuse_what_cannot_fit(what, size_of(state) + capacity * size_of(record))
+        refuse_program_that_cannot_fit(what, settings.num_particles, _init, keys, model, settings)
+        state, record = _init(keys, model, settings)
+        refuse_program_that_cannot_fit(what, settings.num_particles, _steps, one, state, model, settings, capacity, one)
     return Saved(0, state, [jax.tree.map(lambda leaf: leaf[:, None], _to_host(record))])
 
 

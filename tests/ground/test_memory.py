@@ -35,6 +35,18 @@ def test_a_population_that_cannot_fit_is_refused_before_it_is_drawn(monkeypatch:
     assert not drawn
 
 
+def test_what_a_step_holds_is_known_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = jnp.linspace(0.0, 1.0, 1000)
+    walk = smcinfer.process(dist.Normal(0.0, 1.0), lambda t, x: dist.Normal(x, 1.0))
+    model = smcinfer.compose(walk, lambda t, x: jnp.sort(x * large)[500], num_steps=1)
+    smcinfer.sample(jax.random.key(0), model, num_particles=32, num_runs=1, progress=False)
+    monkeypatch.setattr(memory, "total_memory", lambda: 100_000)
+    with pytest.raises(
+        ArgumentError, match="32 particles in 1 runs does not fit(.|\n)*num_particles=16, say, which would fit"
+    ):
+        smcinfer.sample(jax.random.key(0), model, num_particles=32, num_runs=1, progress=False)
+
+
 def test_what_only_the_run_finds_out_is_said_in_words() -> None:
     with pytest.raises(ArgumentError, match="does not fit into memory(.|\n)*DataAnnealing"), surfacing():
         jnp.zeros((10**6, 10**9, 10)).block_until_ready()
