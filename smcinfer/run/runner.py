@@ -175,16 +175,15 @@ def _start(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) ->
     if model.on_host:
         state, record = smc.init(keys, model, settings)
     else:
-        what, one = (
-            f"a population of {settings.num_particles} particles in {keys.shape[0]} runs",
-            jnp.ones((), jnp.int32),
-        )
+        num, one = settings.num_particles, jnp.ones((), jnp.int32)
+        what = f"a population of {num} particles in {keys.shape[0]} runs"
         # Traced once: the call below finds the program that this one looked at.
         state, record = eqx.filter_eval_shape(_init, keys, model, settings)
         refuse_what_cannot_fit(what, size_of(state) + capacity * size_of(record))
-        refuse_program_that_cannot_fit(what, settings.num_particles, _init, keys, model, settings)
+        refuse_program_that_cannot_fit(what, num, _init, keys, model, settings)
         state, record = _init(keys, model, settings)
-        refuse_program_that_cannot_fit(what, settings.num_particles, _steps, one, state, model, settings, capacity, one)
+        if model.num_steps:
+            refuse_program_that_cannot_fit(what, num, _steps, one, state, model, settings, capacity, one)
     return Saved(0, state, [jax.tree.map(lambda leaf: leaf[:, None], _to_host(record))])
 
 
