@@ -24,7 +24,7 @@ from smcinfer.results import evidence
 from smcinfer.results.evidence import Bound, Evidence
 from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se, resample, weighted_mean
 from smcinfer.results.record import Record, arrays, revived
-from smcinfer.results.survivors import Floor, fewest, floor_under, unit_of_rounding
+from smcinfer.results.survivors import Floor, collapsed, fewest, floor_under, heaviest, unit_of_rounding
 
 Quantity = str | Callable[[dict[str, Any]], Any]
 """A variable's name, or a function of the dict of one particle's values, written with `jax.numpy`."""
@@ -65,7 +65,8 @@ class Estimates(Record):
         self._put("history", {name: _padded(name, value, self.num_steps) for name, value in self.history.items()})
         bits = Status(int(np.bitwise_or.reduce(self.status_runs)))
         bits |= Status.ERROR_BARS_DISAGREE if self.evidence.disagree else Status.OK
-        bits |= Status.FEW_SURVIVORS if self.evidence.few else Status.OK
+        few, collapse = self.evidence.few, bool(np.any(collapsed(self.log_weights)))
+        bits |= Status.FEW_SURVIVORS if few else Status.WEIGHTS_COLLAPSED if collapse else Status.OK
         bits |= Status.ROUNDED if self.evidence.rounded else Status.OK
         self._put("status", bits)
 
@@ -84,7 +85,8 @@ class Estimates(Record):
         """What counting and rounding say at least of the error of log Z."""
         counts = fewest(self.log_weights, self.history, self.num_steps)
         summed = [self.log_z_runs, *(self.history[name] for name in ("log_z_increment",) if name in self.history)]
-        return floor_under(self._log_z, counts, self.num_particles, unit_of_rounding(*summed))
+        heavy = heaviest(self.log_weights, counts)
+        return floor_under(self._log_z, counts, self.num_particles, unit_of_rounding(*summed), heavy)
 
     @functools.cached_property
     def evidence(self) -> Evidence:
