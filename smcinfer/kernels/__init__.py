@@ -1,7 +1,8 @@
 """Move kernels: each leaves a tempered density invariant and is tuned by the particle cloud.
 
 `RandomWalk`, `Independent`, `MALA`, `HMC` and `NUTS` are here, the slice samplers `GibbsianPolarSlice`, `PolarSlice`,
-`HitAndRun` and `EllipticalSlice`, and `CrankNicolson` and `CrankNicolsonLangevin`; `from_blackjax` makes one of any
+`HitAndRun` and `EllipticalSlice`, and `CrankNicolson` and `CrankNicolsonLangevin`; `Scales` mixes the step sizes of another
+kernel, `from_blackjax` makes one of any
 blackjax sampler, and `as_blackjax` a blackjax sampler of any kernel. `by_name` gives them by name.
 """
 
@@ -21,6 +22,7 @@ from smcinfer.kernels.pcnl import CrankNicolsonLangevin
 from smcinfer.kernels.polar_slice import PolarSlice
 from smcinfer.kernels.random_walk import RandomWalk
 from smcinfer.kernels.registry import KERNELS, by_name
+from smcinfer.kernels.scales import Scales
 from smcinfer.kernels.ticks import Machine, TickKernel
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Machine",
     "PolarSlice",
     "RandomWalk",
+    "Scales",
     "TemperedDensity",
     "TickKernel",
     "as_blackjax",

@@ -22,7 +22,7 @@ from smcinfer.core.status import Status, raise_bit
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.paths.moves import Moves, chain, repeat
+from smcinfer.paths.moves import Moves, chain, repeat, rise_of_mean
 from smcinfer.paths.rising import Place, Rising, Travelled
 
 # A waste-free chain is too short where its mean keeps more than this share of the potential's variance: at 1/2 a chain
@@ -101,6 +101,7 @@ class Path(Rising):
         none = {
             "num_move_steps": jnp.zeros((), jnp.int32),
             "autocorrelation": jnp.full_like(begun.shared.at.rise, jnp.nan),
+            "gap": jnp.full_like(begun.shared.at.rise, jnp.nan),
         }
         return dataclasses.replace(begun, info=begun.info | none)
 
@@ -108,8 +109,10 @@ class Path(Rising):
         self, key: KeyArray, t: Int[Array, ""], particles: Particles, shared: Travelled, resampled: Flag
     ) -> Mutation:
         """Moves at the new exponent; the weight is already counted."""
-        del t, resampled
+        del t
         particles, after, info, status = self.moved(key, particles, shared)
+        # Particles that were not resampled carry weights, and those are not known here.
+        info["gap"] = jnp.where(resampled, info["gap"], jnp.nan)
         return Mutation(particles, jnp.zeros_like(self.log_potential(particles)), after, info, status)
 
     def moved(
@@ -126,7 +129,7 @@ class Path(Rising):
         Returns:
             The particles, what to keep, what the history records, and status bits.
         """
-        params = self.prepare(shared.at, shared.params)
+        params, before = self.prepare(shared.at, shared.params), self.log_potential(particles)
 
         def once(key: KeyArray, particles: Particles) -> tuple[Particles, dict[str, Scalar]]:
             particles, report = self.move(key, particles, shared.at, params)
@@ -146,6 +149,7 @@ class Path(Rising):
             status = raise_bit(status, Status.LOOP_CAP_REACHED, done.report["cap_reached"] > 0)
         info = self.info(Travelled(shared.at, shared.params, done.report))
         info |= {"num_move_steps": done.num_steps, "autocorrelation": done.autocorrelation}
+        info["gap"] = jnp.where(wanted, rise_of_mean(before, self.log_potential(particles)), jnp.nan)
         # Parameters are tuned by the last moves that there were.
         report = jax.tree.map(lambda new, old: jnp.where(wanted, new, old), done.report, shared.report)
         return particles, Travelled(shared.at, shared.params, report), info, status

@@ -26,6 +26,9 @@ from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se
 from smcinfer.results.record import Record, arrays, revived
 from smcinfer.results.survivors import Floor, collapsed, fewest, floor_under, heaviest, unit_of_rounding
 
+# Standard errors that are not chance.
+_CERTAIN = 4.0
+
 Quantity = str | Callable[[dict[str, Any]], Any]
 """A variable's name, or a function of the dict of one particle's values, written with `jax.numpy`."""
 
@@ -67,6 +70,7 @@ class Estimates(Record):
         bits |= Status.ERROR_BARS_DISAGREE if self.evidence.disagree else Status.OK
         few, collapse = self.evidence.few, bool(np.any(collapsed(self.log_weights)))
         bits |= Status.FEW_SURVIVORS if few else Status.WEIGHTS_COLLAPSED if collapse else Status.OK
+        bits |= Status.MASS_MISSED if self._missed else Status.OK
         bits |= Status.ROUNDED if self.evidence.rounded else Status.OK
         self._put("status", bits)
 
@@ -107,6 +111,16 @@ class Estimates(Record):
     def _reliable(self) -> bool:
         """Whether runs can know their variance: short moves say less than the truth."""
         return not np.any(self.status_runs & int(Status.MOVES_TOO_SHORT))
+
+    @property
+    def _missed(self) -> bool:
+        """Whether the last moves, at the target, still found what the weights had not."""
+        gaps = self.history.get("gap")
+        if gaps is None:
+            return False
+        last = gaps[np.arange(self.num_runs), self.num_steps].astype(np.float64)
+        spread = float(last.std(ddof=1)) if last.size > 1 else 0.0
+        return float(last.mean()) > _CERTAIN * max(spread, 1.0) / math.sqrt(last.size)
 
     @property
     def log_z(self) -> float:
