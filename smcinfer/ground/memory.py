@@ -56,16 +56,15 @@ def refuse_what_cannot_fit(what: str, needed: int, hint: str = FEWER) -> None:
         )
 
 
-def refuse_program_that_cannot_fit(what: str, num_particles: int, function: Any, *arguments: Any) -> None:
-    """Compile a program, and raise `ArgumentError` where it asks for more than all memory; a call then finds it compiled.
+def refuse_program_that_cannot_fit(what: str, num_particles: int, program: Any) -> None:
+    """Raise `ArgumentError` where a compiled program asks for more than all memory.
 
     Args:
         what: what takes the room, for the message.
         num_particles: that the room is for; the message says how many of them would fit.
-        function: made by `equinox.filter_jit`.
-        arguments: what it will be called on.
+        program: what XLA made (`smcinfer.ground.programs.executable`).
     """
-    needed, there = _needed_by(function.lower(*arguments).compile().compiled.runtime_executable()), total_memory()
+    needed, there = _needed_by(program), total_memory()
     fitting = num_particles * (there or needed) // max(needed, 1)
     fewer = f"num_particles={2 ** (fitting.bit_length() - 1)}, say, which would fit; " if fitting else ""
     refuse_what_cannot_fit(what, needed, fewer + FEWER_DATA)
