@@ -396,7 +396,9 @@ def _doors() -> dict[str, Door]:
         "plot_posterior": Door(
             plots.plot_posterior, lambda: {"result": result}, {"result": (3.0,), "kind": ("pie",), "max_scalars": FEW}
         ),
-        "load": Door(smcinfer.load, dict, {"path": (Bad("no/such/file.nc", "no such file"), Bad(__file__, __file__))}),
+        "load": Door(
+            smcinfer.load, dict, {"path": (3.0, None, Bad("no/such/file.nc", "no such file"), Bad(__file__, __file__))}
+        ),
     }
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.posteriordb import evidence, latent, regression
@@ -115,7 +116,7 @@ class Posterior:
 
 def names(folder: str | Path) -> list[str]:
     """Names of the posteriors in a folder whose model is written."""
-    folder = Path(folder)
+    folder = validate.path("folder", folder)
     every = posterior_names(folder)
     return [name for name in every if read_description(folder, name)["model_name"] in MODELS]
 
@@ -133,7 +134,7 @@ def load(folder: str | Path, name: str, *, reference: Reference = None) -> Poste
     Raises:
         ArgumentError: for a folder without the layout, an unknown posterior, or a model not written.
     """
-    folder = Path(folder)
+    folder = validate.path("folder", folder)
     description = read_description(folder, name)
     entry = MODELS.get(description["model_name"])
     if entry is None:

@@ -24,6 +24,7 @@ from smcinfer.core.plan import Plan
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError, calling
+from smcinfer.ground.names import leaves_by_name
 
 __all__ = [
     "Bootstrap",
@@ -258,6 +259,7 @@ def _check(model: Composed) -> None:
     key = jax.eval_shape(lambda: jax.random.key(0))
     x = None if law is None else _call("process.initial", lambda key: model.process.initial().sample(key), key)  # pyright: ignore
     state = _call("process.advance", lambda t, x: model.process.advance(t, None, x), t, x)
+    leaves_by_name(state)  # raises where two entries would have one name
     next_law = _call("process.transition", model.process.transition, t, state)
     if not isinstance(next_law, Distribution):
         raise TargetError(

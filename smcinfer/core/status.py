@@ -24,9 +24,11 @@ class Status(enum.IntFlag):
     GENEALOGY_COALESCED = 64
     FEW_SURVIVORS = 128
     ROUNDED = 256
+    WEIGHTS_COLLAPSED = 512
     CUT_OFF = 1024
     PHASE_TRANSITION = 2048
     PATHS_DISAGREE = 4096
+    MASS_MISSED = 8192
 
 
 EXPLANATIONS: dict[Status, str] = {
@@ -42,6 +44,10 @@ EXPLANATIONS: dict[Status, str] = {
     "rely on the spread between runs, or add particles",
     Status.FEW_SURVIVORS: "log Z rests on fewer than ten particles in all, or on runs that counted alike by chance: "
     "its error bar is what a count tells; add particles, or weigh earlier what decides",
+    Status.WEIGHTS_COLLAPSED: "the final weights of a run of N particles are worth fewer than sqrt(N): a few particles decide, "
+    "and log Z may be too low by more than its error bar; more particles, a twist, or a proposal closer to the target",
+    Status.MASS_MISSED: "moves went on to find what the weights had missed, the neck of a funnel say: log Z is too low, and "
+    "its error bar does not know; longer moves, Moves.exactly(100), kernels.Scales(HMC()) or other coordinates",
     Status.ROUNDED: "log Z is known no better than the rounding of the numbers it was summed from: "
     "run in float64, or subtract a constant from the log density",
     Status.CUT_OFF: "every sequence was still going on at max_tokens, and none that is cut off there counts: raise max_tokens",

@@ -139,8 +139,14 @@ def inpainting(known: Any, y: Any, noise_std: float, *, data_std: float = 1.0) -
         y: Float["*shape"], the values; what it holds elsewhere does not matter.
         noise_std, data_std: as in `measurement`.
     """
-    mask = np.asarray(known, bool)
-    values = np.asarray(y)
+    mask, values = np.asarray(known), np.asarray(y)
+    if mask.dtype != bool:
+        raise ArgumentError(
+            "known is no mask",
+            expected="Bool, where y is known",
+            got=f"dtype {mask.dtype}",
+            hint="inpainting(known, y, ...)",
+        )
     if mask.shape != values.shape or not mask.any():
         raise ArgumentError(
             "known and y do not fit", expected=f"both of shape {values.shape}, some known", got=mask.shape

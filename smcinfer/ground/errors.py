@@ -7,6 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+FEWER_DATA = (
+    "fewer particles or runs; fewer data a likelihood call: posterior(..., data) with method=DataAnnealing(), or a likelihood "
+    "that sums over the data in a loop (jax.lax.map with batch_size=)"
+)
+"""What to do where memory is short."""
+
 
 class SmcinferError(ValueError):
     """Base of every error this package raises on purpose, before any work starts.
@@ -134,8 +140,7 @@ def _out_of_memory(error: Exception) -> ArgumentError:
     return ArgumentError(
         "the run does not fit into memory",
         got=(str(error).strip().splitlines() or ["no message"])[0],
-        hint="fewer particles or runs; fewer data a likelihood call: posterior(..., data) with method=DataAnnealing(), or a "
-        "likelihood that sums over the data in a loop (jax.lax.map with batch_size=)",
+        hint=FEWER_DATA,
     )
 
 

@@ -1,12 +1,17 @@
 """Files that are complete or absent: checked before work, written beside and renamed."""
 
 import contextlib
+import fcntl
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError, FileError
+
+_TEMPORARY = ".tmp"
 
 
 def check_writable(path: str | Path) -> Path:
@@ -21,14 +26,14 @@ def check_writable(path: str | Path) -> Path:
     Raises:
         ArgumentError: if the folder is absent, is not a folder or cannot be written, or the path is a folder.
     """
-    path = Path(path)
+    path = validate.path("path", path)
     folder = path.parent
     if path.is_dir():
         raise ArgumentError(f"cannot write {path}", expected="the name of a file", got="a folder")
     if not folder.is_dir():
         raise ArgumentError(f"cannot write {path}", expected=f"an existing folder {folder}", hint=f"mkdir -p {folder}")
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}.", suffix=".tmp"):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise ArgumentError(
@@ -39,12 +44,17 @@ def check_writable(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def temporary_beside(path: str | Path) -> Iterator[Path]:
-    """A path in the same folder that becomes ``path`` if the block ends well, and is removed if it does not."""
+    """A path in the same folder that becomes ``path`` if the block ends well, and is removed if it does not.
+
+    What a process that was killed left of the same name is removed first: a living one holds a lock on its own.
+    """
     path = Path(path)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(descriptor)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY}"):
+        _remove_unheld(left)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
     temporary = Path(name)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -55,6 +65,14 @@ def temporary_beside(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _remove_unheld(temporary: Path) -> None:
+    """Remove a temporary file unless somebody is writing it, or has just renamed it."""
+    with contextlib.suppress(BlockingIOError, FileNotFoundError), temporary.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        temporary.unlink()
 
 
 def write_whole(path: str | Path, content: bytes | bytearray) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError, CheckpointError
 from smcinfer.ground.files import check_writable, write_whole
 from smcinfer.ground.lazy import Later
@@ -74,7 +75,7 @@ def write_netcdf(path: str | Path, content: Content, axes: Mapping[str, tuple[st
         "smcinfer_version": package_version(),
     }
     write_whole(target, bytes(tree.to_netcdf(engine="h5netcdf")))
-    return Path(path)
+    return target
 
 
 def read_netcdf(path: str | Path) -> Content:
@@ -87,7 +88,7 @@ def read_netcdf(path: str | Path) -> Content:
         ArgumentError: there is no such file.
         CheckpointError: the file is damaged, cut short, or holds something else.
     """
-    source = Path(path)
+    source = validate.path("path", path)
     if not source.is_file():
         raise ArgumentError("no such file", got=source)
     try:

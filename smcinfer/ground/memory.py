@@ -1,5 +1,6 @@
 """How much memory there is, and the refusal of what cannot fit before any work is done."""
 
+import functools
 import math
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.ground.arrays import PyTree
-from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.errors import FEWER_DATA, ArgumentError
 
 FEWER = "fewer particles or runs; a lower level of history; or a computer with more memory"
 
@@ -53,6 +54,28 @@ def refuse_what_cannot_fit(what: str, needed: int, hint: str = FEWER) -> None:
         raise ArgumentError(
             f"{what} does not fit into memory", expected=f"at most {in_words(there)}", got=in_words(needed), hint=hint
         )
+
+
+def refuse_program_that_cannot_fit(what: str, num_particles: int, program: Any) -> None:
+    """Raise `ArgumentError` where a compiled program asks for more than all memory.
+
+    Args:
+        what: what takes the room, for the message.
+        num_particles: that the room is for; the message says how many of them would fit.
+        program: what XLA made (`smcinfer.ground.programs.executable`).
+    """
+    needed, there = _needed_by(program), total_memory()
+    fitting = num_particles * (there or needed) // max(needed, 1)
+    fewer = f"num_particles={2 ** (fitting.bit_length() - 1)}, say, which would fit; " if fitting else ""
+    refuse_what_cannot_fit(what, needed, fewer + FEWER_DATA)
+
+
+@functools.lru_cache(maxsize=64)
+def _needed_by(executable: Any) -> int:
+    """Bytes that a compiled program holds at once, as its compiler says, who takes his time: asked once of each."""
+    found = executable.get_compiled_memory_stats()
+    parts = found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes
+    return sum(parts) - found.alias_size_in_bytes
 
 
 def in_words(size: float | int) -> str:

@@ -65,7 +65,7 @@ class _Traced(NamedTuple):
     consts: list[Any]
     order: list[int]
     results: Any
-    run: Callable[..., Any]
+    run: Any
 
 
 _traces: _Kept[_Traced] = _Kept()
@@ -83,8 +83,7 @@ def compiled[Function: Callable[..., Any]](function: Function, *, inline: Any = 
 
     name = getattr(function, "__name__", "program")
 
-    @functools.wraps(function)
-    def call(*args: Any) -> Any:
+    def found(args: tuple[Any, ...]) -> tuple[_Traced, list[Any]]:
         dynamic, static = eqx.partition(args, eqx.is_array)
         leaves, structure = jax.tree.flatten(dynamic)
         rest = tuple(jax.tree.leaves(static)), jax.tree.structure(static)
@@ -104,9 +103,26 @@ def compiled[Function: Callable[..., Any]](function: Function, *, inline: Any = 
         # What a closure holds of a trace that is under way is worth nothing after it.
         concrete = lambda made: not any(isinstance(held, Tracer) for held in made.consts)  # noqa: E731
         made = _traces.get(key, trace, keep=concrete)
-        return jax.tree.unflatten(made.results, made.run(made.consts, [leaves[at] for at in made.order]))
+        return made, [leaves[at] for at in made.order]
 
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        made, leaves = found(args)
+        return jax.tree.unflatten(made.results, made.run(made.consts, leaves))
+
+    call.found = found  # pyright: ignore[reportAttributeAccessIssue]
     return call  # pyright: ignore[reportReturnType]
+
+
+def executable(program: Any, *args: Any) -> Any:
+    """What XLA made of a `compiled` function for these arguments; a call finds it made.
+
+    Args:
+        program: made by `compiled`.
+        *args: what it will be called on.
+    """
+    made, leaves = program.found(args)
+    return made.run.lower(made.consts, leaves).compile().runtime_executable()
 
 
 outlined = functools.partial(compiled, inline=jax.Inline.XLA_LATE)

@@ -9,7 +9,9 @@ refused and not converted: ``num_particles=1e3`` may be a slip for ``1e6``, and 
 
 import math
 import operator
+import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,21 @@ def seconds(name: str, value: Any) -> float:
         ArgumentError: for another type, or a number out of range.
     """
     return number(name, value, at_least=0.0)
+
+
+def path(name: str, value: Any) -> Path:
+    """The name of a file or of a folder.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the caller gave.
+
+    Raises:
+        ArgumentError: for anything but text or a path: a number, ``None``.
+    """
+    if not isinstance(value, str | os.PathLike) or not value:
+        raise ArgumentError(f"{name} is no name of a file", expected="a str or a pathlib.Path", got=repr(value))
+    return Path(value)
 
 
 def flag(name: str, value: Any) -> bool:

@@ -16,6 +16,7 @@ from smcinfer.kernels.pcnl import CrankNicolsonLangevin
 from smcinfer.kernels.polar_slice import PolarSlice
 from smcinfer.kernels.random_walk import RandomWalk
 from smcinfer.kernels.registry import KERNELS, by_name
+from smcinfer.kernels.scales import Scales
 from smcinfer.kernels.ticks import Machine, TickKernel
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Machine",
     "PolarSlice",
     "RandomWalk",
+    "Scales",
     "TemperedDensity",
     "TickKernel",
     "as_blackjax",

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import PyTree
 from smcinfer.ground.errors import ArgumentError, CheckpointError
 from smcinfer.ground.files import check_writable, write_whole
@@ -51,7 +52,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if the file is absent, damaged or of another kind.
     """
-    return _read(Path(path))[0]
+    return _read(validate.path("path", path))[0]
 
 
 def restore(path: str | Path, like: PyTree[Any]) -> PyTree[Any]:
@@ -64,7 +65,7 @@ def restore(path: str | Path, like: PyTree[Any]) -> PyTree[Any]:
     Raises:
         CheckpointError: if the file is damaged, or a name, shape or dtype differs: says which.
     """
-    path = Path(path)
+    path = validate.path("path", path)
     _, tensors = _read(path)
     wanted = _named(like)
     missing, strange = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())

@@ -113,6 +113,29 @@ def levelled(half: Float[Array, " k"], now: Float[Array, " k"]) -> Float[Array, 
     return jnp.where(now < 1.0, (q / (1.0 - q)) ** 2, 1.0)
 
 
+def rise_of_mean(before: Float[Array, " n"], after: Float[Array, " m"]) -> Scalar:
+    r"""How much the mean potential rose by moves, in standard errors: what particles find that they had missed.
+
+    .. math:: \frac{\bar\Phi^k - \bar\Phi^0}{s \sqrt{2 / n + 1 / m}}
+
+    with s the standard deviation after the moves. Moves leave the law of the particles as it is, so it is of order one where
+    the cloud had what it needed, and large where it goes on to find a region of large potential, the neck of a funnel say.
+
+    Args:
+        before: Float["n"], potential of resampled particles, some of them copies of one another, nats.
+        after: Float["m"], potential after moves, nats; what is not finite counts in neither.
+    """
+
+    def moments(values: Array) -> tuple[Array, Array]:
+        there = jnp.isfinite(values)
+        mean = jnp.mean(values, where=there)
+        return mean, jnp.mean(jnp.where(there, values - mean, 0.0) ** 2, where=there)
+
+    (first, _), (last, variance) = moments(before), moments(after)
+    error = jnp.sqrt(variance * (2 / before.shape[0] + 1 / after.shape[0]))
+    return jnp.where(error > 0, (last - first) / jnp.where(error > 0, error, 1.0), 0.0)
+
+
 def repeat(
     key: KeyArray,
     particles: Particles,

@@ -22,7 +22,7 @@ from smcinfer.core.status import Status, raise_bit
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.paths.moves import Moves, chain, repeat
+from smcinfer.paths.moves import Moves, chain, repeat, rise_of_mean
 from smcinfer.paths.rising import Place, Rising, Travelled
 
 # A waste-free chain is too short where its mean keeps more than this share of the potential's variance: at 1/2 a chain
@@ -104,15 +104,17 @@ class Path(Rising):
         """Draws of the base, at exponent zero."""
         begun = super().init(key, num_particles)
         unknown = jnp.full((), jnp.nan, begun.log_weights.dtype)
-        none = {"num_move_steps": jnp.zeros((), jnp.int32), "autocorrelation": unknown}
+        none = {"num_move_steps": jnp.zeros((), jnp.int32), "autocorrelation": unknown, "gap": unknown}
         return dataclasses.replace(begun, info=begun.info | none)
 
     def mutate(
         self, key: KeyArray, t: Int[Array, ""], particles: Particles, shared: Travelled, resampled: Flag
     ) -> Mutation:
         """Moves at the new exponent; the weight is already counted."""
-        del t, resampled
+        del t
         particles, after, info, status = self.moved(key, particles, shared)
+        # Particles that were not resampled carry weights, and those are not known here.
+        info["gap"] = jnp.where(resampled, info["gap"], jnp.nan)
         return Mutation(particles, jnp.zeros_like(self.log_potential(particles)), after, info, status)
 
     def moved(
@@ -130,6 +132,7 @@ class Path(Rising):
             The particles, what to keep, what the history records, and status bits.
         """
         params, zero = self.prepare(shared.at, shared.params), jnp.zeros((), jnp.result_type(float))
+        before = self.log_potential(particles)
 
         def once(key: KeyArray, particles: Particles) -> tuple[Particles, dict[str, Scalar]]:
             particles, report = self.move(key, particles, shared.at, params)
@@ -150,6 +153,7 @@ class Path(Rising):
             status = raise_bit(status, Status.LOOP_CAP_REACHED, done.report["cap_reached"] > 0)
         info = self.info(dataclasses.replace(shared, report=done.report))
         info |= {"num_move_steps": done.num_steps, "autocorrelation": done.autocorrelation}
+        info["gap"] = jnp.where(wanted, rise_of_mean(before, self.log_potential(particles)), jnp.nan)
         # Parameters are tuned by the last moves that there were.
         report = jax.tree.map(lambda new, old: jnp.where(wanted, new, old), done.report, shared.report)
         return particles, dataclasses.replace(shared, report=report), info, status

@@ -80,7 +80,7 @@ def save_all(result: Estimates, folder: str | Path) -> list[Path]:
     Returns:
         Paths of the files, in the order they were drawn.
     """
-    folder = Path(folder)
+    folder = validate.path("folder", folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in _figures(result):

@@ -26,7 +26,10 @@ from smcinfer.results.evidence import Bound, Check, Evidence
 from smcinfer.results.mixture import Pooled, pool
 from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se, resample, weighted_mean
 from smcinfer.results.record import Record, arrays, not_kept, revived
-from smcinfer.results.survivors import Floor, fewest, floor_under, unit_of_rounding
+from smcinfer.results.survivors import Floor, collapsed, fewest, floor_under, heaviest, unit_of_rounding
+
+# Standard errors that are not chance.
+_CERTAIN = 4.0
 
 Quantity = str | Callable[[dict[str, Any]], Any]
 """A variable's name, or a function of the dict of one particle's values, written with `jax.numpy`."""
@@ -71,7 +74,9 @@ class Estimates(Record):
         self._put("history", {name: _padded(name, value, self.num_steps) for name, value in self.history.items()})
         bits = Status(int(np.bitwise_or.reduce(self.status_runs)))
         bits |= Status.ERROR_BARS_DISAGREE if self.evidence.disagree else Status.OK
-        bits |= Status.FEW_SURVIVORS if self.evidence.few else Status.OK
+        few, collapse = self.evidence.few, bool(np.any(collapsed(self.log_weights)))
+        bits |= Status.FEW_SURVIVORS if few else Status.WEIGHTS_COLLAPSED if collapse else Status.OK
+        bits |= Status.MASS_MISSED if self._missed else Status.OK
         bits |= Status.ROUNDED if self.evidence.rounded else Status.OK
         bits |= Status.PHASE_TRANSITION if self._two_phases else Status.OK
         bits |= Status.OK if self._signed else Status.PATHS_DISAGREE
@@ -92,7 +97,8 @@ class Estimates(Record):
         """What counting and rounding say at least of the error of log Z."""
         counts = fewest(self.log_weights, self.history, self.num_steps)
         summed = [self.log_z_runs, *(self.history[name] for name in ("log_z_increment",) if name in self.history)]
-        return floor_under(self._log_z, counts, self.num_particles, unit_of_rounding(*summed))
+        heavy = heaviest(self.log_weights, counts)
+        return floor_under(self._log_z, counts, self.num_particles, unit_of_rounding(*summed), heavy)
 
     @functools.cached_property
     def evidence(self) -> Evidence:
@@ -134,6 +140,16 @@ class Estimates(Record):
             ArgumentError: where the draws of the way were not kept.
         """
         return pool(self.history, self.num_steps, self._log_z)
+
+    @property
+    def _missed(self) -> bool:
+        """Whether the last moves, at the target, still found what the weights had not."""
+        gaps = self.history.get("gap")
+        if gaps is None:
+            return False
+        last = gaps[np.arange(self.num_runs), self.num_steps].astype(np.float64)
+        spread = float(last.std(ddof=1)) if last.size > 1 else 0.0
+        return float(last.mean()) > _CERTAIN * max(spread, 1.0) / math.sqrt(last.size)
 
     @property
     def log_z(self) -> float:

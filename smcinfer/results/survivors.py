@@ -10,7 +10,12 @@ with B the quantiles of beta laws: the interval of Clopper and Pearson, whose lo
 survive. For weights that are not zero or one k is the effective sample size, at the step of each run that left the fewest;
 other steps can only add to the error. Nor does it claim more than the rounding of the numbers that were summed.
 
-Source: Clopper & Pearson (1934); Hanley & Lippman-Hand (1983) for the rule of three.
+Where the heaviest particle at the end has more than :math:`\sqrt N` times its share, what was not drawn may weigh as much
+again, and no count tells it: the interval, though not the standard error, then takes for k how many of the heaviest make up
+the whole.
+
+Source: Clopper & Pearson (1934); Hanley & Lippman-Hand (1983) for the rule of three; Chatterjee & Diaconis (2018) for the
+heaviest weight as what to look at.
 """
 
 import math
@@ -18,7 +23,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import special
 
 from smcinfer.results.pooling import effective_sizes
@@ -33,11 +38,13 @@ class Floor(NamedTuple):
         survivors: k, the effective number of particles that the estimate rests on, over all runs.
         trials: n, the particles of all runs.
         rounding: one unit in the last place of the largest number that was summed, nats.
+        heaviest: k of the interval: ``survivors``, or how many of the heaviest particles make up the whole.
     """
 
     survivors: float = math.inf
     trials: float = math.inf
     rounding: float = 0.0
+    heaviest: float = math.inf
 
     @property
     def counting_se(self) -> float:
@@ -56,7 +63,7 @@ class Floor(NamedTuple):
         """How far below and above its estimate log Z may lie, each with probability ``tail`` at most to be farther; nats."""
         if math.isinf(self.survivors):
             return self.rounding, self.rounding
-        k, n = min(self.survivors, self.trials), self.trials
+        k, n = min(self.survivors, self.heaviest, self.trials), self.trials
         lowest = float(special.betaincinv(k, n - k + 1.0, tail))
         highest = float(special.betaincinv(k + 1.0, n - k, 1.0 - tail)) if k < n else 1.0
         # Counts by the million leave a beta law narrower than its own rounding; an end is never on the wrong side.
@@ -94,7 +101,24 @@ def fewest(
     return np.minimum(sizes, np.where(used, recorded, np.inf).min(axis=1, initial=np.inf))
 
 
-def floor_under(log_z: Runs, fewest: Runs, num_particles: int, rounding: float) -> Floor:
+def collapsed(log_weights: Float[np.ndarray, "num_runs num_particles"]) -> Bool[np.ndarray, " num_runs"]:
+    """Runs whose normalised weights are worth fewer than sqrt(N) of their N particles; not those without any weight."""
+    sizes = effective_sizes(log_weights)
+    return np.isfinite(sizes) & (sizes < math.sqrt(log_weights.shape[1]))
+
+
+def heaviest(log_weights: Float[np.ndarray, "num_runs num_particles"], fewest: Runs) -> Runs:
+    """How many of a run's heaviest particles make up the whole, where these have more than sqrt(N) times their share.
+
+    Args:
+        log_weights: final ones, normalised within each run.
+        fewest: what stands elsewhere.
+    """
+    whole = np.exp(-log_weights.astype(np.float64).max(axis=1))
+    return np.where(whole < math.sqrt(log_weights.shape[1]), np.minimum(whole, fewest), fewest)
+
+
+def floor_under(log_z: Runs, fewest: Runs, num_particles: int, rounding: float, heaviest: Runs | None = None) -> Floor:
     r"""The floor under the mean of :math:`\hat Z_r`: runs count by their share :math:`\omega_r` of it.
 
     .. math:: k = \Bigl( \sum_r \omega_r^2 / k_r \Bigr)^{-1}, \qquad n = R N
@@ -106,13 +130,16 @@ def floor_under(log_z: Runs, fewest: Runs, num_particles: int, rounding: float) 
         fewest: k_r, of each run.
         num_particles: N.
         rounding: of the largest number that was summed, nats.
+        heaviest: as `heaviest` gives them; ``fewest`` where ``None``.
     """
     total = np.logaddexp.reduce(log_z)
     if not math.isfinite(total):
         return Floor(rounding=rounding)
     alive = np.isfinite(log_z)
     shares = np.exp(log_z[alive] - total)
-    return Floor(1.0 / float(np.sum(shares**2 / fewest[alive])), float(log_z.size * num_particles), rounding)
+    counts = (1.0 / float(np.sum(shares**2 / of[alive])) for of in (fewest, fewest if heaviest is None else heaviest))
+    survivors, heavy = counts
+    return Floor(survivors, float(log_z.size * num_particles), rounding, heavy)
 
 
 def unit_of_rounding(*summed: np.ndarray) -> float:

@@ -27,8 +27,8 @@ from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
 from smcinfer.ground.keys import plain, small
-from smcinfer.ground.memory import refuse_what_cannot_fit, size_of
-from smcinfer.ground.programs import compiled
+from smcinfer.ground.memory import refuse_program_that_cannot_fit, refuse_what_cannot_fit, size_of
+from smcinfer.ground.programs import compiled, executable
 from smcinfer.results.finished import Run
 from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, joined, program_digest
 from smcinfer.run.rows import Rows
@@ -172,8 +172,8 @@ def _unborn(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -
     if model.on_host:
         return None
     state, record = eqx.filter_eval_shape(_init, keys, model, settings)
-    needed = size_of(state) + capacity * size_of(record)
-    refuse_what_cannot_fit(f"a population of {settings.num_particles} particles in {keys.shape[0]} runs", needed)
+    what = f"a population of {settings.num_particles} particles in {keys.shape[0]} runs"
+    refuse_what_cannot_fit(what, size_of(state) + capacity * size_of(record))
 
     def zeros(shape: jax.ShapeDtypeStruct) -> Any:
         if not jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
@@ -181,9 +181,12 @@ def _unborn(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -
         words = jax.eval_shape(jax.random.key_data, shape)
         return jax.random.wrap_key_data(jnp.asarray(np.zeros(words.shape, words.dtype)), impl=jax.random.key_impl(keys))
 
-    if settings.mesh is None:
-        return jax.tree.map(zeros, state)
-    return jax.jit(lambda: shard_state(jax.tree.map(zeros, state), settings))()
+    make = lambda: jax.tree.map(zeros, state)  # noqa: E731
+    blank = make() if settings.mesh is None else jax.jit(lambda: shard_state(make(), settings))()
+    one = jnp.ones((), jnp.int32)
+    program = executable(_steps, one, one, jnp.asarray(True), blank, keys, model, settings, capacity)
+    refuse_program_that_cannot_fit(what, settings.num_particles, program)
+    return blank
 
 
 def _advance(

@@ -10,7 +10,7 @@ import pytest
 import smcinfer
 from smcinfer.core.compose import Composed, compose, process
 from smcinfer.core.nouns import Bootstrap, Guided, TwistInduced
-from smcinfer.ground.errors import TargetError
+from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.language import generation
 from smcinfer.language.proposals.forced import Forced
 from smcinfer.state_space import StateSpace
@@ -79,6 +79,16 @@ def test_what_does_not_fit_is_refused_with_its_name() -> None:
         model.with_twist(lambda t, x: jnp.zeros(2))
     with pytest.raises(TargetError, match="proposal raised"):
         model.with_proposal(Guided(model.process, lambda t, x: 1.0))
+
+
+def test_two_entries_of_a_state_have_two_names() -> None:
+    walk = process(
+        dist.Normal(0.0, 1.0),
+        lambda t, state: dist.Normal(state["a.b"], 1.0),
+        lambda t, state, x: {"a.b": x, "a": {"b": x}},
+    )
+    with pytest.raises(ArgumentError, match=r"one name(.|\n)*'a\.b'"):
+        compose(walk, lambda t, state: state["a.b"], num_steps=1)
 
 
 def broken(t: jax.Array, x: jax.Array) -> jax.Array:

@@ -123,6 +123,11 @@ CASES: dict[str, tuple[Any, type[SmcinferError], str]] = {
         "nats",
     ),
     "mask": (lambda: diffusion.inpainting([True, False], [1.0], 0.1), ArgumentError, "do not fit"),
+    "mask and values": (
+        lambda: diffusion.inpainting([1.0, 2.0], [True, False], 0.1),
+        ArgumentError,
+        "known is no mask",
+    ),
     "rare": (lambda: diffusion.low_density(MODEL, 0.0), ArgumentError, "outside"),
     "powers": (lambda: corrected([MODEL], [1.0, 2.0]), ArgumentError, "powers"),
     "powers to nothing": (lambda: corrected([MODEL, MODEL], [1.0, -1.0]), ArgumentError, "positive sum"),

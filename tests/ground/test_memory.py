@@ -1,6 +1,6 @@
 """What cannot fit is refused before any work, and what XLA finds out by itself is said in words."""
 
-import sys
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,22 @@ def test_a_population_that_cannot_fit_is_refused_before_it_is_drawn(monkeypatch:
     drawn = []
     target = smcinfer.posterior(dist.Normal(0.0, 1.0), lambda theta: -(theta**2))
     monkeypatch.setattr(memory, "total_memory", lambda: 1_000_000)
-    monkeypatch.setattr(sys.modules["smcinfer.run.runner"], "_to_host", drawn.append)
+    monkeypatch.setattr(importlib.import_module("smcinfer.run.runner"), "_to_host", drawn.append)
     with pytest.raises(ArgumentError, match="100000 particles in 3 runs does not fit(.|\n)*at most 1 MB(.|\n)*fewer"):
         smcinfer.sample(jax.random.key(0), target, num_particles=100_000, num_runs=2, progress=False)
     assert not drawn
+
+
+def test_what_a_step_holds_is_known_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = jnp.linspace(0.0, 1.0, 1000)
+    walk = smcinfer.process(dist.Normal(0.0, 1.0), lambda t, x: dist.Normal(x, 1.0))
+    model = smcinfer.compose(walk, lambda t, x: jnp.sort(x * large)[500], num_steps=1)
+    smcinfer.sample(jax.random.key(0), model, num_particles=32, num_runs=1, progress=False)
+    monkeypatch.setattr(memory, "total_memory", lambda: 100_000)
+    with pytest.raises(
+        ArgumentError, match="32 particles in 1 runs does not fit(.|\n)*num_particles=16, say, which would fit"
+    ):
+        smcinfer.sample(jax.random.key(0), model, num_particles=32, num_runs=1, progress=False)
 
 
 def test_what_only_the_run_finds_out_is_said_in_words() -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from smcinfer.ground.errors import ArgumentError, TargetError
-from smcinfer.kernels import HMC, MALA, Independent, Kernel, KernelState, RandomWalk, TemperedDensity, by_name
+from smcinfer.kernels import HMC, MALA, Independent, Kernel, KernelState, RandomWalk, Scales, TemperedDensity, by_name
 from smcinfer.kernels.metropolis import choose, metropolis
 from tests.kernel_checks import EXPONENTS, NUM_LANES, check_invariance, check_support, check_tuning
 from tests.kernel_targets import Target, last, move
 from tests.statistics import assert_chi2
 
+SCALES = [Scales(RandomWalk(), decades=1.0), Scales(HMC())]
 KERNELS = {"random_walk": RandomWalk(), "independent": Independent(), "mala": MALA(), "hmc": HMC()}
 
 
@@ -29,9 +30,16 @@ def test_leaves_tempered_densities_invariant(kernel: Kernel, precision: str) -> 
 
 
 @pytest.mark.dealt
-@pytest.mark.parametrize("kernel", [RandomWalk(metric="diagonal"), Independent(df=None), HMC(metric="diagonal")])
+@pytest.mark.parametrize(
+    "kernel", [RandomWalk(metric="diagonal"), Independent(df=None), HMC(metric="diagonal"), *SCALES]
+)
 def test_settings_keep_invariance(kernel: Kernel) -> None:
     check_invariance(kernel, "two wells", (0.3,))
+
+
+def test_a_kernel_without_a_step_has_no_scales() -> None:
+    with pytest.raises(ArgumentError, match="no step size to scale(.|\n)*Independent"):
+        Scales(Independent()).parameters(2)
 
 
 class UncorrectedMALA(MALA):

@@ -1,5 +1,6 @@
 """A certificate never claims more than counting and rounding allow: one survivor and equal counts are no knowledge."""
 
+import dataclasses
 import math
 
 import jax
@@ -150,6 +151,45 @@ def test_intervals_hold_the_truth_however_few_survive(
 
 def test_without_counting_they_do_not() -> None:
     assert np.mean(simulated(0.99, 32, 2, 1, floored=False)) < 0.9
+
+
+def heavy(rng: np.random.Generator, sigma: float, num_runs: int = 2, num_particles: int = 2000) -> np.ndarray:
+    """Log weights of particles that are drawn too narrow: log-normal, their mean one."""
+    return sigma * rng.standard_normal((num_runs, num_particles)) - sigma**2 / 2
+
+
+def weighed(raw: np.ndarray) -> smcinfer.Result:
+    """The result of runs whose last step weighed particles so."""
+    log_z = np.logaddexp.reduce(raw, axis=1)
+    log_weights = raw - log_z[:, None]
+    own = np.exp(np.logaddexp.reduce(2 * log_weights, axis=1)) - 1 / raw.shape[1]
+    return make_result(
+        *raw.shape, log_weights=log_weights, log_z_runs=log_z - math.log(raw.shape[1]), log_z_variance=own, history={}
+    )
+
+
+class TestCollapse:
+    """Weights that a few particles carry."""
+
+    @pytest.mark.parametrize(("sigma", "collapsed"), [(3.0, True), (1.5, False), (0.5, False)])
+    def test_the_status_says_so(self, sigma: float, collapsed: bool) -> None:
+        found = weighed(heavy(np.random.default_rng(1), sigma))
+        assert found.status == (Status.WEIGHTS_COLLAPSED if collapsed else Status.OK)
+        assert (found.ess.min() < 30) == collapsed and ("WEIGHTS_COLLAPSED" in str(found)) == collapsed
+
+    def test_a_count_says_it_already(self) -> None:
+        assert weighed(heavy(np.random.default_rng(1), 5.0)).status == Status.FEW_SURVIVORS
+
+    def test_intervals_of_two_runs_reach_what_was_not_drawn(self) -> None:
+        rng, held = np.random.default_rng(7), []
+        for _ in range(400):
+            found = weighed(heavy(rng, 2.5))
+            blind = dataclasses.replace(found.evidence, floor=found.floor._replace(heaviest=math.inf))
+            ends = [evidence.interval(0.99) for evidence in (found.evidence, blind)]
+            held.append([low <= 0.0 <= high for low, high in ends])
+        misses, blind_misses = 400 - np.sum(held, axis=0)
+        assert scipy.stats.binom.sf(misses - 1, 400, 0.013) > FAILURE_RATE, f"{misses} of 400 missed"
+        assert scipy.stats.binom.sf(blind_misses - 1, 400, 0.013) < FAILURE_RATE, f"{blind_misses} of 400 missed"
 
 
 def sample(target: object, seed: int, **options: object) -> smcinfer.Result:

@@ -230,6 +230,17 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+def test_no_second_of_compiling_counts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace within another is reported before it, and is a part of its time."""
+    now = [10.0]
+    monkeypatch.setattr(watch.time, "perf_counter", lambda: now[0])
+    with watch.compile_clock() as compiling:
+        for ended, seconds in ((11.0, 1.0), (12.0, 0.5), (13.0, 3.0), (14.0, 2.0), (20.0, 1.0)):
+            now[0] = ended
+            jax.monitoring.record_event_duration_secs("/jax/core/compile/jaxpr_trace_duration", seconds)
+    assert compiling[0] == 5.0
+
+
 def test_chunks_follow_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of a run whose steps take a second each are one step long, and grow where steps become quick."""
     now = [0.0]

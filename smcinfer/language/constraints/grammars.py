@@ -14,10 +14,14 @@ import numpy as np
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
 from smcinfer.ground.errors import ArgumentError, TargetError
-from smcinfer.language.constraints.engine import Engine, Matcher, Memo
+from smcinfer.language.constraints.engine import Engine, Memo
 from smcinfer.language.constraints.patterns import UnknownSyntaxError, as_grammar, is_misread
 from smcinfer.language.constraints.schemas import as_read
+from smcinfer.language.constraints.spelled import ByteMatcher, Spelled, Tokens
 from smcinfer.language.constraints.vocabulary import Vocabulary, fingerprint, read_vocabulary
+
+BYTES = [bytes([code]) for code in range(256)]
+"""Tokens by which a text is read whatever the vocabulary; none of them is ever drawn."""
 
 ANY_CUT = '%llguidance {"no_forcing": true}'
 """Declares that a text may be cut into any tokens; the last such declaration of a grammar counts."""
@@ -42,10 +46,11 @@ class _Words:
         raise AssertionError("a grammar's text is cut into tokens in every way")
 
 
-class _Grammar(Matcher):
+class _Grammar(ByteMatcher):
     """llguidance's state after a prefix."""
 
     def __init__(self, inner: Any, vocab_size: int, special: frozenset[int]) -> None:
+        """The state of an engine whose tokenizer has every single byte once more, beyond the vocabulary."""
         self._inner = inner
         self._vocab_size = vocab_size
         self._special = special
@@ -54,13 +59,29 @@ class _Grammar(Matcher):
         """A copy that has read the token."""
         if token in self._special or self._inner.is_stopped() or not self._inner.validate_tokens([token]):
             return None
+        return self._after([token])
+
+    def spells(self, text: bytes) -> bool:
+        """Whether the engine takes a text, byte by byte."""
+        return not text or (
+            not self._inner.is_stopped() and self._inner.validate_tokens(self._single(text)) == len(text)
+        )
+
+    def read(self, text: bytes) -> "_Grammar":
+        """A copy that has read the text."""
+        return self._after(self._single(text))
+
+    def _single(self, text: bytes) -> list[int]:
+        return [self._vocab_size + code for code in text]
+
+    def _after(self, tokens: list[int]) -> "_Grammar":
         copy = self._inner.deep_copy()
-        copy.consume_token(token)
+        copy.consume_tokens(tokens)
         return _Grammar(_working(copy), self._vocab_size, self._special)
 
     def mask(self) -> np.ndarray:
         """The engine's own bits; nothing once it has stopped."""
-        bits = allocate_token_bitmask(1, self._vocab_size)
+        bits = allocate_token_bitmask(1, self._vocab_size + len(BYTES))
         if self._inner.is_stopped():
             bits[:] = 0
         else:
@@ -119,33 +140,33 @@ def json_schema(
     eos_id: int | None = None,
     *,
     compact: bool = True,
-    escapes: bool = False,
 ) -> Engine:
-    r"""JSON texts that a schema allows, keys in the schema's order.
+    r"""JSON texts that a schema allows, keys in the schema's order, letters and whole numbers in any spelling.
+
+    A letter of a string, of a key as of a value, may be written as ``\uXXXX``, and a slash as ``\/``; an integer may be written
+    as ``1.0``, as JSON Schema has it. What a schema says of a string or a key, it says of the letters that are meant.
 
     Args:
         schema: JSON Schema, as text or as a dict.
         vocabulary, eos_id: as in `regex`.
         compact: whether at most one space is allowed, after a colon or a comma, as ``json.dumps`` writes and most models do;
             else any number of spaces and lines anywhere, with which a model may go on for ever.
-        escapes: whether a letter of a string may be written as ``\uXXXX`` too, as ``json.dumps("é")`` is, where the string is
-            free: those of ``const``, ``enum``, ``pattern`` and ``format`` are written as they are, and so are keys that
-            have a name. Control characters always may.
 
     Raises:
         ArgumentError: for a schema that is no JSON or that the engine cannot hold to, with the reason.
 
-    An integer is written without a point and without an exponent, a number without an exponent, a slash without a backslash:
-    JSON would have more ways to write them.
+    Exponents are those of numbers without bounds, ``{"type": "number"}``. Whether ``15...0e-20`` is a whole number, or below a
+    bound, is not told before its end.
     """
     spaces = {"item_separator": ", ?", "key_separator": ": ?", "whitespace_flexible": False}
-    options = (spaces if compact else {"whitespace_flexible": True}) | {"json_allow_general_unicode_escapes": escapes}
+    options = spaces if compact else {"whitespace_flexible": True}
 
     def compile_(text: str) -> list[dict[str, Any]]:
         compiled = json.loads(llguidance.LLMatcher.grammar_from_json_schema(text, overrides=options))
         return [*_of_lark("start: @json"), compiled["grammars"][0] | {"name": "json"}]
 
-    return _engine("JSON schema", compile_, as_read(schema, escapes), vocabulary, eos_id, variant=repr(options))
+    source = as_read(schema)
+    return _engine("JSON schema", compile_, source, vocabulary, eos_id, variant=repr(options), spelled=True)
 
 
 def lark(grammar: str, vocabulary: Any, eos_id: int | None = None) -> Engine:
@@ -186,15 +207,18 @@ def _engine(
     vocabulary: Any,
     eos_id: int | None,
     variant: str = "",
+    spelled: bool = False,
 ) -> Engine:
     """An engine that holds to a grammar, whatever the door it came through.
 
     Args:
         kind: in words, for errors.
         compile_: turns the source into the engine's grammars, the first of them in Lark's syntax and the one to start with.
+        variant: what besides the source tells the grammar.
+        spelled: whether texts are JSON, and belong to the grammar in any spelling.
     """
     words, eos_id = read_vocabulary(vocabulary, eos_id)
-    tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Words(words, eos_id)))
+    tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Words([*words, *BYTES], eos_id)))
     try:
         first, *others = compile_(source)
     except ValueError as error:
@@ -207,5 +231,5 @@ def _engine(
         raise _RefusedError(f"the {kind} cannot be held to", got="\n".join(lines))
     special = frozenset(index for index, word in enumerate(words) if not word)
     root = _Grammar(_working(llguidance.LLMatcher(tokenizer, compiled, log_level=0)), len(words), special)
-    memo = Memo(root, repr((kind, variant, source, words, eos_id)))
+    memo = Memo(Spelled(root, Tokens(words)) if spelled else root, repr((kind, variant, source, words, eos_id)))
     return Engine(memo, jnp.asarray(memo.digest), len(words), eos_id, fingerprint(vocabulary))

@@ -26,15 +26,14 @@ _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentS
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
-def as_read(schema: str | Schema, escapes: bool) -> str:
-    r"""A schema as JSON that the engine holds to.
+def as_read(schema: str | Schema) -> str:
+    """A schema as JSON that the engine holds to.
 
     Args:
         schema: JSON Schema, as text or as a dict.
-        escapes: whether ``\uXXXX`` may stand for letters of strings.
 
     Raises:
-        ArgumentError: for a schema that is no JSON object, or has bounds or keys that the engine would not hold to.
+        ArgumentError: for a schema that is no JSON object, or has bounds that the engine would not hold to.
     """
     if isinstance(schema, str):
         schema = _parsed(schema)
@@ -43,7 +42,7 @@ def as_read(schema: str | Schema, escapes: bool) -> str:
     try:
         copied = json.loads(json.dumps(schema, allow_nan=False))
         for part in _parts(copied):
-            _check(part, escapes)
+            _check(part)
             _spell_out(part)
         return json.dumps(copied)
     except (TypeError, ValueError, RecursionError) as error:
@@ -82,7 +81,7 @@ def _parts(schema: Any) -> Iterator[Schema]:
             yield from _parts(part)
 
 
-def _check(part: Schema, escapes: bool) -> None:
+def _check(part: Schema) -> None:
     kinds = part.get("type", [])
     for name in _BOUNDS if "integer" in (kinds if isinstance(kinds, list) else [kinds]) else ():
         bound = part.get(name)
@@ -93,13 +92,6 @@ def _check(part: Schema, escapes: bool) -> None:
                 got=bound,
                 hint='a string with a pattern, or {"type": "integer"} without the bound',
             )
-    names = [name for name in ("properties", "patternProperties", "required") if part.get(name)]
-    if escapes and names and part.get("additionalProperties") is not False:
-        raise ArgumentError(
-            "with escapes, a key that is named could be written as another",
-            expected='"additionalProperties": false beside ' + " and ".join(names),
-            got=json.dumps(part)[:80],
-        )
 
 
 def _spell_out(part: Schema) -> None:

@@ -40,6 +40,7 @@ from smcinfer.language.process import LanguageProcess
 from smcinfer.results.evidence import Bound
 from smcinfer.results.from_run import settings_of
 from smcinfer.results.record import Record, arrays, not_kept
+from smcinfer.results.survivors import collapsed
 from smcinfer.results.words import Lines, counted, with_error
 from smcinfer.run.runner import as_typed_key, compile_clock
 from smcinfer.static.contract import check_scalar
@@ -191,7 +192,7 @@ def cascade(
         num_rewards=float(np.asarray(end.num_rewards).mean()),
         gave_up=float(np.asarray(end.gave_up).mean()),
         tokenizer=model.tokenizer,
-        status=Status.OK,
+        status=_status(weights),
         settings=settings_of(key, model, num_texts, max_tries=max_tries, corrected=corrected, **settings),
         seconds=time.perf_counter() - started,
         compile_seconds=compiling[0],
@@ -287,6 +288,14 @@ class _Machine(eqx.Module):
 
 def _where(condition: Array, yes: PyTree[Any], no: PyTree[Any]) -> PyTree[Any]:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _status(log_weights: np.ndarray | None) -> Status:
+    """What the weights of the texts say, where they have any."""
+    if log_weights is None:
+        return Status.OK
+    normalised = log_weights - np.logaddexp.reduce(log_weights)
+    return Status.WEIGHTS_COLLAPSED if collapsed(normalised[None]).any() else Status.OK
 
 
 @eqx.filter_jit

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import tokenizers
 from safetensors import SafetensorError, safe_open
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks import gpt2, llama
@@ -63,7 +64,7 @@ def load(directory: str | Path, dtype: str = "float32") -> Pretrained:
     Raises:
         ArgumentError: for a directory that is no such model, saying what is missing or does not fit.
     """
-    folder = Path(directory)
+    folder = validate.path("directory", directory)
     if dtype not in DTYPES:
         raise ArgumentError("unknown dtype", expected=" | ".join(DTYPES), got=dtype)
     if dtype == "float64" and not jax.config.read("jax_enable_x64"):
