@@ -1,7 +1,7 @@
 """The public names of smcinfer and where each lives: type checkers read them here, and `smcinfer.ground.lazy` imports them."""
 
 from smcinfer import bounds, checks, diffusion, graphs, kernels, language, models, plots, proposals, twists
-from smcinfer.api import sample
+from smcinfer.api import certify, sample
 from smcinfer.core import resampling
 from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
 from smcinfer.core.conditional import condition
@@ -27,7 +27,12 @@ from smcinfer.state_space.parameters.pmmh import pmmh
 from smcinfer.state_space.parameters.smc2 import smc2
 from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
-from smcinfer.static.methods import DataAnnealing, Tempering
+from smcinfer.static.draws import reference_from
+from smcinfer.static.methods import DataAnnealing, Nested, Tempering
+from smcinfer.static.on_host import HostFunction, on_host
+from smcinfer.static.pymc_model import from_pymc
+from smcinfer.static.simulator import SimulatorPath, simulator
+from smcinfer.static.stan_model import from_stan
 
 __version__: str
 
@@ -44,8 +49,10 @@ __all__ = [
     "FeynmanKac",
     "FileError",
     "Guided",
+    "HostFunction",
     "Moves",
     "Mutation",
+    "Nested",
     "Path",
     "Plan",
     "Population",
@@ -55,6 +62,7 @@ __all__ = [
     "Result",
     "Run",
     "Schedule",
+    "SimulatorPath",
     "SmcinferError",
     "Smoothed",
     "StateSpace",
@@ -68,11 +76,14 @@ __all__ = [
     "block_gibbs",
     "bounds",
     "cache_dir",
+    "certify",
     "checks",
     "compose",
     "condition",
     "diffusion",
     "from_numpyro",
+    "from_pymc",
+    "from_stan",
     "graph_from_numpyro",
     "graphs",
     "kernels",
@@ -81,6 +92,7 @@ __all__ = [
     "log_density",
     "mcmc",
     "models",
+    "on_host",
     "parametric",
     "particle_gibbs",
     "plots",
@@ -88,9 +100,11 @@ __all__ = [
     "posterior",
     "process",
     "proposals",
+    "reference_from",
     "resampling",
     "run",
     "sample",
+    "simulator",
     "smc2",
     "smooth",
     "state_space",

@@ -172,12 +172,19 @@ def family_variance(
         num_families: how many were founded.
         neutral: Float[""], log of the product of the factors f since then.
     """
-    xp = log_weights.__array_namespace__()
-    if xp is np:
+    if log_weights.__array_namespace__() is np:
         shares = np.bincount(names, np.exp(log_weights))
     else:
         shares = jax.ops.segment_sum(jnp.exp(log_weights), names, num_segments=names.shape[0])
-    families = xp.asarray(num_families, dtype=log_weights.dtype)
+    return _variance_of(shares, num_families, neutral)
+
+
+def _variance_of(
+    shares: Float[Numbers, " n"], num_families: Numbers | int, neutral: Numbers | np.generic | float
+) -> Any:
+    """V of the module equation, of families with these shares of the weight."""
+    xp = shares.__array_namespace__()
+    families = xp.asarray(num_families, dtype=shares.dtype)
     inflation = xp.exp(neutral - xp.log1p(-1.0 / xp.maximum(families, 2.0)))
     return xp.maximum(1.0 - inflation * (1.0 - xp.sum(shares**2)), 0.0)
 
@@ -232,6 +239,20 @@ def variances(lineage: Lineage, log_weights: Float[np.ndarray, " n"], num_ancest
         if family.recent.shape[0]:
             recent += square * _recent_variance(family, within, num_ancestors, resolution)
     return (float(recent) if lineage.recent.shape[1] else float(eve)), float(eve)
+
+
+def variance_of_shares(lineage: Lineage, shares: Float[np.ndarray, " num_particles"]) -> float:
+    """Relative variance of a Z_hat of which each founder's descendants, wherever they are now, hold a share; on the host.
+
+    Args:
+        lineage: of all islands, numpy arrays.
+        shares: by founder at t = 0; they sum to one.
+    """
+    blocks = shares.astype(np.float64).reshape(lineage.closed.shape[0], -1)
+    totals = blocks.sum(axis=1)
+    within = blocks / np.where(totals > 0, totals, 1.0)[:, None]
+    each = [_variance_of(one, one.size, factor) for one, factor in zip(within, lineage.neutral[:, -1], strict=True)]
+    return float(totals**2 @ np.asarray(each))
 
 
 def num_roots(lineage: Lineage) -> int:

@@ -7,7 +7,7 @@ tempered, and so that what it cached at one exponent stays good at the next.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -109,11 +109,16 @@ class Kernel(eqx.Module):
 
     Subclasses are frozen settings (`eqx.Module` fields); everything that is tuned lives in the
     ``params`` pytree, which the engine freezes during a move.
+
+    Attributes:
+        uses_gradient: whether states carry the gradients of both parts of the density.
     """
 
+    uses_gradient: ClassVar[bool] = False
+
     def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """State of a chain at ``position``: one evaluation, with gradients if the kernel needs them."""
-        return evaluated(density, position)
+        """State of a chain at ``position``: one evaluation, with gradients if the kernel uses them."""
+        return value_and_gradients(density, position) if self.uses_gradient else evaluated(density, position)
 
     @abc.abstractmethod
     def parameters(self, dim: int) -> PyTree[Any]:

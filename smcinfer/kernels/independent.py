@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, evaluated, info
+from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, info
 from smcinfer.kernels.metropolis import metropolis
 
 
@@ -62,8 +62,7 @@ class Independent(Kernel):
         noise_key, mixing_key, accept_key = jax.random.split(key, 3)
         position = state.position
         noise = self._standard_draw(noise_key, mixing_key, position)
-        proposal = params.mean.astype(position.dtype) + params.stretch(noise)
-        proposed = evaluated(density, proposal)
+        proposed = self.init(params.mean.astype(position.dtype) + params.stretch(noise), density)
         log_correction = self._standard_log_density(params.whiten(position)) - self._standard_log_density(noise)
         state, acceptance = metropolis(accept_key, state, proposed, density, log_correction)
         return state, info(acceptance, 1)

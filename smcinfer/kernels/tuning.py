@@ -15,6 +15,7 @@ from jax.lax import erf_inv, optimization_barrier
 from jax.scipy.linalg import solve_triangular
 
 from smcinfer.core.weights import normalise_and_measure
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import ArgumentError
 
@@ -84,8 +85,7 @@ def check_metric(metric: str) -> None:
 
 def check_acceptance(target: float) -> None:
     """Raise `ArgumentError` unless an acceptance target lies strictly between zero and one."""
-    if not 0.0 < target < 1.0:
-        raise ArgumentError("target_acceptance is out of range", expected="0 < target_acceptance < 1", got=target)
+    validate.number("target_acceptance", target, above=0.0, below=1.0)
 
 
 def unit_cloud(dim: int, metric: str = "dense") -> Cloud:
@@ -93,27 +93,6 @@ def unit_cloud(dim: int, metric: str = "dense") -> Cloud:
     dtype = jnp.result_type(float)
     scale = jnp.ones(dim, dtype) if metric == "diagonal" else jnp.eye(dim, dtype=dtype)
     return Cloud(jnp.zeros(dim, dtype), scale)
-
-
-def weighted_moments(
-    positions: Float[Array, "n dim"], log_weights: Float[Array, " n"]
-) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
-    r"""Mean and covariance of a weighted cloud, without shrinkage.
-
-    .. math:: m = \sum_i W_i x_i, \qquad C = \frac{1}{1 - \sum_i W_i^2} \sum_i W_i (x_i - m)(x_i - m)^T
-
-    Particles of weight zero are left out, whatever their coordinates.
-
-    Args:
-        positions: Float["n dim"].
-        log_weights: Float["n"], nats, need not be normalised.
-
-    Returns:
-        Float["dim"] and Float["dim dim"]; the covariance is zero where one particle has all the weight.
-    """
-    mean, centred, weights, effective = _centre(positions, log_weights)
-    covariance = jnp.matmul((centred * weights[:, None]).T, centred, precision="highest")
-    return mean, covariance * _unbias(effective)
 
 
 def fit_cloud(previous: Cloud, positions: Float[Array, "n dim"], log_weights: Float[Array, " n"]) -> Cloud:

@@ -1,5 +1,6 @@
 """A `Result`, or a bound, from a finished run, and what the settings say of how it was made."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,8 @@ def record(key: Array, done: Run, model: FeynmanKac, num_particles: int, **commo
         **common: further settings of the run, by name, as JSON can hold them.
     """
     shown = leaves_by_name((_shown if model.on_host else _shown_compiled)(model, done.particles))
-    return result_of(done, shown, settings_of(key, model, num_particles, **common))
+    found = result_of(done, shown, settings_of(key, model, num_particles, **common))
+    return dataclasses.replace(found, described=model.described)
 
 
 def _shown(model: FeynmanKac, particles: Any) -> Any:

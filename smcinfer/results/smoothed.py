@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.labels import from_json
 from smcinfer.ground.lazy import Later
 from smcinfer.ground.names import dimensions, exported
 from smcinfer.results.evidence import Bound, Evidence, combine
@@ -180,12 +181,14 @@ class Smoothed(Record):
                     chosen[r, t] = resample(seed, self.log_weights[r, -1 if self.joint else t], count)
         rows = np.arange(self.num_runs)[:, None, None], np.arange(self.num_steps + 1)[None, :, None], chosen
         drawn = {name: np.moveaxis(value[rows], 2, 1) for name, value in exported(self.values).items()}
+        times = from_json(self.settings.get("times"))
         kind = "paths" if self.joint else "marginals: each step drawn by itself, a draw is not a path"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="More chains .* than draws", category=UserWarning)
             return arviz.from_dict(
                 {"posterior": drawn},
                 dims={name: list(dimensions(name, ("time",), value.ndim - 2)) for name, value in drawn.items()},
+                coords={} if times is None else {"time": times},
                 attrs={
                     "/": {
                         "inference_library": "smcinfer",

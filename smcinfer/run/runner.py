@@ -317,10 +317,14 @@ def _collect(t: int, state: smc.SMCState, records: list[smc.Record], model: Feyn
     families = [jax.tree.map(lambda leaf, run=run: leaf[run], rest.lineage) for run in range(len(log_weights))]
     spread = [lineage.variances(*pair, num_ancestors) for pair in zip(families, log_weights, strict=True)]
     variance, eve = np.asarray(spread, log_weights.dtype).T
+    shares = jax.vmap(model.family_shares, axis_size=len(log_weights))(rest.shared)
+    if shares is not None:
+        pairs = zip(families, np.asarray(shares), strict=True)
+        variance = np.asarray([lineage.variance_of_shares(*pair) for pair in pairs], log_weights.dtype)
     roots = np.asarray([lineage.num_roots(family) for family in families], np.int32)
     status = rest.status.copy()
     status[unfinished] |= int(Status.SCHEDULE_UNFINISHED)
-    spent = roots <= settings.islands if settings.lag == 0 else variance > SATURATED
+    spent = roots <= settings.islands if settings.lag == 0 and shares is None else variance > SATURATED
     status[spent & (settings.num_particles > 1)] |= int(Status.GENEALOGY_COALESCED)
     return Run(
         particles=_whole(particles),

@@ -25,7 +25,9 @@ from smcinfer.core.weights import normalise
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Flag, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
+from smcinfer.ground.labels import as_json, index_of
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.state_space.described import DescribedData
 from smcinfer.state_space.guides import AheadWhereComplete, GuideWhereComplete, WhereComplete
 from smcinfer.state_space.joint import as_law
 from smcinfer.state_space.observed import Observations, Observed, fitted, observations
@@ -53,18 +55,22 @@ class StateSpace(Composed):
 
     Attributes:
         quantiles: levels of the filter's quantiles that the history keeps, or ``None``.
+        described: the data as exports show them.
     """
 
     quantiles: tuple[float, ...] | None = eqx.field(static=True, default=None)
+    described: DescribedData | None = eqx.field(static=True, default=None)
 
     @property
     def plan(self) -> Plan:
         """Particles at the end stand for the filter."""
+        told = self.described
+        times = {} if told is None or told.times is None else {"times": as_json(told.times)}
         return Plan(
             "the filter at the end, p(x_T | y_0:T); log Z is the log likelihood of the data",
             label="filtering",
             name="filter",
-            details={"quantiles": self.quantiles},
+            details={"quantiles": self.quantiles} | times,
         )
 
     @property
@@ -119,7 +125,8 @@ def state_space(
         initial: law of x_0.
         transition: ``(t, x) -> law`` of x_t given x = x_{t-1}, t = 1 .. T (an integer scalar, traced).
         observation: ``(t, x) -> law`` of y_t given x = x_t, t = 0 .. T.
-        data: y_0 .. y_T: an array, a list of numbers, a column of a table, or a tree of them, with leading axis T + 1.
+        data: y_0 .. y_T: an array, a list of numbers, a column of a table, or a tree of them, with leading axis T + 1. The
+            index of a pandas column, dates say, is the axis of time in exports.
         missing: ``"refuse"`` raises where a number is missing: NaN, ``None``, an entry of a masked array, NA of a nullable
             column. ``"skip"`` takes it for what was not observed: log potential zero. Single coordinates may be missing
             where the observation's law makes them independent.
@@ -153,7 +160,8 @@ def state_space(
         mover = _guided(process, observed.data, proposal, initial_proposal)
     ahead = None if look_ahead is None else AheadWhereComplete(look_ahead, observed.data)
     made = compose(process, observed, twist, mover, num_steps=observed.data.num_steps, look_ahead=ahead)
-    return StateSpace.extending(made, quantiles=levels)
+    told = DescribedData(observed.data, index_of(data))
+    return StateSpace.extending(made, quantiles=levels, described=told)
 
 
 def _levels(quantiles: Any) -> tuple[float, ...]:

@@ -13,12 +13,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.core.feynman_kac import Mutation, follow_leader
+from smcinfer.core.described import Described
+from smcinfer.core.feynman_kac import Mutation, Population, follow_leader
 from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
-from smcinfer.ground.arrays import Array, Float, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.kernels.registry import name_of
+from smcinfer.paths.humps import sparseness
 from smcinfer.paths.path import Path
 from smcinfer.paths.rising import Place
 from smcinfer.static.guard import guarded_density, undefined
@@ -51,6 +53,11 @@ class KernelPath(Path):
         }
         return dataclasses.replace(super().plan, weighted_for=self.target.weighted_for, details=details)
 
+    @property
+    def described(self) -> Described | None:
+        """What the target tells of itself."""
+        return self.target.described
+
     def parameters(self) -> PyTree[Any]:
         """Parameters of the kernel before it has seen particles."""
         return self.kernel.parameters(self.target.dim)
@@ -70,10 +77,8 @@ class KernelPath(Path):
         return states, means
 
 
-class TemperingPath(KernelPath):
-    """The Feynman-Kac model of a tempering path (made by the method `Tempering`)."""
-
-    method: ClassVar[str] = "tempering"
+class StatesPath(KernelPath):
+    """A path whose particles are the states of the kernel, from draws of the base on."""
 
     def start(self, key: KeyArray, num_particles: int) -> Mutation:
         """Exact draws of the base, at exponent zero."""
@@ -95,16 +100,28 @@ class TemperingPath(KernelPath):
         """Every coordinate of the vectors must be forgotten."""
         return particles.position
 
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """Draws under the user's own names."""
+        states: Any = particles
+        return jax.vmap(self.target.constrain)(states.position)
+
+
+class TemperingPath(StatesPath):
+    """The Feynman-Kac model of a tempering path (made by the method `Tempering`)."""
+
+    method: ClassVar[str] = "tempering"
+
+    def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
+        """Whether the potentials have two humps, on the way where there is something to cross."""
+        del t
+        states: Any = population.particles
+        return {"humps": sparseness(states.log_potential, population.log_weights)}
+
     def move(
         self, key: KeyArray, particles: KernelState, at: Place, params: PyTree[Any]
     ) -> tuple[KernelState, dict[str, Scalar]]:
         """One kernel step on the tempered density."""
         return self.sweep(key, particles, guarded_density(self.target, at.exponent), params)
-
-    def exported(self, particles: Particles) -> PyTree[Any]:
-        """Draws under the user's own names."""
-        states: Any = particles
-        return jax.vmap(self.target.constrain)(states.position)
 
 
 def sweep(

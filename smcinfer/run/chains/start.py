@@ -59,7 +59,8 @@ def start(key: Key[Array, ""], kernel: Kernel, target: Any, initial: Any, num_ch
         positions = _from_values(initial, target, num_chains) if named else _numbers("initial", initial)
         positions = _shaped(positions, num_chains, target.dim)
     elif callable(target):
-        density, constrain = _plain_density(target), _as_theta
+        density = TemperedDensity(_no_base, Guarded(target), jnp.ones((), jnp.result_type(float)))
+        constrain = _as_theta
         positions = _given(key, initial, num_chains)
         check_scalar("target", target, jax.ShapeDtypeStruct(positions.shape[1:], positions.dtype))
     else:
@@ -84,10 +85,6 @@ def _as_theta(x: Array) -> dict[str, Array]:
 
 def _no_base(x: Array) -> Array:
     return jnp.zeros((), x.dtype)
-
-
-def _plain_density(function: Callable[..., Any]) -> TemperedDensity:
-    return TemperedDensity(_no_base, Guarded(function), jnp.ones((), jnp.result_type(float)))
 
 
 def _check_base(target: StaticTarget) -> None:
