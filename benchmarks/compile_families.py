@@ -166,7 +166,8 @@ def nuts() -> Any:
         NUTS(model), num_warmup=1000, num_samples=1000, num_chains=4, chain_method="vectorized", progress_bar=False
     )
     chains.run(jax.random.key(0))
-    return chains.get_samples()["line"].mean(axis=0)
+    samples: Any = chains.get_samples()
+    return samples["line"].mean(axis=0)
 
 
 FAMILIES: dict[str, Callable[[], Any]] = {
