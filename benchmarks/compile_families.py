@@ -158,7 +158,7 @@ def nuts() -> Any:
     y = 1.0 + 0.5 * x + 0.3 * jnp.sin(9.0 * x)
 
     def model() -> None:
-        line = numpyro.sample("line", dist.Normal(0.0, 2.0).expand([2]).to_event(1))
+        line: Any = numpyro.sample("line", dist.Normal(0.0, 2.0).expand([2]).to_event(1))
         noise = numpyro.sample("noise", dist.HalfNormal(1.0))
         numpyro.sample("y", dist.Normal(line[0] + line[1] * x, noise), obs=y)
 
@@ -166,7 +166,8 @@ def nuts() -> Any:
         NUTS(model), num_warmup=1000, num_samples=1000, num_chains=4, chain_method="vectorized", progress_bar=False
     )
     chains.run(jax.random.key(0))
-    return chains.get_samples()["line"].mean(axis=0)
+    samples: Any = chains.get_samples()
+    return samples["line"].mean(axis=0)
 
 
 FAMILIES: dict[str, Callable[[], Any]] = {
