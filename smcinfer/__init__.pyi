@@ -16,11 +16,17 @@ from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, Path, Schedule
 from smcinfer.results import Bound, Record, Result, load
 from smcinfer.results.chains import Chains
 from smcinfer.results.finished import Run
+from smcinfer.results.forecast import Forecast
+from smcinfer.results.gaussian import GaussianMoments
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.chains.run import mcmc
 from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, state_space
+from smcinfer.state_space.gaussian.doors import ensemble_filter, gaussian_filter
+from smcinfer.state_space.online.filter import Online, online
+from smcinfer.state_space.panel import Panel, panel
 from smcinfer.state_space.parameters.gibbs import particle_gibbs
+from smcinfer.state_space.parameters.likeliest import maximum_likelihood
 from smcinfer.state_space.parameters.parametric import parametric
 from smcinfer.state_space.parameters.pmmh import pmmh
 from smcinfer.state_space.parameters.smc2 import smc2
@@ -42,9 +48,13 @@ __all__ = [
     "Exponents",
     "FeynmanKac",
     "FileError",
+    "Forecast",
+    "GaussianMoments",
     "Guided",
     "Moves",
     "Mutation",
+    "Online",
+    "Panel",
     "Path",
     "Plan",
     "Population",
@@ -70,15 +80,20 @@ __all__ = [
     "compose",
     "condition",
     "diffusion",
+    "ensemble_filter",
     "from_numpyro",
+    "gaussian_filter",
     "graph_from_numpyro",
     "graphs",
     "kernels",
     "language",
     "load",
     "log_density",
+    "maximum_likelihood",
     "mcmc",
     "models",
+    "online",
+    "panel",
     "parametric",
     "particle_gibbs",
     "plots",

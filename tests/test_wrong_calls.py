@@ -13,7 +13,18 @@ from tests.wrong_calls import faults
 
 DOORS = (
     *("sample", "sample a filter", "Tempering", "DataAnnealing", "Moves", "posterior", "log_density", "from_numpyro"),
-    *("state_space", "smooth", "smooth by a lag", "mcmc", "pmmh", "particle_gibbs", "smc2", "parametric", "compose"),
+    *(
+        "state_space",
+        "online",
+        "smooth",
+        "smooth by a lag",
+        "mcmc",
+        "pmmh",
+        "particle_gibbs",
+        "smc2",
+        "parametric",
+        "compose",
+    ),
     *(
         "condition",
         "sandwich",
@@ -25,6 +36,7 @@ DOORS = (
         "check",
         "check_model",
     ),
+    *("gaussian_filter", "ensemble_filter", "panel", "maximum_likelihood"),
     *("check_kernel", "check_target", "plot_log_z", "plot_genealogy", "plot_posterior", "load"),
 )
 

@@ -23,7 +23,7 @@ from smcinfer.ground.names import leaves_by_name
 from smcinfer.results import evidence
 from smcinfer.results.evidence import Bound, Evidence
 from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se, resample, weighted_mean
-from smcinfer.results.record import Record, arrays, revived
+from smcinfer.results.record import Record, arrays, not_kept, revived
 from smcinfer.results.survivors import Floor, fewest, floor_under, unit_of_rounding
 
 Quantity = str | Callable[[dict[str, Any]], Any]
@@ -44,6 +44,7 @@ class Estimates(Record):
         history: what was recorded, by name, each of shape (num_runs, num_steps + 1, ...); entry 0 is the initial
             population, and floats after a run's last step are NaN. A tree of arrays becomes ``name.leaf``.
         upper_bound: stochastic upper bound on log Z, or ``None``: it needs an exact draw (`Result.with_upper_bound`).
+        model: what was sampled, where this process sampled it: a file has none.
         status: the bits of all runs, and what their estimates of log Z say of each other.
     """
 
@@ -55,6 +56,7 @@ class Estimates(Record):
     num_steps: np.ndarray = arrays("run")
     history: dict[str, Any] = arrays("run")
     upper_bound: Bound | None = revived(lambda pair: Bound(*pair), default=None)
+    model: Any = not_kept(None)
     status: Status = dataclasses.field(init=False, default=Status.OK)
 
     WEIGHTED_FOR = "the target, runs in proportion to their Z_hat; log Z is of its normaliser"

@@ -28,7 +28,7 @@ def record(key: Array, done: Run, model: FeynmanKac, num_particles: int, **commo
         **common: further settings of the run, by name, as JSON can hold them.
     """
     shown = leaves_by_name(jax.vmap(model.exported)(done.particles))
-    return result_of(done, shown, settings_of(key, model, num_particles, **common))
+    return result_of(done, shown, settings_of(key, model, num_particles, **common), model)
 
 
 def settings_of(key: Array, model: FeynmanKac, num_particles: int, **common: Any) -> dict[str, Any]:
@@ -53,13 +53,14 @@ def settings_of(key: Array, model: FeynmanKac, num_particles: int, **common: Any
     )
 
 
-def result_of(done: Run, particles: Mapping[str, Any], settings: dict[str, Any]) -> Result:
+def result_of(done: Run, particles: Mapping[str, Any], settings: dict[str, Any], model: Any = None) -> Result:
     """The record of a finished run.
 
     Args:
         done: the run.
         particles: its final particles by name, each of shape ``(num_runs, num_particles, ...)``.
         settings: how it was made (`settings_of`).
+        model: what ran, where a result may be asked to go on with it.
     """
     genealogy = {
         "eve_variance": np.asarray(done.eve_variance).tolist(),
@@ -73,6 +74,7 @@ def result_of(done: Run, particles: Mapping[str, Any], settings: dict[str, Any])
         status_runs=np.asarray(done.status),
         num_steps=np.asarray(done.num_steps),
         history=done.history,
+        model=model,
         settings=settings | genealogy,
         seconds=done.seconds,
         compile_seconds=done.compile_seconds,

@@ -1,14 +1,18 @@
 """What `smcinfer.sample` returns: the estimates, with ways to print, tabulate and export them."""
 
 import dataclasses
+from typing import Any
 
+import jax
 import pandas as pd
 import xarray as xr
 
 from smcinfer.ground.arrays import KeyArray
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.results import export, report
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.evidence import Bound
+from smcinfer.results.forecast import Forecast
 from smcinfer.results.summary import summary_table
 from smcinfer.results.words import Lines
 
@@ -27,6 +31,41 @@ class Result(Estimates):
     def to_arviz(self, key: KeyArray | int = 0, num_draws: int | None = None) -> xr.DataTree:
         """An ArviZ DataTree: runs as chains of equally weighted draws (see `smcinfer.results.export.to_arviz`)."""
         return export.to_arviz(self, key, num_draws)
+
+    def forecast(
+        self,
+        horizon: int,
+        *,
+        future_times: Any = None,
+        future_inputs: Any = None,
+        num_draws: int = 1000,
+        key: KeyArray | int = 0,
+    ) -> Forecast:
+        """Draws of what follows the data of a filter.
+
+        Args:
+            horizon: steps ahead.
+            future_times, future_inputs: of the steps to come, with a leading axis of ``horizon``, where the model has times or
+                inputs.
+            num_draws: paths.
+            key: a random key, or an integer seed.
+
+        Returns:
+            A `Forecast`: quantiles, draws, scores of what came; `smcinfer.plots.plot_forecast` draws it.
+
+        Raises:
+            ArgumentError: the result is not of a `state_space` model that was sampled in this process.
+        """
+        if not hasattr(self.model, "forecast"):
+            raise ArgumentError(
+                "nothing is known of what follows this result",
+                expected="a result of smcinfer.sample of a state_space model, in the process that sampled it",
+                got=self.settings.get("model") if self.model is None else type(self.model).__name__,
+                hint="a file holds no model: sample again, or keep an online filter",
+            )
+        used = jax.random.key(key) if isinstance(key, int) else key
+        cloud = (self.particles, self.pooled_log_weights)
+        return self.model.forecast(used, *cloud, horizon, num_draws, self.settings, future_times, future_inputs)
 
     def with_upper_bound(self, bound: Bound | None) -> "Result":
         """The same result with a stochastic upper bound on log Z, which came from runs through exact draws.

@@ -148,7 +148,7 @@ def run(
                 over = _over(t, state, model)
                 if watch.on:
                     watch.look(*_glance(t, state, model), count, Saved(t, state, records), over=over)
-        result = _collect(state, records, model, settings)
+        result = collect(state, records, model, settings)
     return dataclasses.replace(result, seconds=time.perf_counter() - started, compile_seconds=compiling[0])
 
 
@@ -255,8 +255,14 @@ def _glance(t: int, state: smc.SMCState, model: FeynmanKac) -> tuple[float, str]
     return fraction, f"step {t}  ESS {size:.0f}  log Z {float(jnp.mean(state.log_z)):.2f}"
 
 
-def _collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: Settings) -> Run:
-    """Everything a finished run is asked for, with what only the end can tell about its status."""
+def collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: Settings) -> Run:
+    """Everything a finished run is asked for, with what only the end can tell about its status.
+
+    Args:
+        state: after the last step.
+        records: the history in parts, empty dicts where none was kept.
+        model, settings: of the run.
+    """
     if model.led:
         state, records = jax.tree.map(lambda leaf: leaf[1:], (state, records))
     variance, eve, roots = _finish(state, model.num_ancestors(settings.num_particles))
