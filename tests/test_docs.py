@@ -27,11 +27,16 @@ LONG = {
     "diffusion",
     "discrete_diffusion",
     "filtering",
+    "forecasts",
+    "gaussian_filters",
     "learned_proposals",
     "learned_twists",
     "log_z",
+    "maximum_likelihood",
     "move_kernels",
+    "online",
     "open_universe_mixtures",
+    "panels",
     "particle_mcmc",
 }
 RUNNABLE = [

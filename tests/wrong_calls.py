@@ -210,8 +210,8 @@ def _doors() -> dict[str, Door]:
             smcinfer.panel,
             lambda: {
                 "initial": NORMAL,
-                "transition": lambda t, x: dist.Normal(x, 1.0),
-                "observation": lambda t, x: dist.Normal(x, 0.5),
+                "transition": lambda t, x, *now: dist.Normal(x, 1.0),
+                "observation": lambda t, x, *now: dist.Normal(x, 0.5),
                 "series": [np.zeros(3), np.zeros(2)],
             },
             {

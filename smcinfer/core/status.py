@@ -25,6 +25,7 @@ class Status(enum.IntFlag):
     FEW_SURVIVORS = 128
     ROUNDED = 256
     CUT_OFF = 1024
+    DIVERGED = 8192
 
 
 EXPLANATIONS: dict[Status, str] = {
@@ -42,10 +43,12 @@ EXPLANATIONS: dict[Status, str] = {
     Status.ROUNDED: "log Z is known no better than the rounding of the numbers it was summed from: "
     "run in float64, or subtract a constant from the log density",
     Status.CUT_OFF: "every sequence was still going on at max_tokens, and none that is cut off there counts: raise max_tokens",
+    Status.DIVERGED: "the moments of a Gaussian filter are no numbers from some step on, or no covariances: "
+    "take another method, or float64",
 }
 
 # What makes a result wrong or partial, as against what only widens an error bar.
-SERIOUS = Status.ALL_WEIGHTS_ZERO | Status.SCHEDULE_UNFINISHED
+SERIOUS = Status.ALL_WEIGHTS_ZERO | Status.SCHEDULE_UNFINISHED | Status.DIVERGED
 
 
 def raise_bit(status: Int[Array, ""], bit: Status, condition: Array) -> Int[Array, ""]:

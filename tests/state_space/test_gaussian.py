@@ -10,12 +10,13 @@ import numpyro.distributions as dist
 import pytest
 
 import smcinfer
+from smcinfer.core.status import Status
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.models import linear_gaussian
 from smcinfer.models.finite_hmm import example as finite_chain
 from smcinfer.models.stochastic_volatility import StochasticVolatility
 from smcinfer.state_space import state_space
-from smcinfer.state_space.gaussian import ensemble_filter, gaussian_filter, log_likelihood
+from smcinfer.state_space.gaussian import ensemble_filter, gaussian_filter, gaussian_guide, log_likelihood
 from smcinfer.state_space.gaussian.moments import Moments, extended, law_moments, unscented
 from tests.signatures import unchecked
 
@@ -142,6 +143,40 @@ def test_parameters_by_tempering_with_kalmans_likelihood() -> None:
     assert abs(mean - weights @ grid) < 8 * error + 0.01
 
 
+@pytest.mark.parametrize("method", ["extended", "unscented"])
+def test_a_gaussian_guide_is_the_best_of_a_linear_model(method: str, x64: None) -> None:
+    truth = linear_gaussian.example()
+    exact: Any = truth.state_space(np.zeros((2, 2))).proposal
+    t, x, y = jnp.asarray(1), jnp.array([0.3, -1.0]), jnp.array([1.0, 0.5])
+    best = exact.guide.function(t, x, y)
+    found = gaussian_guide(truth.transition, truth.observation, method=method)(t, x, y)
+    np.testing.assert_allclose(found.mean, best.mean, rtol=1e-7)
+    np.testing.assert_allclose(found.covariance_matrix, best.covariance_matrix, rtol=1e-6)
+    plain = truth.transition(t, x)
+    assert np.abs(found.mean - plain.mean).max() > 0.1
+
+
+def test_a_guided_filter_of_a_model_that_bends() -> None:
+    start, move = dist.Normal(0.0, 1.0), lambda t, x: dist.Normal(0.9 * x, 1.0)
+    look = lambda t, x: dist.Normal(x + 0.02 * x**2, 0.1)  # noqa: E731
+    data = np.array([0.3, 1.0, -0.4, 0.8])
+    plain = state_space(start, move, look, data)
+    guided = state_space(start, move, look, data, proposal=gaussian_guide(move, look))
+    runs = {
+        name: smcinfer.run(jax.random.key(0), model, 256, num_runs=100)
+        for name, model in (("plain", plain), ("guided", guided))
+    }
+    spread = {name: np.std(np.asarray(done.log_z)[np.isfinite(done.log_z)]) for name, done in runs.items()}
+    assert spread["guided"] < 0.7 * spread["plain"]
+    means = {name: np.exp(np.asarray(done.log_z, np.float64)) for name, done in runs.items()}
+    error = np.sqrt(sum(np.var(each) / each.size for each in means.values()))
+    assert abs(means["plain"].mean() - means["guided"].mean()) < 5 * error
+    with pytest.raises(TargetError, match="one number or one vector"):
+        gaussian_guide(move, look)(jnp.asarray(1), {"a": jnp.zeros(())}, jnp.zeros(()))
+    with unchecked(), pytest.raises(ArgumentError, match="method is unknown"):
+        gaussian_guide(move, look, method="square")
+
+
 def test_moments_of_laws() -> None:
     law = {"a": dist.MultivariateNormal(jnp.ones((2, 2)), jnp.array([[2.0, 0.5], [0.5, 1.0]])), "b": dist.Poisson(3.0)}
     found = law_moments(law)
@@ -158,6 +193,15 @@ def test_a_record_is_kept_whole(tmp_path: Path) -> None:
     assert "kalman" in str(read) and read.of("x") == 0 and read.log_z == found.log_z
     with pytest.raises(ArgumentError, match="unknown entry"):
         read.of("z")
+
+
+def test_a_filter_that_diverges_says_so() -> None:
+    """At zero the observation says nothing, and the transition triples what is not known: 3^100 is no number in float32."""
+    move, look = lambda t, x: dist.Normal(3.0 * x, 1.0), lambda t, x: dist.Normal(x**2, 1.0)
+    grows = state_space(dist.Normal(0.0, 1.0), move, look, [1.0] * 100)
+    found = gaussian_filter(grows, method="extended")
+    assert found.status is Status.DIVERGED and found.serious and "DIVERGED" in str(found)
+    assert gaussian_filter(ar(0.5)).status is Status.OK
 
 
 def test_what_is_refused() -> None:

@@ -87,6 +87,7 @@ def _record(
     started = time.perf_counter()
     with compile_clock() as compiling:
         found, smooth = jax.tree.map(np.asarray, run())
+    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((found.filtered, found.log_z_increments, smooth)))
     return GaussianMoments(
         method=method,
         mean=found.filtered.mean,
@@ -96,7 +97,7 @@ def _record(
         log_z_increments=found.log_z_increments,
         names=_names(model),
         settings={"method": method} | settings,
-        status=Status.OK,
+        status=Status.OK if finite else Status.DIVERGED,
         seconds=time.perf_counter() - started,
         compile_seconds=compiling[0],
     )
