@@ -1,13 +1,14 @@
-"""State-space models: online steps, panels, Gaussian filters, maximum likelihood, beside dynamax where it is installed.
+"""State-space models: online steps, panels, Gaussian filters and maximum likelihood, beside dynamax and cuthbert if installed.
 
 - host cost of an online step: processor time of the process on a population of two, where the device has nothing to do; beside
   it the wall time of a step at ten thousand particles, until its log Z is there;
 - a panel of series of different lengths, beside a loop over them that calls one compiled program;
-- the Kalman filter in float64, beside `dynamax` in the same process: seconds, and how far apart the log likelihoods are;
+- the Kalman filter in float64, beside its peers in the same process: seconds, and how far apart the log likelihoods are;
 - how far from Kalman's optimum, in nats, a climb by particle filters ends;
 - the associative scan beside the sequential filter.
 """
 
+import importlib
 import importlib.util
 import statistics
 import time
@@ -120,29 +121,27 @@ def kalman_rows(quick: bool) -> Figures:
             )
             for name, in_parallel in (("loop", False), ("scan", True))
         }
-        peers = {"dynamax": dynamax_of(truth, data)} if importlib.util.find_spec("dynamax") else {}
+        makers = {"dynamax": dynamax_of, "cuthbert": cuthbert_of}
+        peers = {name: make(truth, data) for name, make in makers.items() if importlib.util.find_spec(name)}
         timed = measure_together(ours | peers, arrays, repeats=7)
-        exact = truth.posterior(data).log_z
+        exact, loop = truth.posterior(data).log_z, float(jax.jit(ours["loop"])(arrays))
         figures: Figures = {
             "parallel_scan_speedup": timed["loop"].median_s / timed["scan"].median_s,
-            "kalman_log_lik_error": abs(float(jax.jit(ours["loop"])(arrays)) - exact),
+            "kalman_log_lik_error": abs(loop - exact),
             "parallel_log_lik_error": abs(float(jax.jit(ours["scan"])(arrays)) - exact),
-            "time_ratio_dynamax": None,
-            "dynamax_log_lik_difference": None,
-            "time_ratio_cuthbert": None,
         }
-        if peers:
-            figures["time_ratio_dynamax"] = timed["dynamax"].median_s / timed["loop"].median_s
-            apart = float(jax.jit(peers["dynamax"])(arrays)) - float(jax.jit(ours["loop"])(arrays))
-            figures["dynamax_log_lik_difference"] = abs(apart)
+        for name in makers:
+            there = name in peers
+            figures[f"time_ratio_{name}"] = timed[name].median_s / timed["loop"].median_s if there else None
+            apart = abs(float(jax.jit(peers[name])(arrays)) - loop) if there else None
+            figures[f"{name}_log_lik_difference"] = apart
     return figures
 
 
 def dynamax_of(truth: linear_gaussian.LinearGaussian, data: jax.Array) -> Callable[[Any], jax.Array]:
     """The log likelihood of the same data by dynamax; its one argument is not used."""
-    from dynamax.linear_gaussian_ssm import LinearGaussianSSM, lgssm_filter
-
-    model = LinearGaussianSSM(state_dim=2, emission_dim=2)
+    peer: Any = importlib.import_module("dynamax.linear_gaussian_ssm")
+    model = peer.LinearGaussianSSM(state_dim=2, emission_dim=2)
     square = lambda scale: scale @ scale.T  # noqa: E731
     parameters, _ = model.initialize(
         jax.random.key(0),
@@ -155,7 +154,26 @@ def dynamax_of(truth: linear_gaussian.LinearGaussian, data: jax.Array) -> Callab
         emission_bias=jnp.zeros(2),
         emission_covariance=jnp.diag(truth.observation_scale**2),
     )
-    return lambda arrays: lgssm_filter(parameters, data).marginal_loglik
+    return lambda arrays: peer.lgssm_filter(parameters, data).marginal_loglik
+
+
+def cuthbert_of(truth: linear_gaussian.LinearGaussian, data: jax.Array) -> Callable[[Any], jax.Array]:
+    """The same by cuthbert, in square-root form; it observes nothing of its first state, which ours starts from at once."""
+    filtering: Any = importlib.import_module("cuthbert.filtering")
+    kalman: Any = importlib.import_module("cuthbert.gaussian.kalman")
+    nothing, eye = jnp.zeros(2), jnp.eye(2)
+
+    def move(t: jax.Array) -> tuple[jax.Array, ...]:
+        first = t == 0
+        matrix = jnp.where(first, eye, truth.transition_matrix)
+        return matrix, nothing, jnp.where(first, 0.0, truth.transition_scale)
+
+    def look(t: jax.Array) -> tuple[jax.Array, ...]:
+        return truth.observation_matrix, nothing, jnp.diag(truth.observation_scale), data[t]
+
+    made = kalman.build_filter(truth.initial_mean, truth.initial_scale, move, look)
+    steps = jnp.arange(data.shape[0])
+    return lambda arrays: filtering.filter(made, steps, made.init_prepare()).log_normalizing_constant[-1]
 
 
 def mle_rows(quick: bool) -> Figures:

@@ -20,7 +20,7 @@ from smcinfer.results.gaussian import GaussianMoments
 from smcinfer.run.runner import as_typed_key
 from smcinfer.run.watch import compile_clock
 from smcinfer.state_space.gaussian import ensemble, parallel, sequential
-from smcinfer.state_space.gaussian.moments import Moments, extended, gaussian, law_moments, raveled, unscented
+from smcinfer.state_space.gaussian.moments import Moments, affine, extended, gaussian, law_moments, raveled, unscented
 from smcinfer.state_space.gaussian.sequential import Filtered, Vectors
 from smcinfer.state_space.joint import is_law
 from smcinfer.state_space.model import StateSpace
@@ -32,7 +32,7 @@ METHODS: dict[str, str] = {
 }
 """Names of the filters, and what each does."""
 
-TRANSFORMS = {"kalman": extended, "extended": extended, "unscented": unscented}
+TRANSFORMS = {"kalman": affine, "extended": extended, "unscented": unscented}
 
 
 def gaussian_filter(model: StateSpace, *, method: str = "kalman", in_parallel: bool = False) -> GaussianMoments:
@@ -135,7 +135,7 @@ def _run(model: StateSpace, method: str, in_parallel: bool) -> tuple[Filtered, M
 
 
 def _filtered(model: StateSpace, method: str, in_parallel: bool) -> Filtered:
-    seen = vectors(model)
+    seen = sequential.linear(vectors(model)) if method == "kalman" else vectors(model)
     return parallel.filtered(seen) if in_parallel else sequential.filtered(seen, TRANSFORMS[method])
 
 
@@ -147,7 +147,7 @@ def _drawn(key: Array, model: StateSpace, num_members: int, *, transform: bool) 
         lambda key: vector(any_model.process.initial().sample(key)),
         lambda key, t, x: vector(any_model.process.transition(t, unravel(x)).sample(key)),
         lambda key, t, x: vector(model.observation(t, unravel(x)).sample(key)),
-        seen.observation,
+        lambda t, x: seen.observation(t)(x),
         seen.values,
         seen.present,
     )
@@ -205,7 +205,7 @@ def refuse_nonlinear(model: StateSpace) -> None:
     dim = seen.initial.mean.shape[0]
     one, two = jax.random.normal(jax.random.key(0), (2, dim), seen.initial.mean.dtype)
     for name, conditional in (("transition", seen.transition), ("observation", seen.observation)):
-        low, high, middle = (conditional(jnp.ones((), jnp.int32), x) for x in (one, two, (one + two) / 2))
+        low, high, middle = map(conditional(jnp.ones((), jnp.int32)), (one, two, (one + two) / 2))
         scale = 1e3 * jnp.finfo(one.dtype).eps
         bend = jnp.max(jnp.abs(middle.mean - (low.mean + high.mean) / 2)) / (1.0 + jnp.max(jnp.abs(middle.mean)))
         varies = jnp.max(jnp.abs(low.covariance - high.covariance)) / (1.0 + jnp.max(jnp.abs(low.covariance)))

@@ -18,7 +18,7 @@ import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Distribution
 
-from smcinfer.ground.arrays import Array, Float, PyTree
+from smcinfer.ground.arrays import Array, Float, PyTree, Time
 from smcinfer.ground.errors import TargetError
 from smcinfer.state_space.joint import is_law
 from smcinfer.state_space.slots import coordinates
@@ -45,7 +45,7 @@ class Sent(NamedTuple):
 Conditional = Callable[[Float[Array, " d"]], Moments]
 """Moments of a law given a state, both as vectors."""
 
-Transform = Callable[[Conditional, Moments], Sent]
+Transform = Callable[[Any, Moments], Sent]
 """How moments are sent through a conditional law."""
 
 
@@ -92,6 +92,43 @@ def extended(conditional: Conditional, given: Moments) -> Sent:
     return Sent(mean, slope @ cross + conditional(given.mean).covariance, cross)
 
 
+class Affine(NamedTuple):
+    """A conditional law that is affine: moments are sent through it by matrices alone.
+
+    Attributes:
+        matrix, offset: of its mean ``matrix x + offset``.
+        covariance: whatever x is.
+    """
+
+    matrix: Float[Array, "n d"]
+    offset: Float[Array, " n"]
+    covariance: Float[Array, "n n"]
+
+    def __call__(self, x: Float[Array, " d"]) -> Moments:
+        """Moments given a state."""
+        return Moments(self.matrix @ x + self.offset, self.covariance)
+
+    @classmethod
+    def of(cls, conditional: Conditional, dim: int, dtype: Any) -> "Affine":
+        """A conditional law known to be affine, by its value and its derivative at zero.
+
+        Args:
+            conditional: the law.
+            dim: entries of a state.
+            dtype: theirs.
+        """
+        origin = jnp.zeros((dim,), dtype)
+        at = conditional(origin)
+        return cls(jax.jacfwd(lambda x: conditional(x).mean)(origin), at.mean, at.covariance)
+
+
+def affine(conditional: Affine, given: Moments) -> Sent:
+    """Moments through an affine law, exactly."""
+    cross = given.covariance @ conditional.matrix.T
+    mean = conditional.matrix @ given.mean + conditional.offset
+    return Sent(mean, conditional.matrix @ cross + conditional.covariance, cross)
+
+
 def unscented(conditional: Conditional, given: Moments) -> Sent:
     """Moments by 2 d + 1 points around the mean, exact for polynomials of degree two along each axis.
 
@@ -110,12 +147,12 @@ def unscented(conditional: Conditional, given: Moments) -> Sent:
     return Sent(mean, covariance, jnp.einsum("i,ij,ik->jk", weights, offset, spread))
 
 
-def raveled(law: Callable[..., Any], example: PyTree[Any]) -> Callable[..., Moments]:
-    """``(t, vector) -> Moments`` of ``(t, x) -> law``.
+def raveled(law: Callable[..., Any], example: PyTree[Any]) -> Callable[[Time], Conditional]:
+    """``t -> (vector -> Moments)`` of ``(t, x) -> law``.
 
     Args:
         law: of a model.
         example: shapes and dtypes of one state.
     """
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example))
-    return lambda t, vector: law_moments(law(t, unravel(vector)))
+    return lambda t: lambda vector: law_moments(law(t, unravel(vector)))

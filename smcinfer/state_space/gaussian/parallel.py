@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.ground.arrays import Array, Bool, Float
-from smcinfer.state_space.gaussian.moments import Moments, Sent, extended
+from smcinfer.state_space.gaussian.moments import Affine, Moments, Sent, affine
 from smcinfer.state_space.gaussian.sequential import Filtered, Vectors, gain, learned, symmetric
 
 
@@ -41,19 +41,11 @@ def filtered(model: Vectors) -> Filtered:
     """All steps of the Kalman filter at once.
 
     Args:
-        model: affine in its state, with covariances that do not depend on it.
+        model: with its laws as matrices (`linear`).
     """
     steps = jnp.arange(model.values.shape[0], dtype=jnp.int32)
     dim = model.initial.mean.shape[0]
-    origin = jnp.zeros((dim,), model.values.dtype)
-
-    def linear(conditional: object, t: Array) -> tuple[Array, Array, Array]:
-        function = lambda x: conditional(t, x)  # noqa: E731  # pyright: ignore[reportCallIssue]
-        at = function(origin)
-        return jax.jacfwd(lambda x: function(x).mean)(origin), at.mean, at.covariance
-
-    moved = jax.vmap(lambda t: linear(model.transition, t))(jnp.maximum(steps, 1))
-    looks = jax.vmap(lambda t: linear(model.observation, t))(steps)
+    moved, looks = jax.vmap(model.transition)(jnp.maximum(steps, 1)), jax.vmap(model.observation)(steps)
     first = _first(model.initial, jax.tree.map(lambda leaf: leaf[0], looks), model.values[0], model.present[0])
     later = jax.vmap(_element)(*jax.tree.map(lambda leaf: leaf[1:], (moved, looks, model.values, model.present)))
     elements = jax.tree.map(lambda start, rest: jnp.concatenate([start[None], rest]), first, later)
@@ -61,7 +53,7 @@ def filtered(model: Vectors) -> Filtered:
     after = Moments(whole.offset, whole.covariance)
 
     def before(t: Array, here: Moments) -> tuple[Moments, Array]:
-        sent = extended(lambda x: model.transition(t, x), here)
+        sent = affine(model.transition(t), here)
         return Moments(sent.mean, symmetric(sent.covariance)), sent.cross
 
     predicted, cross = jax.vmap(before)(steps[1:], jax.tree.map(lambda leaf: leaf[:-1], after))
@@ -69,7 +61,7 @@ def filtered(model: Vectors) -> Filtered:
     cross = jnp.concatenate([jnp.zeros((1, dim, dim), cross.dtype), cross])
 
     def increment(t: Array, here: Moments, y: Array, present: Array) -> Array:
-        return learned(here, extended(lambda x: model.observation(t, x), here), y, present)[1]
+        return learned(here, affine(model.observation(t), here), y, present)[1]
 
     return Filtered(after, predicted, cross, jax.vmap(increment)(steps, predicted, model.values, model.present))
 
@@ -102,11 +94,7 @@ def smoothed(found: Filtered) -> Moments:
     return Moments(whole.offset, whole.covariance)
 
 
-Linear = tuple[Array, Array, Array]
-"""Matrix ``(n, d)``, offset ``(n,)`` and covariance ``(n, n)`` of an affine law."""
-
-
-def _first(initial: Moments, look: Linear, y: Float[Array, " k"], present: Bool[Array, " k"]) -> _Element:
+def _first(initial: Moments, look: Affine, y: Float[Array, " k"], present: Bool[Array, " k"]) -> _Element:
     """Step 0: no state goes before it."""
     matrix, offset, noise = look
     cross = initial.covariance @ matrix.T
@@ -116,7 +104,7 @@ def _first(initial: Moments, look: Linear, y: Float[Array, " k"], present: Bool[
     return _Element(nothing, after.mean, after.covariance, jnp.zeros_like(initial.mean), nothing)
 
 
-def _element(move: Linear, look: Linear, y: Float[Array, " k"], present: Bool[Array, " k"]) -> _Element:
+def _element(move: Affine, look: Affine, y: Float[Array, " k"], present: Bool[Array, " k"]) -> _Element:
     """One step: its move, and what its observation says."""
     (forward, drift, spread), (matrix, offset, noise) = move, look
     both = present[:, None] & present[None, :]

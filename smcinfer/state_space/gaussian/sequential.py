@@ -8,14 +8,14 @@ Entries of an observation that are missing are marginalised exactly: their rows 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
 
 from smcinfer.ground.arrays import Array, Bool, Float, Scalar, Time
-from smcinfer.state_space.gaussian.moments import Moments, Sent, Transform
+from smcinfer.state_space.gaussian.moments import Affine, Moments, Sent, Transform
 
 
 class Filtered(NamedTuple):
@@ -39,14 +39,14 @@ class Vectors(NamedTuple):
 
     Attributes:
         initial: moments of x_0.
-        transition, observation: ``(t, x) -> Moments``.
+        transition, observation: ``t -> conditional law``, what a transform takes.
         values: Float["T+1 k"], the data.
         present: Bool["T+1 k"], which entries are there.
     """
 
     initial: Moments
-    transition: Callable[[Time, Array], Moments]
-    observation: Callable[[Time, Array], Moments]
+    transition: Callable[[Time], Any]
+    observation: Callable[[Time], Any]
     values: Float[Array, "steps k"]
     present: Bool[Array, "steps k"]
 
@@ -72,11 +72,24 @@ def learned(before: Moments, seen: Sent, y: Float[Array, " k"], present: Bool[Ar
     root = jnp.linalg.cholesky(symmetric(spread))
     cross = jnp.where(present, seen.cross, 0.0)
     # Cov(x, y) in the coordinates in which y has variance one: P - K S K' is P - L L', the closest to symmetric that there is.
-    white = jax.scipy.linalg.solve_triangular(root, cross.T, lower=True)
-    whitened = jax.scipy.linalg.solve_triangular(root, surprise, lower=True)
+    solved = jax.scipy.linalg.solve_triangular(root, jnp.column_stack([cross.T, surprise]), lower=True)
+    white, whitened = solved[:, :-1], solved[:, -1]
     after = Moments(before.mean + white.T @ whitened, symmetric(before.covariance - white.T @ white))
     constant = jnp.sum(present) * jnp.log(2 * jnp.pi) + 2.0 * jnp.sum(jnp.log(jnp.diagonal(root)))
     return after, -0.5 * (whitened @ whitened + constant)
+
+
+def linear(model: Vectors) -> Vectors:
+    """The same model with its laws as matrices, had at all steps at once: what a loop then does is algebra.
+
+    Args:
+        model: affine in its state, with covariances that do not depend on it.
+    """
+    steps, start = jnp.arange(model.values.shape[0], dtype=jnp.int32), model.initial.mean
+    of = lambda law: jax.vmap(lambda t: Affine.of(law(t), start.shape[0], start.dtype))  # noqa: E731
+    moves, looks = of(model.transition)(jnp.maximum(steps, 1)), of(model.observation)(steps)
+    row = lambda rows: lambda t: jax.tree.map(lambda leaf: leaf[t], rows)  # noqa: E731
+    return model._replace(transition=row(moves), observation=row(looks))
 
 
 def filtered(model: Vectors, transform: Transform) -> Filtered:
@@ -90,10 +103,10 @@ def filtered(model: Vectors, transform: Transform) -> Filtered:
     def once(before: Moments, at: tuple[Time, Array, Array]) -> tuple[Moments, tuple[Moments, Moments, Array, Scalar]]:
         t, y, present = at
         # Step 0 has no transition, and what is not one may have no derivative.
-        sent = transform(lambda x: model.transition(jnp.maximum(t, 1), x), before)
+        sent = transform(model.transition(jnp.maximum(t, 1)), before)
         moved = Moments(sent.mean, symmetric(sent.covariance))
         predicted = jax.tree.map(lambda start, later: jnp.where(t == 0, start, later), model.initial, moved)
-        after, increment = learned(predicted, transform(lambda x: model.observation(t, x), predicted), y, present)
+        after, increment = learned(predicted, transform(model.observation(t), predicted), y, present)
         return after, (after, predicted, sent.cross, increment)
 
     steps = jnp.arange(model.values.shape[0], dtype=jnp.int32)
