@@ -121,8 +121,8 @@ def kalman_rows(quick: bool) -> Figures:
             )
             for name, in_parallel in (("loop", False), ("scan", True))
         }
-        makers = {"dynamax": dynamax_of, "cuthbert": cuthbert_of}
-        peers = {name: make(truth, data) for name, make in makers.items() if importlib.util.find_spec(name)}
+        makers: dict[str, Any] = {"dynamax": dynamax_of, "cuthbert": cuthbert_of}
+        peers = {name: make(truth) for name, make in makers.items() if importlib.util.find_spec(name)}
         timed = measure_together(ours | peers, arrays, repeats=7)
         exact, loop = truth.posterior(data).log_z, float(jax.jit(ours["loop"])(arrays))
         figures: Figures = {
@@ -138,8 +138,8 @@ def kalman_rows(quick: bool) -> Figures:
     return figures
 
 
-def dynamax_of(truth: linear_gaussian.LinearGaussian, data: jax.Array) -> Callable[[Any], jax.Array]:
-    """The log likelihood of the same data by dynamax; its one argument is not used."""
+def dynamax_of(truth: linear_gaussian.LinearGaussian) -> Callable[[Any], jax.Array]:
+    """The log likelihood of the same data by dynamax, as a function of the arrays of our model, which hold them."""
     peer: Any = importlib.import_module("dynamax.linear_gaussian_ssm")
     model = peer.LinearGaussianSSM(state_dim=2, emission_dim=2)
     square = lambda scale: scale @ scale.T  # noqa: E731
@@ -154,10 +154,10 @@ def dynamax_of(truth: linear_gaussian.LinearGaussian, data: jax.Array) -> Callab
         emission_bias=jnp.zeros(2),
         emission_covariance=jnp.diag(truth.observation_scale**2),
     )
-    return lambda arrays: peer.lgssm_filter(parameters, data).marginal_loglik
+    return lambda arrays: peer.lgssm_filter(parameters, arrays.observations.values).marginal_loglik
 
 
-def cuthbert_of(truth: linear_gaussian.LinearGaussian, data: jax.Array) -> Callable[[Any], jax.Array]:
+def cuthbert_of(truth: linear_gaussian.LinearGaussian) -> Callable[[Any], jax.Array]:
     """The same by cuthbert, in square-root form; it observes nothing of its first state, which ours starts from at once."""
     filtering: Any = importlib.import_module("cuthbert.filtering")
     kalman: Any = importlib.import_module("cuthbert.gaussian.kalman")
@@ -168,12 +168,13 @@ def cuthbert_of(truth: linear_gaussian.LinearGaussian, data: jax.Array) -> Calla
         matrix = jnp.where(first, eye, truth.transition_matrix)
         return matrix, nothing, jnp.where(first, 0.0, truth.transition_scale)
 
-    def look(t: jax.Array) -> tuple[jax.Array, ...]:
-        return truth.observation_matrix, nothing, jnp.diag(truth.observation_scale), data[t]
+    def log_likelihood_of(arrays: Any) -> jax.Array:
+        data = arrays.observations.values
+        look = lambda t: (truth.observation_matrix, nothing, jnp.diag(truth.observation_scale), data[t])  # noqa: E731
+        made = kalman.build_filter(truth.initial_mean, truth.initial_scale, move, look)
+        return filtering.filter(made, jnp.arange(data.shape[0]), made.init_prepare()).log_normalizing_constant[-1]
 
-    made = kalman.build_filter(truth.initial_mean, truth.initial_scale, move, look)
-    steps = jnp.arange(data.shape[0])
-    return lambda arrays: filtering.filter(made, steps, made.init_prepare()).log_normalizing_constant[-1]
+    return log_likelihood_of
 
 
 def mle_rows(quick: bool) -> Figures:

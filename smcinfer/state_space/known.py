@@ -54,8 +54,8 @@ class Known(eqx.Module):
         first: the step of row 0; ``None`` for step 0.
     """
 
-    time: Float[Array, " rows"] | None
-    dt: Float[Array, " rows"] | None
+    time: Float[Array, "*series rows"] | None
+    dt: Float[Array, "*series rows"] | None
     inputs: PyTree[Any]
     clock: Clock | None = eqx.field(static=True, default=None)
     first: Count | None = None

@@ -18,6 +18,8 @@ MISSING = ("refuse", "skip")
 class Observations(eqx.Module):
     """Observations of consecutive steps with what is missing marked: all of them, y_0 .. y_T, or those that a filter sees now.
 
+    In a panel every array has one more axis in front, of series.
+
     Attributes:
         values: pytree of arrays with a leading axis of rows; what was missing is filled with a number that never counts.
         present: Bool arrays of the same shapes, or ``None`` where nothing can be missing.
@@ -29,8 +31,8 @@ class Observations(eqx.Module):
 
     values: PyTree[Any]
     present: PyTree[Any] | None
-    complete: Bool[Array, " rows"] | None
-    anything: Bool[Array, " rows"] | None
+    complete: Bool[Array, "*series rows"] | None
+    anything: Bool[Array, "*series rows"] | None
     first: Count | None = None
     awaited: bool = eqx.field(static=True, default=False)
 
