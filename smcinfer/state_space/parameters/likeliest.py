@@ -18,7 +18,7 @@ import optax
 from smcinfer.core.settings import Settings
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
-from smcinfer.ground.arrays import Array, KeyArray
+from smcinfer.ground.arrays import Array, Float, KeyArray
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.results.likeliest import Likeliest
 from smcinfer.run.runner import as_typed_key
@@ -96,7 +96,7 @@ def maximum_likelihood(
 @eqx.filter_jit
 def _climb(
     key: KeyArray, target: Parametric, settings: Settings, num_steps: int, rate: Array
-) -> tuple[Position, Array]:
+) -> tuple[Float[Array, "steps dim"], Float[Array, " steps"]]:
     """Positions and log likelihood estimates of all steps."""
     start_key, key = jax.random.split(key)
     start, _ = likely_position(start_key, target, settings)
@@ -133,4 +133,4 @@ def _errors(jacobian: np.ndarray, information: np.ndarray) -> np.ndarray:
     if not np.isfinite(information).all() or np.linalg.eigvalsh(information).min() <= 0:
         return np.full(jacobian.shape[:-1], np.nan)
     covariance = np.linalg.inv(information)
-    return np.sqrt(np.einsum("...i,ij,...j->...", jacobian, covariance, jacobian))
+    return np.asarray(np.sqrt(np.einsum("...i,ij,...j->...", jacobian, covariance, jacobian)))
