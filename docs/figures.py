@@ -50,6 +50,18 @@ def volatility() -> Figure:
     return plots.plot_filter(result, truth=truth, data=returns)
 
 
+def smoothed() -> Figure:
+    """The bands of the page on smoothing."""
+    parts = (
+        dist.Normal(0.0, 1.0),
+        lambda t, x: dist.Normal(0.9 * x, 0.4),
+        lambda t, x: dist.Normal(x, 0.6),
+    )
+    truth, data = simulate(jax.random.key(0), *parts, 50)
+    found = smcinfer.smooth(jax.random.key(1), state_space(*parts, data), num_particles=300)
+    return plots.plot_smoothed(found, truth=truth, data=data)
+
+
 def beats() -> Figure:
     """The figure of the page on beat tracking."""
     song = synthetic_song(jax.random.key(2), meter=3)
@@ -86,6 +98,7 @@ def main() -> None:
         "ess_temperature": lambda: plots.plot_ess_temperature(line),
         "log_z": lambda: plots.plot_log_z(line),
         "filter": volatility,
+        "smoothed": smoothed,
         "beats": beats,
         "heavy_tails": heavy_tails,
         **FIGURES,

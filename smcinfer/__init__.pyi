@@ -1,7 +1,7 @@
 """The public names of smcinfer and where each lives: type checkers read them here, and `smcinfer.ground.lazy` imports them."""
 
 from smcinfer import bounds, checks, diffusion, graphs, kernels, language, models, plots, proposals, twists
-from smcinfer.api import sample
+from smcinfer.api import certify, sample
 from smcinfer.core import resampling
 from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, TwistInduced, compose, process
 from smcinfer.core.conditional import condition
@@ -11,6 +11,7 @@ from smcinfer.core.status import Status
 from smcinfer.graphs.inference.annealed import annealed
 from smcinfer.graphs.inference.chains import block_gibbs
 from smcinfer.graphs.inference.numpyro_graph import graph_from_numpyro
+from smcinfer.ground.cache import cache_dir
 from smcinfer.ground.errors import ArgumentError, CheckpointError, FileError, SmcinferError, TargetError
 from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, Path, Schedule
 from smcinfer.results import Bound, Record, Result, load
@@ -32,7 +33,12 @@ from smcinfer.state_space.parameters.pmmh import pmmh
 from smcinfer.state_space.parameters.smc2 import smc2
 from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
-from smcinfer.static.methods import DataAnnealing, Tempering
+from smcinfer.static.draws import reference_from
+from smcinfer.static.methods import DataAnnealing, Nested, Tempering
+from smcinfer.static.on_host import HostFunction, on_host
+from smcinfer.static.pymc_model import from_pymc
+from smcinfer.static.simulator import SimulatorPath, simulator
+from smcinfer.static.stan_model import from_stan
 
 __version__: str
 
@@ -51,8 +57,10 @@ __all__ = [
     "Forecast",
     "GaussianMoments",
     "Guided",
+    "HostFunction",
     "Moves",
     "Mutation",
+    "Nested",
     "Online",
     "Panel",
     "Path",
@@ -64,6 +72,7 @@ __all__ = [
     "Result",
     "Run",
     "Schedule",
+    "SimulatorPath",
     "SmcinferError",
     "Smoothed",
     "StateSpace",
@@ -76,12 +85,16 @@ __all__ = [
     "annealed",
     "block_gibbs",
     "bounds",
+    "cache_dir",
+    "certify",
     "checks",
     "compose",
     "condition",
     "diffusion",
     "ensemble_filter",
     "from_numpyro",
+    "from_pymc",
+    "from_stan",
     "gaussian_filter",
     "graph_from_numpyro",
     "graphs",
@@ -92,6 +105,7 @@ __all__ = [
     "maximum_likelihood",
     "mcmc",
     "models",
+    "on_host",
     "online",
     "panel",
     "parametric",
@@ -101,9 +115,11 @@ __all__ = [
     "posterior",
     "process",
     "proposals",
+    "reference_from",
     "resampling",
     "run",
     "sample",
+    "simulator",
     "smc2",
     "smooth",
     "state_space",

@@ -2,21 +2,28 @@
 
 # pyright: reportArgumentType=true, reportCallIssue=true
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.ground import validate
+from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
-from smcinfer.kernels.registry import by_name as kernel_by_name
+from smcinfer.kernels.registry import by_name, default_for
 from smcinfer.results import Result
 from smcinfer.results.from_run import record
 from smcinfer.run.runner import as_typed_key, run
 from smcinfer.static import methods
 from smcinfer.static.methods import Method
 from smcinfer.static.target import StaticTarget
+
+CHECKED = 0x5160
+"""Folded into the key of a run for the run that checks it."""
 
 
 def sample(
@@ -35,6 +42,7 @@ def sample(
     progress: bool = True,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
+    check: str | Method | None = None,
 ) -> Result:
     """Sample a target, and estimate its normaliser with an error bar.
 
@@ -49,7 +57,8 @@ def sample(
             ``data``, or one of them with settings of its own, ``smcinfer.Tempering(schedule="conditional_ess")`` say.
             A `FeynmanKac` model is its own method and takes none.
         kernel: of a static target, what moves the particles: a name, or a `Kernel` (``kernels.from_blackjax`` bridges any
-            blackjax one); ``"hmc"`` where ``None``. A `FeynmanKac` model has moves of its own and takes none.
+            blackjax one). Where ``None``, ``"hmc"``, or ``"random_walk"`` where the target calls a function on the host that
+            has no gradient. A `FeynmanKac` model has moves of its own and takes none.
         resampling: name of a scheme.
         resample_below: resample where the ESS falls below this fraction of N; where ``None``, what the model's own plan
             says: at every step on a path whose schedule asks for it, below one half in a filter. A model that is sound
@@ -61,6 +70,8 @@ def sample(
         progress: draw a bar on stderr.
         checkpoint: a file to resume from and to save to.
         checkpoint_seconds: how often, at most, seconds.
+        check: of a static target, another way to go there, ``"nested"`` say, by which a quarter as many particles sign the
+            result or contradict it (`certify`).
 
     Returns:
         `Result`: prints log Z with its error bar; ``to_arviz()``, ``expectation``, ``draws``, ``save``.
@@ -74,7 +85,10 @@ def sample(
     bias of order 1/N otherwise.
     """
     key = as_typed_key(key)
+    use_cache()
     model = _model(target, method, kernel)
+    if check is not None:
+        _model(target, check, None)
     shape = {
         "num_runs": num_runs,
         "resampling": resampling,
@@ -93,7 +107,53 @@ def sample(
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,
     )
-    return record(key, done, model, num_particles, **shape)
+    result = record(key, done, model, num_particles, **shape)
+    if check is None:
+        return result
+    # A key of its own: what is checked is the same with and without.
+    return certify(jax.random.fold_in(key, CHECKED), target, result, method=check, progress=progress)
+
+
+def certify(
+    key: Any,
+    target: Any,
+    result: Result,
+    *,
+    method: str | Method = "nested",
+    kernel: str | Kernel | None = None,
+    num_particles: int | None = None,
+    num_runs: int | None = None,
+    progress: bool = True,
+) -> Result:
+    """Have a result signed by another path to the same target.
+
+    The status of what comes back has ``PATHS_DISAGREE`` where the two estimates of log Z differ by more than chance, and
+    ``PHASE_TRANSITION`` where levels saw what a path of powers cannot cross.
+
+    Args:
+        key: one random key, another than that of the result.
+        target: the static target that the result is of.
+        result: what `sample` returned.
+        method: how to go there; levels where tempering went before, and ``"tempering"`` to check levels.
+        kernel: what moves the particles; the method's own choice where ``None``.
+        num_particles: a quarter of the result's where ``None``.
+        num_runs: the result's where ``None``.
+        progress: draw a bar on stderr.
+
+    Returns:
+        The same result with a `check`.
+
+    Raises:
+        ArgumentError, TargetError: before any work.
+    """
+    validate.instance("result", result, Result, "what smcinfer.sample returned")
+    count = max(result.num_particles // 4, 1) if num_particles is None else num_particles
+    runs = result.num_runs if num_runs is None else num_runs
+    way = {"num_particles": count, "num_runs": runs, "method": method, "kernel": kernel}
+    other = sample(key, target, **way, progress=progress)
+    signed = result.with_check(other)
+    spent = (result.seconds + other.seconds, result.compile_seconds + other.compile_seconds)
+    return dataclasses.replace(signed, seconds=spent[0], compile_seconds=spent[1])
 
 
 def _model(target: Any, method: str | Method | None, kernel: str | Kernel | None) -> FeynmanKac:
@@ -109,4 +169,7 @@ def _model(target: Any, method: str | Method | None, kernel: str | Kernel | None
             hint="smcinfer.posterior(prior=dist, log_likelihood=function) makes one from two parts",
         )
     target.check_precision()
-    return methods.by_name(method).model(target, kernel_by_name("hmc" if kernel is None else kernel))
+    way = methods.by_name(method)
+    preferred = way.kernel if kernel is None else kernel
+    chosen = default_for(target.density(1.0), target.dim) if preferred is None else by_name(preferred)
+    return way.model(target.as_arrays(), chosen)

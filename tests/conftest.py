@@ -1,19 +1,33 @@
 """What every test runs under: checked signatures, one precision at a time, quick compilation.
 
+A process compiles a program once: what tests share is kept, in memory and in a folder that lives as long as the process. The
+folder is the process's own, since JAX writes an entry in place and a neighbour that reads half of it crashes.
+
 The import hook must be in place before the first import of `smcinfer`: it makes beartype check every
 annotated shape and dtype of the package at run time.
 """
 
 import os
+import re
 import signal
 import subprocess
+import tempfile
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 # The tests compile hundreds of small programs and run each for a moment: what counts is compiling. Must precede jax.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    PROGRAMS = tempfile.TemporaryDirectory(prefix="smcinfer-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
+# Nothing is written into the home of whoever runs the tests.
+os.environ.setdefault("SMCINFER_CACHE_DIR", "off")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -41,8 +55,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+NUM_DEALT = 3
+"""Of the cases of a test that is marked as dealt the first of so many is quick, and the others are slow."""
+
+PRECISIONS = ("float32", "float64")
+
+
+def second_precision(item: pytest.Item) -> bool:
+    """Whether the test is one of a pair that differ in precision alone, and the other was dealt to the quick tests."""
+    precision = getattr(item, "callspec", None) and item.callspec.params.get("precision")
+    pair = re.sub("float(32|64)", "", item.nodeid)
+    return precision in PRECISIONS and precision != PRECISIONS[zlib.crc32(pair.encode()) % 2]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the slow tests of other shares. A test keeps its share as long as it keeps its name."""
+    """Deal pairs of precisions, and cases, to the quick and the slow tests; leave out the slow tests of other shares.
+
+    A test keeps its place as long as it keeps its name.
+    """
+    counts: Counter[str] = Counter()
+    for item in items:
+        if item.get_closest_marker("slow"):
+            continue
+        if second_precision(item):
+            item.add_marker(pytest.mark.slow)
+        elif item.get_closest_marker("dealt"):
+            test = item.nodeid.split("[")[0]
+            if counts[test] % NUM_DEALT:
+                item.add_marker(pytest.mark.slow)
+            counts[test] += 1
     share = config.getoption("--slow-share")
     if share is None:
         return
@@ -65,16 +107,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"the {minutes:g} minutes for slow tests are spent")
 
 
+MAPS = Path("/proc/self/maps")
+MAX_MAPS = int(Path("/proc/sys/vm/max_map_count").read_text()) // 2 if MAPS.exists() else 0
+"""Half of the memory maps that Linux grants a process. A compiled program holds about ten; one too many kills the process."""
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs() -> Iterator[None]:
-    """Drop a module's compiled programs after it: hundreds alive at once have crashed the process."""
+    """Drop the compiled programs where those alive use up the process's memory maps (or where that cannot be counted)."""
     yield
-    jax.clear_caches()
+    if not MAX_MAPS or MAPS.read_bytes().count(b"\n") > MAX_MAPS:
+        jax.clear_caches()
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=PRECISIONS)
 def precision(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test once in each precision; the value is the name of the default float dtype."""
+    """Run the test once in each precision, the second time as a slow test; the value is the default float dtype's name."""
     with jax.enable_x64(request.param == "float64"):
         yield request.param
 

@@ -21,12 +21,13 @@ def z_threshold(num_comparisons: int = 1) -> float:
     return float(scipy.stats.norm.isf(FAILURE_RATE / (2 * num_comparisons)))
 
 
-def assert_mean(samples: ArrayLike, expected: ArrayLike, *, num_comparisons: int = 1) -> None:
+def assert_mean(samples: ArrayLike, expected: ArrayLike, *, bias: ArrayLike = 0.0, num_comparisons: int = 1) -> None:
     """Assert E[samples] = expected by a Student t test on every element.
 
     Args:
         samples: (replicates, ...), independent along the first axis.
         expected: (...), broadcast against one replicate.
+        bias: (...), how far E[samples] may truly be from what is expected: the size of a step, or one over the particles.
         num_comparisons: how many calls share the failure rate; the elements are counted on top.
     """
     values = np.asarray(samples, dtype=np.float64)
@@ -39,7 +40,7 @@ def assert_mean(samples: ArrayLike, expected: ArrayLike, *, num_comparisons: int
     rounding = 1e-6 * np.maximum(np.abs(target), np.abs(values).max(axis=0))
     error = values.std(axis=0, ddof=1) / np.sqrt(count)
     limit = scipy.stats.t.isf(FAILURE_RATE / (2 * num_comparisons * max(mean.size, 1)), count - 1)
-    excess = np.abs(mean - target) - limit * error - rounding
+    excess = np.abs(mean - target) - limit * error - rounding - np.asarray(bias, dtype=np.float64)
     if np.any(excess > 0):
         worst = np.unravel_index(np.argmax(excess), mean.shape)
         z = (mean - target)[worst] / max(error[worst], np.finfo(float).tiny)
@@ -50,16 +51,71 @@ def assert_mean(samples: ArrayLike, expected: ArrayLike, *, num_comparisons: int
         )
 
 
-def assert_mean_one_log(log_values: ArrayLike, log_expected: ArrayLike = 0.0, *, num_comparisons: int = 1) -> None:
+def assert_mean_one_log(
+    log_values: ArrayLike, log_expected: ArrayLike = 0.0, *, bias: ArrayLike = 0.0, num_comparisons: int = 1
+) -> None:
     r"""Assert :math:`E[e^{v}] = e^{v_0}`: an estimate of a normaliser is unbiased on its own scale.
 
     Args:
         log_values: (replicates, ...), nats; minus infinity is an estimate of zero.
         log_expected: (...), the exact log normaliser, nats.
+        bias: how far :math:`E[e^{v - v_0}]` may truly be from one.
         num_comparisons: as in `assert_mean`.
     """
     ratios = np.exp(np.asarray(log_values, dtype=np.float64) - np.asarray(log_expected, dtype=np.float64))
-    assert_mean(ratios, 1.0, num_comparisons=num_comparisons)
+    assert_mean(ratios, 1.0, bias=bias, num_comparisons=num_comparisons)
+
+
+def assert_weighted_mean(
+    log_z: ArrayLike, log_expected: float, means: ArrayLike, expected: ArrayLike, *, num_comparisons: int = 1
+) -> None:
+    r"""Assert :math:`E[\hat Z_r \hat f_r] = Z E_\pi[f]`: what independent runs say of a mean, properly weighted.
+
+    Args:
+        log_z: (R,), log Z_hat of each run, nats.
+        log_expected: log Z, nats.
+        means: (R, ...), what each run says of E[f].
+        expected: (...), E[f] under the target.
+        num_comparisons: as in `assert_mean`.
+    """
+    values = np.asarray(means, dtype=np.float64)
+    ratios = np.exp(np.asarray(log_z, dtype=np.float64) - log_expected).reshape(-1, *[1] * (values.ndim - 1))
+    assert_mean(ratios * (values - np.asarray(expected, dtype=np.float64)), 0.0, num_comparisons=num_comparisons)
+
+
+def assert_within(estimate: float, expected: float, error: float, *, bias: float = 0.0) -> None:
+    """Assert that one estimate is as near to the truth as its standard error says.
+
+    Args:
+        estimate: a normal estimate.
+        expected: the truth.
+        error: its standard error.
+        bias: how far its expectation may truly be from the truth.
+    """
+    allowed = z_threshold() * error + bias + 1e-6 * max(abs(estimate), abs(expected))
+    assert abs(estimate - expected) <= allowed, f"{estimate:.6g} +- {error:.2g}, expected {expected:.6g}"
+
+
+def assert_error_bars(log_z: ArrayLike, variances: ArrayLike, log_expected: float, *, slack: float = 0.1) -> None:
+    r"""Assert that the error bars of independent runs are those of their spread: :math:`E[v_r] = E[(\hat Z_r / Z - 1)^2]`.
+
+    Args:
+        log_z: (R,), log Z_hat of each run, nats.
+        variances: (R,), what each run says of the relative variance of its Z_hat.
+        log_expected: log Z, nats.
+        slack: how far the reported standard deviation may truly be from the right one, relatively: lags and epochs have a
+            bias of their own.
+    """
+    squares = (np.exp(np.asarray(log_z, dtype=np.float64) - log_expected) - 1.0) ** 2
+    reported = np.asarray(variances, dtype=np.float64)
+    for factor, side in ((1.0 + slack, -1.0), (1.0 / (1.0 + slack), 1.0)):
+        excess = side * (factor**2 * reported - squares)
+        limit = scipy.stats.t.isf(FAILURE_RATE / 2, excess.size - 1)
+        z = excess.mean() / (excess.std(ddof=1) / np.sqrt(excess.size))
+        assert z <= limit, (
+            f"error bars are {'too small' if side < 0 else 'too large'}: reported {np.sqrt(reported.mean()):.4g}, "
+            f"spread {np.sqrt(squares.mean()):.4g}, z = {z:.1f}, limit {limit:.1f} ({excess.size} runs)"
+        )
 
 
 def assert_ks(samples: ArrayLike, reference: Callable[[Any], Any] | ArrayLike, *, num_comparisons: int = 1) -> None:

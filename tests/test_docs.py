@@ -18,29 +18,13 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return [(page.name, match[1]) for page in PAGES for match in pattern.finditer(page.read_text(encoding="utf8"))]
 
 
-# Pages whose examples compile a dozen programs each.
-LONG = {
-    "beat_tracking",
-    "bring_your_own_blackjax_kernel",
-    "constraints",
-    "controlled_generation",
-    "diffusion",
-    "discrete_diffusion",
-    "filtering",
-    "forecasts",
-    "gaussian_filters",
-    "learned_proposals",
-    "learned_twists",
-    "log_z",
-    "maximum_likelihood",
-    "move_kernels",
-    "online",
-    "open_universe_mixtures",
-    "panels",
-    "particle_mcmc",
-}
+# Pages that list and do not explain.
+LISTS = {"reference.md"}
+
+# Pages that people read first; the others compile a dozen programs each.
+QUICK = {"README", "cli", "concepts", "first_steps"}
 RUNNABLE = [
-    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in LONG else [])
+    pytest.param(page, id=page.stem, marks=[] if page.stem in QUICK else [pytest.mark.slow])
     for page in PAGES
     if examples(page)
 ]
@@ -138,6 +122,28 @@ def test_every_page_is_in_the_navigation() -> None:
     assert listed == {page.name for page in PAGES if page.parent.name == "docs"}
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in LISTS], ids=lambda page: page.name)
+def test_pages_have_one_order(page: Path) -> None:
+    headings = re.findall(r"^## (.*)", page.read_text(encoding="utf8"), re.MULTILINE)
+    order = ["What it solves", "The smallest example", "How to choose", "What can go wrong"]
+    assert [heading for heading in headings if heading != "Install"] in (
+        [*order, "Mathematics", "Source"],
+        [*order, "Mathematics and source"],
+    )
+
+
+def test_the_reference_shows_what_an_overriding_method_overrides() -> None:
+    griffe = pytest.importorskip("griffe")
+    from docs.inherited import InheritedDocstrings
+
+    bases = "class A:\n    def f(self): 'Says.'\n\n    def g(self): 'As A does.'\n"
+    module = "from p.a import A\n\n\nclass B(A):\n    def f(self): ...\n\n    def g(self): 'Otherwise.'\n"
+    found = griffe.load_extensions(InheritedDocstrings())
+    with griffe.temporary_visited_package("p", {"a.py": bases, "b.py": module}, extensions=found) as package:
+        said = {name: package[f"b.B.{name}"].docstring for name in ("f", "g")}
+    assert said["f"].value == "Says." and said["g"].value == "Otherwise."
+
+
 @pytest.mark.parametrize(("page", "block"), blocks("bash"))
 def test_commands_are_understood(page: str, block: str) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf8"), re.MULTILINE))
@@ -152,6 +158,6 @@ def test_commands_are_understood(page: str, block: str) -> None:
 def test_configuration_names_files_that_exist() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf8")
     names = re.findall(r"(?:docs|javascripts)/[\w/]+\.(?:py|js)$", text, re.MULTILINE)
-    assert len(names) == 2
+    assert len(names) == 3
     for name in names:
         assert (ROOT / name).exists() or (ROOT / "docs" / name).exists(), name

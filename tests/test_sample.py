@@ -89,7 +89,7 @@ def test_the_options_are_those_of_the_design() -> None:
         list(inspect.signature(smcinfer.sample).parameters)
         == (
             "key target num_particles num_runs method kernel resampling resample_below islands devices history progress "
-            "checkpoint checkpoint_seconds"
+            "checkpoint checkpoint_seconds check"
         ).split()
     )
 
@@ -115,7 +115,7 @@ def test_slips_are_found_before_any_work(option: str, monkeypatch: pytest.Monkey
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("work started")
 
-    monkeypatch.setattr(importlib.import_module("smcinfer.run.runner"), "_start", never)
+    monkeypatch.setattr(importlib.import_module("smcinfer.run.runner"), "_unborn", never)
     for value in BAD[option]:
         with pytest.raises(ArgumentError, match=option.removesuffix("ing")):
             smcinfer.sample(KEY, target(), **({"num_particles": 64} | {option: value}))

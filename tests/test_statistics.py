@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tests.statistics import FAILURE_RATE, assert_chi2, assert_ks, assert_mean, assert_mean_one_log, z_threshold
+from tests.statistics import (
+    FAILURE_RATE,
+    assert_chi2,
+    assert_error_bars,
+    assert_ks,
+    assert_mean,
+    assert_mean_one_log,
+    assert_weighted_mean,
+    assert_within,
+    z_threshold,
+)
 
 
 @pytest.fixture
@@ -65,6 +75,33 @@ def test_mean_one_log_is_about_the_estimate_not_its_log(rng: np.random.Generator
     assert_mean_one_log(unbiased + 700.0, 700.0)
     with pytest.raises(AssertionError):
         assert_mean_one_log(unbiased + 0.5 * sd**2)
+
+
+def test_a_bias_that_is_known_is_allowed_and_no_more(rng: np.random.Generator) -> None:
+    samples = rng.normal(1.02, 0.1, size=10_000)
+    assert_mean(samples, 1.0, bias=0.02)
+    with pytest.raises(AssertionError, match="mean differs"):
+        assert_mean(samples, 1.0, bias=0.01)
+    assert_within(1.02, 1.0, 0.005)
+    with pytest.raises(AssertionError, match="expected 1"):
+        assert_within(1.05, 1.0, 0.005, bias=0.02)
+
+
+def test_weighted_means_count_runs_by_their_z_hat(rng: np.random.Generator) -> None:
+    # A run whose Z_hat is large says more of f: unweighted the mean would be off.
+    noise = rng.normal(size=20_000)
+    log_z, means = 0.3 * noise - 0.045, 0.3 * noise
+    assert_weighted_mean(log_z + 5.0, 5.0, means, 0.09)
+    with pytest.raises(AssertionError):
+        assert_weighted_mean(np.zeros(20_000), 0.0, means, 0.09)
+
+
+def test_error_bars_are_compared_with_the_spread(rng: np.random.Generator) -> None:
+    log_z = np.log1p(0.1 * rng.normal(size=400).clip(-5, 5))
+    assert_error_bars(log_z, np.full(400, 0.01), 0.0)
+    for variance, words in ((0.0049, "too small"), (0.0225, "too large")):
+        with pytest.raises(AssertionError, match=words):
+            assert_error_bars(log_z, np.full(400, variance), 0.0)
 
 
 def test_ks_accepts_the_law_and_rejects_a_neighbour(rng: np.random.Generator) -> None:

@@ -12,7 +12,17 @@ from tests.conftest import ROOT
 from tests.wrong_calls import faults
 
 DOORS = (
-    *("sample", "sample a filter", "Tempering", "DataAnnealing", "Moves", "posterior", "log_density", "from_numpyro"),
+    *(
+        "sample",
+        "sample a filter",
+        "Tempering",
+        "Nested",
+        "DataAnnealing",
+        "Moves",
+        "posterior",
+        "log_density",
+        "from_numpyro",
+    ),
     *(
         "state_space",
         "online",
@@ -37,7 +47,19 @@ DOORS = (
         "check_model",
     ),
     *("gaussian_filter", "ensemble_filter", "panel", "maximum_likelihood"),
-    *("check_kernel", "check_target", "plot_log_z", "plot_genealogy", "plot_posterior", "load"),
+    *(
+        "check_kernel",
+        "check_target",
+        "HMC",
+        "cascade",
+        "second_model",
+        "TopK",
+        "Nucleus",
+        "plot_log_z",
+        "plot_genealogy",
+        "plot_posterior",
+        "load",
+    ),
 )
 
 

@@ -19,6 +19,9 @@ import numpyro.distributions as dist
 import smcinfer
 from smcinfer import bounds, checks, diffusion, language, plots, twists
 from smcinfer.kernels import HMC
+from smcinfer.language.decoding.cascade import cascade
+from smcinfer.language.proposals.companion import second_model
+from smcinfer.language.proposals.filters import Nucleus, TopK
 
 NAN = math.nan
 KEY = jax.random.key(0)
@@ -120,6 +123,11 @@ def _doors() -> dict[str, Door]:
                 "max_steps": FEW,
                 "chain_length": (1, 2.0),
             },
+        ),
+        "Nested": Door(
+            smcinfer.Nested,
+            dict,
+            {"survival": (0.0, 1.0, "half", [1.0, 0.0]), "tolerance": FRACTIONS, "led": FLAGS, "max_steps": FEW},
         ),
         "DataAnnealing": Door(smcinfer.DataAnnealing, dict, {"batch_size": FEW, "led": FLAGS}),
         "Moves": Door(smcinfer.Moves, dict, {"max_steps": FEW, "min_steps": (0, 500), "autocorrelation": FRACTIONS}),
@@ -405,6 +413,31 @@ def _doors() -> dict[str, Door]:
         "check_target": Door(
             checks.check_target, lambda: {"target": target, "key": KEY}, {"num_draws": FEW, "target": (3.0,)}
         ),
+        "HMC": Door(
+            HMC,
+            dict,
+            {
+                "target_acceptance": (0.0, 1.0, "0.9", NAN),
+                "trajectory": (0.0, "long", math.inf),
+                "jitter": FRACTIONS,
+                "max_leapfrog": COUNTS,
+            },
+        ),
+        "cascade": Door(
+            cascade,
+            lambda: {"key": KEY, "lm": table, "prompt": [1], "reward": lambda tokens, length: 0.0, "max_tokens": 3},
+            {
+                "num_texts": COUNTS,
+                "temperature": (0.0, -1.0, "hot", NAN),
+                "entropy": (-1.0, "low"),
+                "max_segment": COUNTS,
+                "max_tries": COUNTS,
+                "reward": (3.0, lambda tokens, length: tokens),
+            },
+        ),
+        "second_model": Door(second_model, dict, {"temperature": (0.0, "hot", NAN)}),
+        "TopK": Door(TopK, dict, {"k": tuple(Bad(value, "top_k") for value in COUNTS)}),
+        "Nucleus": Door(Nucleus, dict, {"mass": tuple(Bad(value, "nucleus") for value in (0.0, 2.0, "most", NAN))}),
         "plot_log_z": Door(
             plots.plot_log_z, lambda: {"result": result}, {"result": (3.0, target), "level": (1.5, "most")}
         ),

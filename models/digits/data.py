@@ -9,7 +9,6 @@ from sklearn.datasets import load_digits
 SIDE = 8
 DIM = SIDE * SIDE
 NUM_CLASSES = 10
-NUM_IMAGES = 1797
 
 _SPLIT_SEED = 0
 _LEVELS = 16

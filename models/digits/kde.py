@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smcinfer.diffusion import Cosine, Model, NoiseSchedule, diffusion_model
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Scalar
-from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.digits.data import NUM_CLASSES, images
 
 
@@ -118,8 +118,7 @@ def kernel_density(bandwidth: float = 0.2, schedule: NoiseSchedule | None = None
             are 1.3 to 2.6 away.
         schedule: of the noise; `Cosine` where ``None``.
     """
-    if not bandwidth > 0:
-        raise ArgumentError("bandwidth is out of range", expected="more than 0", got=bandwidth)
+    validate.number("bandwidth", bandwidth, above=0.0)
     found, noise = images(), schedule or Cosine()
     denoiser = Denoiser(jnp.asarray(found.pixels, float), jnp.asarray(bandwidth, float), noise)
     model = diffusion_model(denoiser, noise, (found.pixels.shape[1],), parameterisation="x0")

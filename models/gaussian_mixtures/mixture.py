@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from smcinfer.diffusion.model import Model, diffusion_model
 from smcinfer.diffusion.schedule import NoiseSchedule
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.gaussian_mixtures.exact import Power, Tilted, raise_to, tilt
@@ -120,8 +121,7 @@ def mixture(means: ArrayLike, std: float, weights: ArrayLike | None = None) -> M
         raise ArgumentError(
             "weights do not fit the means", expected=f"{len(centres)} positive numbers", got=shares.shape
         )
-    if not std > 0:
-        raise ArgumentError("std is out of range", expected="above zero", got=std)
+    validate.number("std", std, above=0.0)
     return Mixture(
         jnp.asarray(centres, float), jnp.asarray(np.log(shares / shares.sum()), float), jnp.asarray(std, float)
     )

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.models.hard_targets.facts import HardTarget, check_dim, check_positive, tabulated
+from smcinfer.models.hard_targets.facts import HardTarget, tabulated
 from smcinfer.static import log_density
 
 # Lengths of the cycles of each cycle type of four things, and how many of the 24 permutations have it.
@@ -32,8 +33,8 @@ def axial_modes(dim: int = 100, *, base_scale: float = 2.0) -> HardTarget:
         dim: d, at least 2.
         base_scale: scale of the Laplace law that a tempered run starts from; above 1, so that its tails cover.
     """
-    check_dim(dim, 2)
-    check_positive("base_scale", base_scale)
+    validate.count("dim", dim, at_least=2)
+    validate.number("base_scale", base_scale, above=0.0)
     inverse = 1.0 / np.arange(1, dim + 1)
     power_sums = np.array([1.0, *(np.sum(inverse**k) for k in range(1, 5))])
     terms = PERMUTATIONS * np.prod(power_sums[CYCLES], axis=1)

@@ -7,8 +7,9 @@ import numpyro.distributions as dist
 import scipy.stats
 from scipy.special import gammaln
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.models.hard_targets.facts import HardTarget, Law, check_dim, check_positive
+from smcinfer.models.hard_targets.facts import HardTarget, Law
 from smcinfer.static import log_density
 
 
@@ -25,8 +26,8 @@ def cauchy(dim: int = 100, *, base_scale: float = 3.0) -> HardTarget:
         dim: d, at least 1.
         base_scale: scale of the Cauchy that a tempered run starts from.
     """
-    check_dim(dim, 1)
-    check_positive("base_scale", base_scale)
+    validate.count("dim", dim, at_least=1)
+    validate.number("base_scale", base_scale, above=0.0)
 
     def density(x: Float[Array, " dim"]) -> Scalar:
         return -0.5 * (dim + 1) * jnp.log1p(jnp.sum(x**2))

@@ -6,8 +6,9 @@ import numpy as np
 import numpyro.distributions as dist
 import scipy.stats
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.models.hard_targets.facts import HardTarget, Law, check_dim, check_positive, first_coordinate
+from smcinfer.models.hard_targets.facts import HardTarget, Law, first_coordinate
 from smcinfer.static import log_density
 
 
@@ -23,8 +24,8 @@ def hyperplane_disk(dim: int = 200, *, base_scale: float = 1.0) -> HardTarget:
         dim: d, at least 1.
         base_scale: standard deviation of the Gaussian that a tempered run starts from.
     """
-    check_dim(dim, 1)
-    check_positive("base_scale", base_scale)
+    validate.count("dim", dim, at_least=1)
+    validate.number("base_scale", base_scale, above=0.0)
     # The square root of the covariance shrinks the diagonal's part of a normal vector and leaves the rest.
     shrink = (1.0 - (1.0 + dim) ** -0.5) / dim
 

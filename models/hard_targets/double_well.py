@@ -8,9 +8,9 @@ import numpy as np
 import numpyro.distributions as dist
 from scipy.special import ive
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError
-from smcinfer.models.hard_targets.facts import HardTarget, check_positive, first_coordinate, tabulated
+from smcinfer.models.hard_targets.facts import HardTarget, first_coordinate, tabulated
 from smcinfer.static import log_density
 
 
@@ -33,10 +33,9 @@ def double_well(dim: int = 8, num_wells: int = 4, *, separation: float = 3.0, ba
 
     Source: the integral is Gradshteyn & Ryzhik, 3.323.3, continued to a negative coefficient.
     """
-    if not 1 <= num_wells <= min(dim, 12):
-        raise ArgumentError("num_wells is out of range", expected="1 <= num_wells <= min(dim, 12)", got=num_wells)
-    check_positive("separation", separation)
-    check_positive("base_scale", base_scale)
+    validate.count("num_wells", num_wells, at_most=min(dim, 12))
+    validate.number("separation", separation, above=0.0)
+    validate.number("base_scale", base_scale, above=0.0)
     half = 0.5 * separation**2
     # Scaled Bessel functions: e^{-half} is in them already.
     integral = 0.5 * np.pi * separation**0.5 * (ive(0.25, half) + ive(-0.25, half))

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError
 from smcinfer.static import StaticTarget
 
 Vector = NDArray[np.float64]
@@ -81,15 +80,3 @@ class HardTarget(eqx.Module):
 def first_coordinate(x: Float[Array, " dim"]) -> Scalar:
     """The scalar of targets whose first coordinate is the hard one."""
     return x[0]
-
-
-def check_dim(dim: int, least: int) -> None:
-    """Raise `ArgumentError` unless a target exists in ``dim`` dimensions."""
-    if dim < least:
-        raise ArgumentError("dim is out of range", expected=f"at least {least}", got=dim)
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise `ArgumentError` unless a scale is positive and finite."""
-    if not 0.0 < value < np.inf:
-        raise ArgumentError(f"{name} is out of range", expected=f"0 < {name} < inf", got=value)

@@ -6,8 +6,9 @@ import numpy as np
 import numpyro.distributions as dist
 import scipy.stats
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.models.hard_targets.facts import HardTarget, Law, check_dim, check_positive, first_coordinate
+from smcinfer.models.hard_targets.facts import HardTarget, Law, first_coordinate
 from smcinfer.static import log_density
 
 NECK = 3.0
@@ -28,8 +29,8 @@ def funnel(dim: int = 10, *, base_scale: float = 3.0) -> HardTarget:
 
     Source: Neal (2003), section 8.
     """
-    check_dim(dim, 2)
-    check_positive("base_scale", base_scale)
+    validate.count("dim", dim, at_least=2)
+    validate.number("base_scale", base_scale, above=0.0)
     constant = -0.5 * dim * np.log(2 * np.pi) - np.log(NECK)
 
     def density(x: Float[Array, " dim"]) -> Scalar:

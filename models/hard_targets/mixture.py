@@ -8,9 +8,10 @@ import scipy.stats
 from jax.scipy.special import logsumexp
 from numpy.typing import ArrayLike
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.models.hard_targets.facts import HardTarget, check_positive, first_coordinate, tabulated
+from smcinfer.models.hard_targets.facts import HardTarget, first_coordinate, tabulated
 from smcinfer.static import log_density
 
 
@@ -30,10 +31,10 @@ def gaussian_mixture(means: ArrayLike, std: float, *, base_scale: float | None =
     centres = np.asarray(means, np.float64)
     if centres.ndim != 2 or 0 in centres.shape:
         raise ArgumentError("means of the wrong shape", expected="(num_modes, dim)", got=centres.shape)
-    check_positive("std", std)
+    validate.number("std", std, above=0.0)
     num_modes, dim = centres.shape
     scale = float(np.linalg.norm(centres, axis=1).max() / dim**0.5 + std) if base_scale is None else base_scale
-    check_positive("base_scale", scale)
+    validate.number("base_scale", scale, above=0.0)
     modes = jnp.asarray(centres, float)
 
     def density(x: Float[Array, " dim"]) -> Scalar:
@@ -69,8 +70,7 @@ def ring_mixture(num_modes: int = 8, *, radius: float = 10.0, std: float = 0.7) 
         radius: of the ring.
         std: width of a mode.
     """
-    if num_modes < 1:
-        raise ArgumentError("num_modes is out of range", expected="at least 1", got=num_modes)
+    validate.count("num_modes", num_modes)
     angles = 2 * np.pi * np.arange(num_modes) / num_modes
     return gaussian_mixture(radius * np.column_stack([np.cos(angles), np.sin(angles)]), std)
 
@@ -87,8 +87,7 @@ def scattered_mixture(num_modes: int = 40, *, reach: float = 40.0, std: float = 
         reach: a, half the side of the square.
         std: width of a mode.
     """
-    if num_modes < 1:
-        raise ArgumentError("num_modes is out of range", expected="at least 1", got=num_modes)
-    check_positive("reach", reach)
+    validate.count("num_modes", num_modes)
+    validate.number("reach", reach, above=0.0)
     fractions = np.arange(1, num_modes + 1)[:, None] * np.sqrt([2.0, 3.0]) % 1.0
     return gaussian_mixture(reach * (2.0 * fractions - 1.0), std)

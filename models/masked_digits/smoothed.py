@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smcinfer.diffusion.discrete import MaskedModel, masked_model
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int
-from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.digits.data import DIM, images
 from smcinfer.models.digits.kde import Tilted, tilted
 from smcinfer.models.masked_digits.images import binary
@@ -86,8 +86,7 @@ def smoothed_images(flip: float = 0.05) -> Smoothed:
     Args:
         flip: f, probability that a pixel is flipped, strictly between 0 and one half.
     """
-    if not 0.0 < flip < 0.5:
-        raise ArgumentError("flip is out of range", expected="strictly between 0 and 0.5", got=flip)
+    validate.number("flip", flip, above=0.0, below=0.5)
     found = images()
     black = binary(found)
     ink = np.where(black == INK, 1.0 - flip, flip)

@@ -58,9 +58,7 @@ def run_chains(
         num_warmup: steps before them.
         thin: steps a draw.
         initial: where chains start, leading axis chains; those of `start` where ``None``.
-        progress: draw a bar on stderr.
-        checkpoint: a file to resume from and to save to.
-        checkpoint_seconds: least time between two writes, seconds.
+        progress, checkpoint, checkpoint_seconds: as in `smcinfer.mcmc`.
 
     Returns:
         `MixtureChains`.

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln, logsumexp
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
 
@@ -178,12 +179,10 @@ def open_mixture(
     values = jnp.asarray(data, jnp.result_type(float))
     if values.ndim != 2 or 0 in values.shape or not bool(jnp.all(jnp.isfinite(values))):
         raise ArgumentError("data must be finite points", expected="shape (n, d), n >= 1", got=values.shape)
-    if num_slots < 1:
-        raise ArgumentError("num_slots is out of range", expected="at least 1", got=num_slots)
+    validate.count("num_slots", num_slots)
     settings = {"concentration": concentration, "spread": spread, "noise": noise}
     for name, value in settings.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ArgumentError(f"{name} is out of range", expected="a positive number", got=value)
+        validate.number(name, value, above=0.0)
     scalars = {name: jnp.asarray(value, values.dtype) for name, value in settings.items()}
     return OpenMixture(data=values, num_slots=num_slots, **scalars)
 

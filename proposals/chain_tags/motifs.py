@@ -1,7 +1,7 @@
 """The motifs of tagging: a run of neighbouring words, and two words that one skip edge links."""
 
 from smcinfer.graphs import Motif, Slot
-from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground import validate
 
 
 def chain_motif(size: int, num_tags: int) -> Motif:
@@ -10,8 +10,7 @@ def chain_motif(size: int, num_tags: int) -> Motif:
     Raises:
         ArgumentError: for a size below one.
     """
-    if size < 1:
-        raise ArgumentError("size is out of range", expected="at least 1", got=size)
+    validate.count("size", size)
     left, right = size, size + 1
     order = [left, *range(size), right]
     slots = [Slot("unary", (place,)) for place in range(size)]

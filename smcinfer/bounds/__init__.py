@@ -12,9 +12,10 @@ data from the parameters, and the parameters are an exact draw of the posterior 
 Sources: Grosse, Ghahramani & Adams (2015); Zhao, Brekelmans, Makhzani & Grosse (2024), section 5.
 """
 
+from smcinfer.bounds.bridge import bridge_sampling
 from smcinfer.bounds.by_particles import BoundsByParticles, by_particles
 from smcinfer.bounds.front import sandwich
 from smcinfer.bounds.simulated import bidirectional
 from smcinfer.results.sandwich import Sandwich
 
-__all__ = ["BoundsByParticles", "Sandwich", "bidirectional", "by_particles", "sandwich"]
+__all__ = ["BoundsByParticles", "Sandwich", "bidirectional", "bridge_sampling", "by_particles", "sandwich"]

@@ -120,6 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         function, bound, _ = app.parse_args(words)
         checkpoint = bound.arguments.get("checkpoint")
         left = _left_behind(function, checkpoint)
+        if "jax" in sys.modules:  # the command's module wants it
+            from smcinfer.ground.cache import use_cache
+
+            use_cache()
         return function(*bound.args, **bound.kwargs) or OK
     except CycloptsError as error:
         complain(name, f"{error}\n  to fix:   {f'smcinfer {name}'.strip()} --help says what there is")

@@ -33,7 +33,8 @@ def load_object(reference: str, kinds: tuple[type, ...]) -> Any:
     module = _load_module(Path(path))
     candidates = _candidates(module, kinds)
     hint = f"in {path}: {', '.join(candidates)}" if candidates else f"nothing in {path} is one"
-    expected = f"FILE.py:NAME, NAME a {_words(kinds)}, or a function without arguments that returns one"
+    wanted = " or ".join(kind.__name__ for kind in kinds)
+    expected = f"FILE.py:NAME, NAME a {wanted}, or a function without arguments that returns one"
     if not name:
         raise ArgumentError("the name inside the file is missing", expected=expected, got=reference, hint=hint)
     if not hasattr(module, name):
@@ -100,7 +101,3 @@ def _is_factory(value: Any) -> bool:
     )
     parameters = inspect.signature(value).parameters.values()
     return all(one.default is not one.empty or one.kind not in needed for one in parameters)
-
-
-def _words(kinds: tuple[type, ...]) -> str:
-    return " or ".join(kind.__name__ for kind in kinds)

@@ -24,9 +24,10 @@ SAMPLING = Door(
     without=("key", "target", "devices"),
     objects={"method": tuple(METHODS.values()), "schedule": (ESS, ConditionalESS), "moves": (Moves,)},
     flat=("method",),
-    types={"schedule": str | list[float]},
+    types={"schedule": str | list[float], "survival": float, "check": str},
     help={
-        "method": "of a static target: tempering (default), or data_annealing for targets given with data.",
+        "method": "of a static target: tempering (default), nested, or data_annealing for targets given with data.",
+        "check": "of a static target: another method, which signs the result or contradicts it: nested.",
         "kernel": "of a static target: name of a move kernel; hmc if not given.",
         "schedule": "ess, conditional_ess, or exponents between commas that end at 1: .01,.1,1.",
         "checkpoint": "file or folder to save progress to and resume from.",

@@ -21,8 +21,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from smcinfer.core.described import Described
 from smcinfer.core.plan import Plan
-from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
 
 RUNS = "runs"
@@ -104,6 +105,11 @@ class FeynmanKac(eqx.Module):
         return Plan("the target that the product of the model's weights defines; log Z is of its total mass")
 
     @property
+    def described(self) -> Described | None:
+        """What the target tells of itself beside draws, for exports; ``None`` for nothing."""
+        return None
+
+    @property
     def fixed_horizon(self) -> bool:
         """Whether the run takes exactly ``num_steps`` steps (the driver then never asks `done`)."""
         return True
@@ -183,6 +189,10 @@ class FeynmanKac(eqx.Module):
     def unfinished(self, shared: PyTree[Any]) -> Flag:
         """Whether a run that stopped with this had not reached its end (reported in its status)."""
         return jnp.asarray(False) if self.fixed_horizon else ~self.done(shared)
+
+    def family_shares(self, shared: PyTree[Any]) -> Float[Array, " num_particles"] | None:
+        """Shares of Z_hat by ancestor at t = 0, where Z_hat is a sum over more than the last particles; else ``None``."""
+        del shared
 
     def progress(self, t: Int[Array, ""], shared: PyTree[Any]) -> Scalar:
         """Fraction of the work done after step t, in [0, 1], for the progress bar."""

@@ -27,12 +27,17 @@ Islands (`Settings`) never exchange particles: each has a genealogy of its own, 
 with the squares of the islands' shares of the weight.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from smcinfer.core.weights import normalise
 from smcinfer.ground.arrays import Array, Bool, Float, Int, LogWeights, Scalar
+
+Numbers = Array | np.ndarray
+"""Arrays of JAX inside a program, of numpy on the host."""
 
 ROWS = 3
 """Epochs that a lag is cut into, where it is that long."""
@@ -154,70 +159,102 @@ def neutral_factor(log_weights: LogWeights, ancestors: Int[Array, " num"]) -> Sc
 
 
 def family_variance(
-    names: Int[Array, " n"], log_weights: LogWeights, num_families: Array | int, neutral: Array | float = 0.0
-) -> Scalar:
+    names: Int[Numbers, " n"],
+    log_weights: Float[Numbers, " n"],
+    num_families: Numbers | int,
+    neutral: Numbers | np.generic | float = 0.0,
+) -> Any:
     """Relative variance of Z_hat due to the noise since the families were founded (module equation).
 
     Args:
-        names: Int["n"], family of each particle.
+        names: Int["n"], family of each particle; a numpy array (with weights that are one too) is counted on the host.
         log_weights: Float["n"], normalised.
         num_families: how many were founded.
         neutral: Float[""], log of the product of the factors f since then.
     """
-    shares = jax.ops.segment_sum(jnp.exp(log_weights), names, num_segments=names.shape[0])
-    families = jnp.asarray(num_families, log_weights.dtype)
-    inflation = jnp.exp(neutral - jnp.log1p(-1.0 / jnp.maximum(families, 2.0)))
-    return jnp.maximum(1.0 - inflation * (1.0 - jnp.sum(shares**2)), 0.0)
+    if log_weights.__array_namespace__() is np:
+        shares = np.bincount(names, np.exp(log_weights))
+    else:
+        shares = jax.ops.segment_sum(jnp.exp(log_weights), names, num_segments=names.shape[0])
+    return _variance_of(shares, num_families, neutral)
 
 
-def _window(lineage: Lineage, log_weights: LogWeights, num_ancestors: int, row: int) -> Scalar:
+def _variance_of(
+    shares: Float[Numbers, " n"], num_families: Numbers | int, neutral: Numbers | np.generic | float
+) -> Any:
+    """V of the module equation, of families with these shares of the weight."""
+    xp = shares.__array_namespace__()
+    families = xp.asarray(num_families, dtype=shares.dtype)
+    inflation = xp.exp(neutral - xp.log1p(-1.0 / xp.maximum(families, 2.0)))
+    return xp.maximum(1.0 - inflation * (1.0 - xp.sum(shares**2)), 0.0)
+
+
+def _window(lineage: Lineage, log_weights: Float[Numbers, " n"], num_ancestors: int, row: int) -> Any:
     """V of the families of one row; those founded at t = 0 are single particles, later ones chains."""
-    num_particles = log_weights.shape[0]
+    xp = log_weights.__array_namespace__()
     foundings = -(-lineage.num_resamplings // lineage.epoch)
-    families = jnp.where(foundings <= row, num_particles, num_ancestors)
+    families = xp.where(foundings <= row, log_weights.shape[0], num_ancestors)
     return family_variance(lineage.recent[row], log_weights, families, lineage.neutral[row])
 
 
-def _recent_variance(lineage: Lineage, log_weights: LogWeights, num_ancestors: int) -> Scalar:
-    """Relative variance of one island's Z_hat by families within the lag.
+def _recent_variance(
+    lineage: Lineage, log_weights: Float[np.ndarray, " n"], num_ancestors: int, resolution: float
+) -> Any:
+    """Relative variance of one island's Z_hat by families within the lag, on the host.
 
-    Where the last step left all weights equal, Z_hat was settled when they were last looked at, and the
-    offspring noise of the resampling since then is none of its own.
+    Where the last step left all weights equal (to the ``resolution`` of their precision), Z_hat was settled when they were
+    last looked at, and the offspring noise of the resampling since then is none of its own.
     """
     now = lineage.closed + _window(lineage, log_weights, num_ancestors, lineage.recent.shape[0] - 1)
-    if lineage.epoch > 1:
+    if lineage.epoch > 1 or lineage.num_resamplings == 0:
         return now
-    settled = jnp.ptp(log_weights) <= 16 * jnp.finfo(log_weights.dtype).eps * jnp.abs(jnp.log(log_weights.shape[0]))
-    return jnp.where(settled & (lineage.num_resamplings > 0), lineage.at_decision, now)
+    settled = np.ptp(log_weights) <= 16 * resolution * np.abs(np.log(log_weights.shape[0]))
+    return lineage.at_decision if settled else now
 
 
-def _eve_variance(lineage: Lineage, log_weights: LogWeights) -> Scalar:
-    """Relative variance of one island's Z_hat by families founded at t = 0 (Lee & Whiteley)."""
-    return family_variance(lineage.eve, log_weights, log_weights.shape[0], lineage.neutral[-1])
-
-
-def variances(lineage: Lineage, log_weights: LogWeights, num_ancestors: int) -> tuple[Scalar, Scalar]:
+def variances(lineage: Lineage, log_weights: Float[np.ndarray, " n"], num_ancestors: int) -> tuple[float, float]:
     """Relative variance of Z_hat of a finished run, by families within the lag and by those founded at t = 0.
 
+    Computed on the host: a run ends once, and a program for its end would take longer to compile than to count by.
+
     Args:
-        lineage: of all islands.
-        log_weights: Float["num_particles"], normalised.
+        lineage: of all islands, numpy arrays.
+        log_weights: Float["num_particles"], normalised, a numpy array.
         num_ancestors: as in `inherit`.
 
     Returns:
         Both estimates; the first is the second where the lag is 0.
     """
-    islands = lineage.closed.shape[0]
-    blocks, log_shares = jax.vmap(normalise)(log_weights.reshape(islands, -1))
-    squares = jnp.exp(2.0 * log_shares)
-    eve = jnp.sum(squares * jax.vmap(_eve_variance)(lineage, blocks))
-    if lineage.recent.shape[1] == 0:
-        return eve, eve
-    recent = jax.vmap(lambda one, weights: _recent_variance(one, weights, num_ancestors))(lineage, blocks)
-    return jnp.sum(squares * recent), eve
+    resolution = float(np.finfo(log_weights.dtype).eps)
+    blocks = log_weights.astype(np.float64).reshape(lineage.closed.shape[0], -1)
+    recent = eve = 0.0
+    for island, block in enumerate(blocks):
+        log_share = np.logaddexp.reduce(block)
+        if log_share == -np.inf:
+            continue
+        family: Lineage = jax.tree.map(lambda leaf, at=island: leaf[at], lineage)
+        within = block - log_share
+        square = np.exp(2.0 * log_share)
+        eve += square * family_variance(family.eve, within, block.shape[0], family.neutral[-1])
+        if family.recent.shape[0]:
+            recent += square * _recent_variance(family, within, num_ancestors, resolution)
+    return (float(recent) if lineage.recent.shape[1] else float(eve)), float(eve)
 
 
-def num_roots(lineage: Lineage) -> Int[Array, ""]:
-    """How many of the initial particles have living descendants."""
-    present = jax.vmap(lambda eve: jnp.zeros_like(eve).at[eve].set(1))(lineage.eve)
-    return jnp.sum(present)
+def variance_of_shares(lineage: Lineage, shares: Float[np.ndarray, " num_particles"]) -> float:
+    """Relative variance of a Z_hat of which each founder's descendants, wherever they are now, hold a share; on the host.
+
+    Args:
+        lineage: of all islands, numpy arrays.
+        shares: by founder at t = 0; they sum to one.
+    """
+    blocks = shares.astype(np.float64).reshape(lineage.closed.shape[0], -1)
+    totals = blocks.sum(axis=1)
+    within = blocks / np.where(totals > 0, totals, 1.0)[:, None]
+    each = [_variance_of(one, one.size, factor) for one, factor in zip(within, lineage.neutral[:, -1], strict=True)]
+    return float(totals**2 @ np.asarray(each))
+
+
+def num_roots(lineage: Lineage) -> int:
+    """How many of the initial particles have living descendants, from numpy arrays."""
+    return sum(np.unique(eve).size for eve in np.asarray(lineage.eve))

@@ -96,7 +96,9 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
         "resampled": jnp.any(ahead.decision.needed, axis=1),
     }
     kept = record(settings, moved.info, moved.population, chosen.parents, scalars)
-    return shard_state(new if model.fixed_horizon else freeze(state.done, state, new), settings), kept
+    # Runs that are led end together.
+    ended_apart = not (model.fixed_horizon or model.led)
+    return shard_state(freeze(state.done, state, new) if ended_apart else new, settings), kept
 
 
 class _Ahead(eqx.Module):
@@ -149,8 +151,7 @@ def _move(t: Int[Array, ""], model: FeynmanKac, run: SMCState, ahead: _Ahead, pa
     increment = ahead.increment + weighed.log_increment
     log_z, log_z_error = compensated_add(run.log_z, run.log_z_error, increment)
     info = mutation.info | model.record(t, population)
-    # What a model says of particles that are all dead already is nothing to report.
-    status = weighed.status | jnp.where(run.log_z == -jnp.inf, 0, mutation.status)
+    status = weighed.status | mutation.status
     return _Moved(population, mutation.shared, info, weighed.ess, log_z, log_z_error, increment, status)
 
 
@@ -168,7 +169,8 @@ def _advanced(
         shared=moved.shared,
         lineage=chosen.lineage,
         line=chosen.line,
-        status=state.status | ahead.status | moved.status,
+        # What happens to particles that are all dead already is nothing to report.
+        status=jnp.where(state.log_z == -jnp.inf, state.status, state.status | ahead.status | moved.status),
         num_steps=jnp.full_like(state.num_steps, t),
         done=jax.vmap(lambda shared, _: model.done(shared))(moved.shared, dead) | dead,
     )

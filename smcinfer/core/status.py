@@ -25,13 +25,16 @@ class Status(enum.IntFlag):
     FEW_SURVIVORS = 128
     ROUNDED = 256
     CUT_OFF = 1024
+    PHASE_TRANSITION = 2048
+    PATHS_DISAGREE = 4096
     DIVERGED = 8192
 
 
 EXPLANATIONS: dict[Status, str] = {
     Status.ALL_WEIGHTS_ZERO: "every particle had weight zero at some step: log Z is -inf; widen the base or add particles",
     Status.NON_FINITE_POTENTIAL: "the target was NaN or +inf at some particles; they were given weight zero",
-    Status.SCHEDULE_UNFINISHED: "the schedule did not reach its end within max_steps: log Z is of an intermediate target",
+    Status.SCHEDULE_UNFINISHED: "the schedule did not reach its end within max_steps: log Z is of an intermediate target, "
+    "or levels stopped below what still matters",
     Status.MOVES_TOO_SHORT: "moves stayed correlated with their start at the largest number of move steps: "
     "the error bar may be too small; raise max_steps of Moves or choose another kernel",
     Status.ERROR_BARS_DISAGREE: "the error bar within runs and the spread between runs disagree: the larger one is reported",
@@ -43,6 +46,10 @@ EXPLANATIONS: dict[Status, str] = {
     Status.ROUNDED: "log Z is known no better than the rounding of the numbers it was summed from: "
     "run in float64, or subtract a constant from the log density",
     Status.CUT_OFF: "every sequence was still going on at max_tokens, and none that is cut off there counts: raise max_tokens",
+    Status.PHASE_TRANSITION: "at some exponent the particles are of two kinds with next to none between them: which share of "
+    'them is of which kind was left to chance; believe a path of levels, method="nested"',
+    Status.PATHS_DISAGREE: "another path to the same target found another log Z, by more than chance: either can only have "
+    "missed something, so believe the larger until more particles make them agree",
     Status.DIVERGED: "the moments of a Gaussian filter are no numbers from some step on, or no covariances: "
     "take another method, or float64",
 }

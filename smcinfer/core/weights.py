@@ -7,11 +7,11 @@ functions returns NaN for it.
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax.lax import optimization_barrier
 from jax.scipy.special import logsumexp
 
 from smcinfer.core.status import Status, raise_bit
 from smcinfer.ground.arrays import Array, Float, Int, LogWeights, Scalar
+from smcinfer.ground.programs import outlined
 
 
 def normalise(log_weights: LogWeights) -> tuple[LogWeights, Scalar]:
@@ -24,13 +24,11 @@ def normalise(log_weights: LogWeights) -> tuple[LogWeights, Scalar]:
         ``(log_weights - log_sum, log_sum)``. Where every weight is zero the first is uniform,
         so that what follows stays finite, and the second is ``-inf``.
     """
-    log_sum = logsumexp(log_weights)
-    alive = log_sum > -jnp.inf
-    uniform = jnp.full_like(log_weights, -jnp.log(log_weights.shape[0]))
-    normalised = jnp.where(alive, log_weights - jnp.where(alive, log_sum, 0.0), uniform)
+    normalised, log_sum, _ = normalise_and_measure(log_weights)
     return normalised, log_sum
 
 
+@outlined
 def normalise_and_measure(log_weights: LogWeights) -> tuple[LogWeights, Scalar, Scalar]:
     """What `normalise` returns and the `ess`, from one pass over the exponentials: what a step of the engine needs.
 
@@ -40,8 +38,6 @@ def normalise_and_measure(log_weights: LogWeights) -> tuple[LogWeights, Scalar, 
     Returns:
         Normalised log weights, log of their sum, and the effective sample size in particles.
     """
-    # The barrier keeps XLA from computing the weights' own arithmetic (a density, say) again for each use.
-    log_weights = optimization_barrier(log_weights)
     largest = jnp.max(log_weights)
     alive = largest > -jnp.inf
     # An infinite or NaN largest passes through as `logsumexp` would have it.
@@ -98,9 +94,7 @@ def ess(log_weights: LogWeights) -> Scalar:
 
     Between 1 and ``num_particles``, or 0 where every weight is zero (Kong, Liu & Wong 1994).
     """
-    log_sum = logsumexp(log_weights)
-    log_square = logsumexp(2.0 * log_weights)
-    return jnp.where(log_sum > -jnp.inf, jnp.exp(2.0 * log_sum - log_square), 0.0)
+    return normalise_and_measure(log_weights)[2]
 
 
 def conditional_ess(log_weights: LogWeights, log_increments: LogWeights) -> Scalar:

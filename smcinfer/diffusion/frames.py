@@ -23,7 +23,7 @@ from smcinfer.diffusion.model import Model, Prediction, as_model
 from smcinfer.diffusion.proposals import GradientGuided, Prior
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Measurement, Reward, as_reward, signal
-from smcinfer.diffusion.schedule import NoiseSchedule, check_schedule
+from smcinfer.diffusion.schedule import check_schedule
 from smcinfer.diffusion.watched import Steered
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Bool, Float, Int, Particles, Point, Scalar, Time
@@ -77,16 +77,6 @@ class Sequence(Steered):
     start_std: Scalar
     num_frames: int = eqx.field(static=True)
     differentiate: bool = eqx.field(static=True)
-
-    @property
-    @override
-    def schedule(self) -> NoiseSchedule:
-        return self.model.schedule
-
-    @property
-    @override
-    def shape(self) -> tuple[int, ...]:
-        return self.model.shape
 
     @override
     def moments(self, t: Time, state: Frame) -> tuple[Point, Scalar]:

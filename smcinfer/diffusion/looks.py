@@ -45,7 +45,29 @@ class Look(eqx.Module):
         return jnp.ones_like(noise_ratio)
 
 
-class Tweedie(Look):
+class OfReward(Look):
+    """The reward of one point to which the model leads, trusted as far as the reward's own foresight.
+
+    Where one point goes says little of how far others spread.
+
+    Attributes:
+        reward, model: of the target.
+    """
+
+    reward: Reward
+    model: Model
+
+    @property
+    @override
+    def differentiable(self) -> bool:
+        return self.reward.differentiable
+
+    @override
+    def strength(self, noise_ratio: Scalar) -> Scalar:
+        return self.reward.strength(noise_ratio)
+
+
+class Tweedie(OfReward):
     r"""The reward of the mean of the data, :math:`\log \phi(\hat x_0(x))`: one evaluation, which the chain needs anyway.
 
     By Jensen's inequality it is not the soft value where the data given x are spread out; it is at the end.
@@ -53,45 +75,24 @@ class Tweedie(Look):
     Source: Chung et al. (2023); Wu et al. (2023).
     """
 
-    reward: Reward
-    model: Model
-
-    @property
-    @override
-    def differentiable(self) -> bool:
-        return self.reward.differentiable
-
     @override
     def __call__(self, time: Scalar, x: Point, prediction: Prediction) -> Scalar:
         del x
         return self.reward.foreseen(prediction.denoised, self.model.schedule.noise_ratio(time))
 
-    @override
-    def strength(self, noise_ratio: Scalar) -> Scalar:
-        """As far as the reward's own foresight."""
-        return self.reward.strength(noise_ratio)
 
-
-class RollOut(Look):
+class RollOut(OfReward):
     """The reward of where deterministic DDIM takes the point in a few steps: sharper than `Tweedie`, at that many evaluations.
 
     Attributes:
-        reward, model: of the target.
         num_steps: evaluations, counting the prediction that is already there; 1 is `Tweedie`.
     """
 
-    reward: Reward
-    model: Model
     num_steps: int = eqx.field(static=True, default=3)
 
     def __check_init__(self) -> None:
         if self.num_steps < 1:
             raise ArgumentError("a roll-out needs steps", expected="num_steps at least 1", got=self.num_steps)
-
-    @property
-    @override
-    def differentiable(self) -> bool:
-        return self.reward.differentiable
 
     @property
     @override
@@ -109,11 +110,6 @@ class RollOut(Look):
             x, _ = kernel(prediction, x, schedule, stops[step], stops[step + 1])
             prediction = self.model.predict(x, stops[step + 1])
         return self.reward.foreseen(prediction.denoised, schedule.noise_ratio(stops[-2]))
-
-    @override
-    def strength(self, noise_ratio: Scalar) -> Scalar:
-        """As far as the reward's own foresight: where one point goes says little of how far others spread."""
-        return self.reward.strength(noise_ratio)
 
 
 class OfPoint(Look):

@@ -68,7 +68,23 @@ class Denoising(eqx.Module):
     noise: Point
 
 
-class Reverse(GaussianSteps):
+class ModelSteps(GaussianSteps):
+    """Gaussian steps of one diffusion model, along its schedule and in its space; subclasses set the ``model``."""
+
+    model: eqx.AbstractVar[Model]
+
+    @property
+    @override
+    def schedule(self) -> NoiseSchedule:
+        return self.model.schedule
+
+    @property
+    @override
+    def shape(self) -> tuple[int, ...]:
+        return self.model.shape
+
+
+class Reverse(ModelSteps):
     """A reverse diffusion from noise to data on a grid of times, with nothing asked of it.
 
     The network runs once a step, when the particle arrives (`advance`), and not at the last step, whose point is the
@@ -85,16 +101,6 @@ class Reverse(GaussianSteps):
     kernel: ReverseKernel
     times: Float[Array, " num_times"]
     start_std: Scalar
-
-    @property
-    @override
-    def schedule(self) -> NoiseSchedule:
-        return self.model.schedule
-
-    @property
-    @override
-    def shape(self) -> tuple[int, ...]:
-        return self.model.shape
 
     @override
     def moments(self, t: Time, state: Denoising) -> tuple[Point, Scalar]:

@@ -14,7 +14,8 @@ from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Point, Scalar
 from smcinfer.ground.data import complete
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
-from smcinfer.ground.host import host_values
+from smcinfer.static.on_host import HostFunction
+from smcinfer.static.on_host import on_host as host_function
 
 
 def signal(noise_ratio: Scalar) -> Scalar:
@@ -56,32 +57,10 @@ class Tempered(Reward):
         return self.function(x) / self.temperature
 
 
-class OnHost(eqx.Module):
-    """A reward computed outside JAX, for all particles in one call (made by `on_host`).
-
-    Attributes:
-        function: ``Float["n *shape"]`` in numpy to ``Float["n"]``.
-    """
-
-    function: Callable[[np.ndarray], Any] = eqx.field(static=True)
-
-    def __call__(self, x: Point) -> Scalar:
-        """One value a particle, from one call on the host."""
-
-        def call(points: np.ndarray) -> np.ndarray:
-            batch = points.shape[: points.ndim - x.ndim]
-            values = np.asarray(self.function(points.reshape(-1, *x.shape)))
-            if values.shape != (int(np.prod(batch)),):
-                raise TargetError(
-                    "the host reward returned the wrong shape", expected=(int(np.prod(batch)),), got=values.shape
-                )
-            return values.reshape(batch)
-
-        return host_values(call, x)
-
-
-def on_host(function: Callable[[np.ndarray], Any]) -> OnHost:
+def on_host(function: Callable[[np.ndarray], Any]) -> HostFunction:
     """A reward that is no JAX function: a numpy routine, a torch model, a program.
+
+    `smcinfer.on_host` says more: workers, a gradient, a time-out.
 
     Args:
         function: all points at once, ``Float["n *shape"]`` in numpy, to their rewards ``Float["n"]``.
@@ -89,7 +68,7 @@ def on_host(function: Callable[[np.ndarray], Any]) -> OnHost:
     Returns:
         What `alignment` takes for a reward. It is called once a step for all particles and has no gradient.
     """
-    return OnHost(function)
+    return host_function(function, vectorized=True)
 
 
 class Measurement(Reward):
@@ -253,7 +232,7 @@ def as_reward(reward: Any, temperature: float, shape: tuple[int, ...]) -> Reward
             raise ArgumentError("a measurement is in nats already", expected="temperature=1", got=temperature)
         made = reward
     else:
-        made = Tempered(reward, jnp.asarray(temperature, float), not isinstance(reward, OnHost))
+        made = Tempered(reward, jnp.asarray(temperature, float), getattr(reward, "differentiable", True))
     x = np.random.default_rng(0).standard_normal(shape)
     with calling(
         "the reward", hint=f"it gets one sample of shape {shape}; wrap what is no JAX function in diffusion.on_host"

@@ -9,15 +9,14 @@ import jax.numpy as jnp
 from smcinfer.diffusion.looks import Look
 from smcinfer.diffusion.model import Model, Prediction
 from smcinfer.diffusion.potentials import PathPotential
-from smcinfer.diffusion.process import Denoising, GaussianSteps, Reverse, finished
+from smcinfer.diffusion.process import Denoising, ModelSteps, Reverse, finished
 from smcinfer.diffusion.reverse import ReverseKernel
 from smcinfer.diffusion.rewards import Reward
-from smcinfer.diffusion.schedule import NoiseSchedule
 from smcinfer.ground.arrays import Array, Float, Point, PyTree, Scalar, Time
 
 
-class Steered(GaussianSteps):
-    """Gaussian steps whose states hold the ``value`` of a point and, where asked for, its ``gradient``.
+class Steered(ModelSteps):
+    """Steps of a diffusion model whose states hold the ``value`` of a point and, where asked for, its ``gradient``.
 
     Subclasses set ``strengths``, Float["T+1"], what values on the way are multiplied by in the twist (one where ``None``).
     """
@@ -74,7 +73,7 @@ class Watched(Steered):
     every: int = eqx.field(static=True, default=1)
 
     @property
-    def model(self) -> Model:
+    def model(self) -> Model:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The denoising model of the chain."""
         return self.chain.model
 
@@ -92,16 +91,6 @@ class Watched(Steered):
     @override
     def start_std(self) -> Scalar:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.chain.start_std
-
-    @property
-    @override
-    def schedule(self) -> NoiseSchedule:
-        return self.chain.schedule
-
-    @property
-    @override
-    def shape(self) -> tuple[int, ...]:
-        return self.chain.shape
 
     @override
     def moments(self, t: Time, state: Watching) -> tuple[Point, Scalar]:

@@ -5,7 +5,7 @@ calls a function from does not know of double precision that was switched on in 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,25 +26,53 @@ def host_values(function: Callable[..., Any], *arguments: Array) -> Array:
     Returns:
         Float[""], what the function said.
     """
+    return host_arrays(lambda *given: (function(*given),), [()], *arguments)[0]
+
+
+def host_arrays(
+    function: Callable[..., Sequence[Any]], shapes: Sequence[tuple[int, ...]], *arguments: Array, name: str = "host"
+) -> list[Array]:
+    """Several arrays a particle, in the precision that is on.
+
+    Args:
+        function: numpy arrays, those given with the axes of the map in front, to one array a shape with the same axes in front.
+        shapes: of what is returned for one particle.
+        arguments: arrays of one particle; under `jax.vmap` the function is called once for all.
+        name: of the function, which tells programs of different functions apart (`smcinfer.run.checkpoint`).
+
+    Returns:
+        What the function said, one array a shape.
+    """
     dtype = jnp.result_type(float)
     double = [argument.dtype == jnp.float64 for argument in arguments]
 
-    def call(*given: Any) -> np.ndarray:
+    def call(*given: Any) -> list[np.ndarray]:
         plain = [_doubles(value) if wide else np.asarray(value) for value, wide in zip(given, double, strict=True)]
-        found = np.asarray(call_on_host(function, *plain), dtype)
-        return found.reshape(-1, 1).view(np.uint32).reshape(*found.shape, 2) if dtype == np.float64 else found
+        found = [np.asarray(value, dtype) for value in call_on_host(function, *plain)]
+        return [_words(value) if dtype == np.float64 else value for value in found]
 
+    call.__qualname__ = name
     sent = [
         jax.lax.bitcast_convert_type(a, jnp.uint32) if wide else a for a, wide in zip(arguments, double, strict=True)
     ]
     if dtype != jnp.float64:
-        return jax.pure_callback(call, jax.ShapeDtypeStruct((), dtype), *sent, vmap_method="broadcast_all")
-    words = jax.pure_callback(call, jax.ShapeDtypeStruct((2,), jnp.uint32), *sent, vmap_method="broadcast_all")
-    return jax.lax.bitcast_convert_type(words, jnp.float64)
+        single = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+        return jax.pure_callback(call, single, *sent, vmap_method="broadcast_all")
+    words = [jax.ShapeDtypeStruct((*shape, 2), jnp.uint32) for shape in shapes]
+    found = jax.pure_callback(call, words, *sent, vmap_method="broadcast_all")
+    return [jax.lax.bitcast_convert_type(value, jnp.float64) for value in found]
 
 
 def _doubles(words: Any) -> np.ndarray:
     return np.ascontiguousarray(words, np.uint32).view(np.float64)[..., 0]
+
+
+def _words(doubles: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(doubles[..., None]).view(np.uint32)
+
+
+class NoGradientError(TargetError):
+    """A gradient was asked for of a function on the host, which has none."""
 
 
 @contextlib.contextmanager
@@ -56,16 +84,16 @@ def differentiating(what: str, instead: str) -> Iterator[None]:
         instead: what needs no gradient.
 
     Raises:
-        TargetError: JAX met a callback.
+        NoGradientError: JAX met a callback.
     """
     try:
         yield
     except ValueError as error:
         if "callbacks do not support JVP" not in str(error):
             raise
-        raise TargetError(
+        raise NoGradientError(
             f"{what} calls a function on the host, which has no gradient",
             expected="a function written in jax.numpy, wherever a gradient is asked for",
             got="jax.pure_callback or one of its kin",
-            hint=f"{instead}; or give the callback a gradient by jax.custom_jvp",
+            hint=f"{instead}; or give the function a gradient: smcinfer.on_host(function, gradient=...)",
         ) from error

@@ -9,15 +9,20 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import xarray as xr
 
 from smcinfer.ground.errors import ArgumentError, CheckpointError
 from smcinfer.ground.files import check_writable, write_whole
+from smcinfer.ground.lazy import Later
 from smcinfer.ground.names import check_names, dimensions, exported_name
 from smcinfer.ground.version import package_version
+
+if TYPE_CHECKING:
+    import xarray as xr
+else:
+    xr = Later("xarray")
 
 FORMAT = "smcinfer-record-1"
 """Name and version of the layout of the files."""
@@ -117,7 +122,7 @@ _AS_STORED: Any = {"mask_and_scale": False, "decode_times": False, "decode_coord
 """No bit of an array is to be read as a date, as missing or as scaled."""
 
 
-def _dataset(group: str, arrays: Arrays, axes: Mapping[str, tuple[str, ...]]) -> xr.Dataset:
+def _dataset(group: str, arrays: Arrays, axes: Mapping[str, tuple[str, ...]]) -> "xr.Dataset":
     check_names(arrays, f"arrays of the group {group!r}")
     variables = {}
     for name, array in arrays.items():

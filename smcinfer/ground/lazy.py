@@ -13,6 +13,16 @@ from types import ModuleType
 from typing import Any
 
 
+class Later:
+    """A module of another package that is imported when something of it is first asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
+
+
 class Lazy(ModuleType):
     """A package that looks a name up in its stub, then among its own modules."""
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.core.weights import ess, normalise
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import tuning
@@ -47,8 +48,7 @@ def check_width(width: float | None) -> None:
 def check_caps(**caps: int) -> None:
     """Raise `ArgumentError` unless every bound is at least one."""
     for name, value in caps.items():
-        if value < 1:
-            raise ArgumentError(f"{name} is out of range", expected="at least 1", got=value)
+        validate.count(name, value)
 
 
 def first_cloud(dim: int, affine: bool | str) -> tuning.Cloud | None:

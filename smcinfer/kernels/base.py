@@ -7,7 +7,7 @@ tempered, and so that what it cached at one exponent stays good at the next.
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.host import differentiating
+from smcinfer.ground.programs import outlined
 
 Position = Float[Array, " dim"]
 
@@ -108,11 +109,16 @@ class Kernel(eqx.Module):
 
     Subclasses are frozen settings (`eqx.Module` fields); everything that is tuned lives in the
     ``params`` pytree, which the engine freezes during a move.
+
+    Attributes:
+        uses_gradient: whether states carry the gradients of both parts of the density.
     """
 
+    uses_gradient: ClassVar[bool] = False
+
     def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """State of a chain at ``position``: one evaluation, with gradients if the kernel needs them."""
-        return KernelState(position, density.log_base(position), density.log_potential(position))
+        """State of a chain at ``position``: one evaluation, with gradients if the kernel uses them."""
+        return value_and_gradients(density, position) if self.uses_gradient else evaluated(density, position)
 
     @abc.abstractmethod
     def parameters(self, dim: int) -> PyTree[Any]:
@@ -156,6 +162,13 @@ GRADIENT_FREE = 'take a kernel that needs no gradient: kernel="random_walk", "gi
 """What to take where the target has no gradient."""
 
 
+@outlined
+def evaluated(density: TemperedDensity, position: Position) -> KernelState:
+    """A `KernelState` without gradients."""
+    return KernelState(position, density.log_base(position), density.log_potential(position))
+
+
+@outlined
 def value_and_gradients(density: TemperedDensity, position: Position) -> KernelState:
     """A `KernelState` with both parts' gradients, for kernels that use them."""
     with differentiating("the target", GRADIENT_FREE):

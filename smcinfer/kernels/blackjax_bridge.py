@@ -13,12 +13,13 @@ from blackjax.mcmc.hmc import multinomial_hmc_proposal
 from smcinfer.ground.arrays import Array, Float, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import KernelState, Position, TemperedDensity, value_and_gradients
+from smcinfer.kernels.base import TemperedDensity
 from smcinfer.kernels.blackjax_facts import COORDINATE_NAMES, FORWARD_ONLY, Facts, facts_of
 from smcinfer.kernels.blackjax_kernel import BlackjaxKernel, LogDensity
+from smcinfer.kernels.scaled import ScaledKernel
 
 
-class Bridged(BlackjaxKernel):
+class Bridged(ScaledKernel, BlackjaxKernel):
     """A sampler of blackjax's top level with given parameters; made by `from_blackjax`.
 
     Attributes:
@@ -35,29 +36,20 @@ class Bridged(BlackjaxKernel):
     whitened: bool = eqx.field(static=True)
     target_acceptance: float = eqx.field(static=True)
 
-    def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """One evaluation of both parts, with their gradients where the sampler caches one."""
-        if self.facts.uses_gradient:
-            return value_and_gradients(density, position)
-        return super().init(position, density)
+    @property
+    def order(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the sampler's kind has it: random walk, Hamiltonian or Langevin."""
+        return self.facts.order
+
+    @property
+    def uses_gradient(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the sampler caches a gradient."""
+        return self.facts.uses_gradient
 
     def parameters(self, dim: int) -> tuning.Scaled:
         """A unit cloud and the sampler's usual first step."""
         first = jnp.asarray(self.facts.first_step * dim**self.facts.step_exponent, jnp.result_type(float))
         return tuning.Scaled(tuning.unit_cloud(dim), first)
-
-    def tune(
-        self,
-        params: tuning.Scaled,
-        positions: Float[Array, "n dim"],
-        log_weights: Float[Array, " n"],
-        acceptance: Scalar,
-    ) -> tuning.Scaled:
-        """The cloud's shape, and the step moved toward the acceptance target."""
-        step_size = tuning.feedback(
-            params.step_size, acceptance, target=self.target_acceptance, order=self.facts.order, lower=1e-4, upper=10.0
-        )
-        return tuning.Scaled(tuning.fit_cloud(params.cloud, positions, log_weights), step_size)
 
     def cloud(self, params: tuning.Scaled) -> tuning.Cloud | None:
         """The fitted cloud, where the sampler is to see whitened coordinates."""

@@ -1,17 +1,20 @@
 """The preconditioned Crank-Nicolson sampler: a proposal that leaves the Gaussian factor of the target invariant."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Float, KeyArray
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity, info
+from smcinfer.kernels.base import KernelInfo, KernelState, TemperedDensity, info
 from smcinfer.kernels.metropolis import metropolis
 from smcinfer.kernels.reference import check_reference, reference_of
+from smcinfer.kernels.scaled import ScaledKernel
 
 
-class CrankNicolson(Kernel):
+class CrankNicolson(ScaledKernel):
     r"""Preconditioned Crank-Nicolson (pCN): keep part of the old point, add Gaussian noise for the rest.
 
     With :math:`\gamma_\lambda(x) = N(x; m, L L^T)\, e^{\Psi(x)}`,
@@ -33,9 +36,10 @@ class CrankNicolson(Kernel):
 
     target_acceptance: float = eqx.field(default=0.3, static=True)
     reference: str = eqx.field(default="base", static=True)
+    order: ClassVar[float] = 1
+    largest_step: ClassVar[float] = 1.0
 
     def __check_init__(self) -> None:
-        tuning.check_acceptance(self.target_acceptance)
         check_reference(self.reference)
 
     def parameters(self, dim: int) -> tuning.Scaled:
@@ -43,20 +47,11 @@ class CrankNicolson(Kernel):
         step_size = jnp.asarray(min(1.0, 2.38 / dim**0.5), jnp.result_type(float))
         return tuning.Scaled(tuning.unit_cloud(dim), step_size)
 
-    def tune(
-        self,
-        params: tuning.Scaled,
-        positions: Float[Array, "n dim"],
-        log_weights: Float[Array, " n"],
-        acceptance: Scalar,
-    ) -> tuning.Scaled:
-        """The cloud's shape where it is the reference, and the step moved toward the acceptance target."""
-        step_size = tuning.feedback(
-            params.step_size, acceptance, target=self.target_acceptance, order=1, lower=1e-4, upper=1.0
-        )
-        if self.reference == "base":
-            return tuning.Scaled(params.cloud, step_size)
-        return tuning.Scaled(tuning.fit_cloud(params.cloud, positions, log_weights), step_size)
+    def fitted(
+        self, cloud: tuning.Cloud, positions: Float[Array, "n dim"], log_weights: Float[Array, " n"]
+    ) -> tuning.Cloud:
+        """The cloud's shape, where it is the reference."""
+        return cloud if self.reference == "base" else super().fitted(cloud, positions, log_weights)
 
     def step(
         self, key: KeyArray, state: KernelState, density: TemperedDensity, params: tuning.Scaled
@@ -71,7 +66,7 @@ class CrankNicolson(Kernel):
         noise = jax.random.normal(noise_key, position.shape, position.dtype)
         offset = position - reference.gaussian.mean.astype(position.dtype)
         proposal = position - retreat * offset + step * reference.gaussian.stretch(noise)
-        proposed = KernelState(proposal, density.log_base(proposal), density.log_potential(proposal))
+        proposed = self.init(proposal, density)
         # Whitened lengths are wanted only where the Gaussian has to be divided out.
         whitened = position if reference.is_base else reference.gaussian.whiten(position)
         log_correction = reference.log_gaussian(state, whitened)

@@ -1,5 +1,7 @@
 """Elliptical slice sampling: a point of an ellipse drawn from the Gaussian part of the target."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -111,17 +113,13 @@ class EllipticalSlice(TickKernel):
         inside = is_inside(reached, log_rest, machine.level)
         after = advance(machine.search, inside, tick_uniforms(machine, 1)[0], jnp.zeros_like(angle))
         lost = ran_out(machine.search, after, inside)
-        return EllipseMachine(
-            key=machine.key,
+        return replace(
+            machine,
             tick=machine.tick + 1,
             current=choose(inside, reached, machine.current),
             finished=inside | lost,
             acceptance=machine.acceptance + inside,
             capped=machine.capped | lost,
-            offset=machine.offset,
-            momentum=machine.momentum,
-            products=machine.products,
-            level=machine.level,
             search=after,
         )
 

@@ -1,16 +1,18 @@
 """Gibbsian polar slice sampling: one level, then the direction on it, then the radius."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.ground.arrays import Array, Flag, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Flag, KeyArray, Scalar
 from smcinfer.kernels import affine, polar
 from smcinfer.kernels.affine import SliceParams
 from smcinfer.kernels.base import KernelState, Position, TemperedDensity
 from smcinfer.kernels.lines import Search, advance, circle, cut_short, draw_level, is_inside, line, ran_out
 from smcinfer.kernels.metropolis import choose
-from smcinfer.kernels.ticks import Machine, TickKernel, first_key, starting, tick_uniforms
+from smcinfer.kernels.ticks import Machine, first_key, starting, tick_uniforms
 
 
 class PolarMachine(Machine):
@@ -33,7 +35,7 @@ class PolarMachine(Machine):
     turning: Flag
 
 
-class GibbsianPolarSlice(TickKernel):
+class GibbsianPolarSlice(polar.PolarKernel):
     r"""Gibbsian polar slice sampling in the whitened coordinates of the particle cloud.
 
     With :math:`x = m + L r \theta` and a radial coordinate, :math:`s = \log r` or r itself, of density
@@ -60,28 +62,11 @@ class GibbsianPolarSlice(TickKernel):
     Source: Schar, Habeck & Rudolf (2023), algorithms 1 to 3; the caps: Neal (2003). The log radius is our variant.
     """
 
-    radius: str = eqx.field(default="log", static=True)
-    affine: bool | str = eqx.field(default=True, static=True)
-    width: float | int | None = eqx.field(default=None, static=True)
     max_steps_out: int = eqx.field(default=64, static=True)
     max_shrinks: int = eqx.field(default=64, static=True)
 
     def __check_init__(self) -> None:
-        polar.check_form(self.radius)
-        affine.check_affine(self.affine)
-        affine.check_width(self.width)
         affine.check_caps(max_steps_out=self.max_steps_out, max_shrinks=self.max_shrinks)
-
-    def parameters(self, dim: int) -> SliceParams:
-        """A unit cloud, and a width of a factor e in the radius unless one is given."""
-        return polar.first_params(self.radius, self.affine, self.width, dim)
-
-    def tune(
-        self, params: SliceParams, positions: Float[Array, "n dim"], log_weights: Float[Array, " n"], acceptance: Scalar
-    ) -> SliceParams:
-        """The cloud's shape, and a width that spans its radii."""
-        del acceptance
-        return polar.tuned_params(self.radius, self.width, params, positions, log_weights)
 
     def begin(self, key: KeyArray, state: KernelState, density: TemperedDensity, params: SliceParams) -> PolarMachine:
         """The level, the great circle, and the first angle on it."""
@@ -90,7 +75,7 @@ class GibbsianPolarSlice(TickKernel):
         radius, direction, defined = polar.split(affine.whiten(params.cloud, position))
         noise = jax.random.normal(noise_key, position.shape, position.dtype)
         coordinate = polar.to_coordinate(self.radius, radius)
-        log_density = self._log_polar_density(state, coordinate, density)
+        log_density = self.log_polar_density(state, coordinate, density)
         return PolarMachine(
             **starting(key, state),
             axis=affine.stretch(params.cloud, direction),
@@ -113,24 +98,21 @@ class GibbsianPolarSlice(TickKernel):
         search, turning = machine.search, machine.turning
         uniforms = tick_uniforms(machine, 3)
         coordinate = jnp.where(turning, machine.coordinate, search.candidate)
-        inside = is_inside(reached, self._log_polar_density(reached, coordinate, density), machine.level)
+        inside = is_inside(reached, self.log_polar_density(reached, coordinate, density), machine.level)
         found = inside & search.trying
         floor = polar.FLOOR[self.radius]
         after = advance(search, inside, uniforms[0], params.width, floor)
         lost = ran_out(search, after, inside)
         over = found | lost
         capped = lost | (~turning & cut_short(search, after, params.width, self.max_steps_out))
-        return PolarMachine(
-            key=machine.key,
+        return replace(
+            machine,
             tick=machine.tick + 1,
             current=choose(found, reached, machine.current),
             finished=over & ~turning,
             acceptance=machine.acceptance + 0.5 * found,
             capped=machine.capped | capped,
             axis=jnp.where(found & turning, self._axis(machine), machine.axis),
-            turn=machine.turn,
-            coordinate=machine.coordinate,
-            level=machine.level,
             search=choose(over & turning, self.along_ray(uniforms, machine.coordinate, params), after),
             turning=turning & ~over,
         )
@@ -144,8 +126,3 @@ class GibbsianPolarSlice(TickKernel):
         """The stretched direction at the candidate angle; once turned, the one found."""
         angle = jnp.where(machine.turning, machine.search.candidate, 0.0)
         return machine.axis * jnp.cos(angle) + machine.turn * jnp.sin(angle)
-
-    def _log_polar_density(self, state: KernelState, coordinate: Array, density: TemperedDensity) -> Array:
-        """Log density of the radial coordinate and the direction, nats, up to a constant."""
-        log_density = density.combine(state.log_base, state.log_potential)
-        return log_density + polar.log_jacobian(self.radius, coordinate, state.position.shape[0])

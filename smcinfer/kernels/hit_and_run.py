@@ -1,5 +1,7 @@
 """Hit-and-run slice sampling: a uniform point of the level's slice along a random line."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -103,14 +105,12 @@ class HitAndRun(TickKernel):
         found = inside & machine.search.trying
         after = advance(machine.search, inside, tick_uniforms(machine, 1)[0], params.width)
         lost = ran_out(machine.search, after, inside)
-        return LineMachine(
-            key=machine.key,
+        return replace(
+            machine,
             tick=machine.tick + 1,
             current=choose(found, reached, machine.current),
             finished=found | lost,
             acceptance=machine.acceptance + found,
             capped=machine.capped | lost | cut_short(machine.search, after, params.width, self.max_steps_out),
-            direction=machine.direction,
-            level=machine.level,
             search=after,
         )

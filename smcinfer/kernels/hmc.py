@@ -1,11 +1,14 @@
 """Hamiltonian Monte Carlo in the whitened coordinates of the particle cloud, all lanes in lockstep."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.lax import optimization_barrier
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, Float, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import (
     Kernel,
@@ -70,20 +73,14 @@ class HMC(Kernel):
     jitter: float | int = eqx.field(default=0.5, static=True)
     max_leapfrog: int = eqx.field(default=64, static=True)
     metric: str = eqx.field(default="dense", static=True)
+    uses_gradient: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
         tuning.check_acceptance(self.target_acceptance)
         tuning.check_metric(self.metric)
-        if not self.trajectory > 0:
-            raise ArgumentError("trajectory is out of range", expected="trajectory > 0", got=self.trajectory)
-        if not 0 <= self.jitter <= 1:
-            raise ArgumentError("jitter is out of range", expected="0 <= jitter <= 1", got=self.jitter)
-        if self.max_leapfrog < 1:
-            raise ArgumentError("max_leapfrog is out of range", expected="at least 1", got=self.max_leapfrog)
-
-    def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """One evaluation of both parts with their gradients."""
-        return value_and_gradients(density, position)
+        validate.number("trajectory", self.trajectory, above=0.0)
+        validate.fraction("jitter", self.jitter)
+        validate.count("max_leapfrog", self.max_leapfrog)
 
     def parameters(self, dim: int) -> Trajectory:
         """A unit cloud, a cautious step for a Gaussian target of that shape, and the mean time."""
@@ -113,7 +110,8 @@ class HMC(Kernel):
     ) -> tuple[KernelState, KernelInfo]:
         """One trajectory and one accept step: ``num_leapfrog`` density and gradient evaluations."""
         momentum_key, accept_key = jax.random.split(key)
-        momentum = jax.random.normal(momentum_key, state.position.shape, state.position.dtype)
+        # The barrier keeps XLA from drawing again for each use.
+        momentum = optimization_barrier(jax.random.normal(momentum_key, state.position.shape, state.position.dtype))
         proposed, final_momentum = leapfrog(state, momentum, density, params)
         log_correction = 0.5 * (jnp.sum(momentum**2) - jnp.sum(final_momentum**2))
         state, acceptance = metropolis(accept_key, state, proposed, density, log_correction)

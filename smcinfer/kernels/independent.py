@@ -62,8 +62,7 @@ class Independent(Kernel):
         noise_key, mixing_key, accept_key = jax.random.split(key, 3)
         position = state.position
         noise = self._standard_draw(noise_key, mixing_key, position)
-        proposal = params.mean.astype(position.dtype) + params.stretch(noise)
-        proposed = KernelState(proposal, density.log_base(proposal), density.log_potential(proposal))
+        proposed = self.init(params.mean.astype(position.dtype) + params.stretch(noise), density)
         log_correction = self._standard_log_density(params.whiten(position)) - self._standard_log_density(noise)
         state, acceptance = metropolis(accept_key, state, proposed, density, log_correction)
         return state, info(acceptance, 1)

@@ -1,25 +1,25 @@
 """The Metropolis-adjusted Langevin algorithm, preconditioned by the particle cloud."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, KeyArray
 from smcinfer.kernels import tuning
 from smcinfer.kernels.base import (
-    Kernel,
     KernelInfo,
     KernelState,
-    Position,
     TemperedDensity,
     gradient,
     info,
-    value_and_gradients,
 )
 from smcinfer.kernels.metropolis import metropolis
+from smcinfer.kernels.scaled import ScaledKernel
 
 
-class MALA(Kernel):
+class MALA(ScaledKernel):
     r"""Metropolis-adjusted Langevin: a Gaussian step that drifts up the gradient.
 
     .. math:: y = x + \tfrac{h^2}{2} L L^T \nabla \log \gamma(x) + h L \xi, \qquad \xi \sim N(0, I)
@@ -40,32 +40,17 @@ class MALA(Kernel):
 
     target_acceptance: float = eqx.field(default=0.574, static=True)
     metric: str = eqx.field(default="dense", static=True)
+    uses_gradient: ClassVar[bool] = True
+    order: ClassVar[float] = 3
+    largest_step: ClassVar[float] = 4.0
 
     def __check_init__(self) -> None:
-        tuning.check_acceptance(self.target_acceptance)
         tuning.check_metric(self.metric)
-
-    def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """One evaluation of both parts with their gradients."""
-        return value_and_gradients(density, position)
 
     def parameters(self, dim: int) -> tuning.Scaled:
         """A unit cloud, and a step a little below the optimal one on a Gaussian target of that shape."""
         step_size = jnp.asarray(1.5 * dim ** (-1 / 6), jnp.result_type(float))
         return tuning.Scaled(tuning.unit_cloud(dim, self.metric), step_size)
-
-    def tune(
-        self,
-        params: tuning.Scaled,
-        positions: Float[Array, "n dim"],
-        log_weights: Float[Array, " n"],
-        acceptance: Scalar,
-    ) -> tuning.Scaled:
-        """The cloud's shape, and the step moved toward the acceptance target."""
-        step_size = tuning.feedback(
-            params.step_size, acceptance, target=self.target_acceptance, order=3, lower=1e-4, upper=4.0
-        )
-        return tuning.Scaled(tuning.fit_cloud(params.cloud, positions, log_weights), step_size)
 
     def step(
         self, key: KeyArray, state: KernelState, density: TemperedDensity, params: tuning.Scaled
@@ -76,7 +61,7 @@ class MALA(Kernel):
         step_size = params.step_size.astype(position.dtype)
         noise = jax.random.normal(noise_key, position.shape, position.dtype)
         drift = 0.5 * step_size * cloud.pull_back(gradient(state, density))
-        proposed = value_and_gradients(density, position + cloud.stretch(step_size * (noise + drift)))
+        proposed = self.init(position + cloud.stretch(step_size * (noise + drift)), density)
         drift_back = 0.5 * step_size * cloud.pull_back(gradient(proposed, density))
         noise_back = noise + drift + drift_back
         log_correction = self._log_correction(noise, noise_back)

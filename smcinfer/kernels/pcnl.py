@@ -1,18 +1,21 @@
 """The preconditioned Crank-Nicolson Langevin sampler: pCN that drifts up the gradient of what the data say."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import KeyArray, Scalar
 from smcinfer.kernels import tuning
-from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, Position, TemperedDensity, info, value_and_gradients
+from smcinfer.kernels.base import KernelInfo, KernelState, Position, TemperedDensity, info
+from smcinfer.kernels.crank_nicolson import CrankNicolson
 from smcinfer.kernels.metropolis import metropolis
-from smcinfer.kernels.reference import Reference, check_reference, reference_of
+from smcinfer.kernels.reference import Reference, reference_of
 
 
-class CrankNicolsonLangevin(Kernel):
+class CrankNicolsonLangevin(CrankNicolson):
     r"""Preconditioned Crank-Nicolson Langevin (pCNL).
 
     With :math:`\gamma_\lambda(x) = N(x; m, L L^T)\, e^{\Psi(x)}`, :math:`z = L^{-1}(x - m)`, the drift
@@ -44,37 +47,17 @@ class CrankNicolsonLangevin(Kernel):
     """
 
     target_acceptance: float = eqx.field(default=0.574, static=True)
-    reference: str = eqx.field(default="base", static=True)
     max_drift: float | int = eqx.field(default=1.0, static=True)
+    uses_gradient: ClassVar[bool] = True
+    order: ClassVar[float] = 3
+    largest_step: ClassVar[float] = 2.0**0.5
 
     def __check_init__(self) -> None:
-        tuning.check_acceptance(self.target_acceptance)
-        check_reference(self.reference)
-        if not 0.0 < self.max_drift < float("inf"):
-            raise ArgumentError("max_drift is out of range", expected="0 < max_drift < inf", got=self.max_drift)
-
-    def init(self, position: Position, density: TemperedDensity) -> KernelState:
-        """One evaluation of both parts with their gradients."""
-        return value_and_gradients(density, position)
+        validate.number("max_drift", self.max_drift, above=0.0)
 
     def parameters(self, dim: int) -> tuning.Scaled:
         """A unit cloud, and the first step."""
         return tuning.Scaled(tuning.unit_cloud(dim), jnp.asarray(dim ** (-1 / 6), jnp.result_type(float)))
-
-    def tune(
-        self,
-        params: tuning.Scaled,
-        positions: Float[Array, "n dim"],
-        log_weights: Float[Array, " n"],
-        acceptance: Scalar,
-    ) -> tuning.Scaled:
-        """The cloud's shape where it is the reference, and the step moved toward the acceptance target."""
-        step_size = tuning.feedback(
-            params.step_size, acceptance, target=self.target_acceptance, order=3, lower=1e-4, upper=2.0**0.5
-        )
-        if self.reference == "base":
-            return tuning.Scaled(params.cloud, step_size)
-        return tuning.Scaled(tuning.fit_cloud(params.cloud, positions, log_weights), step_size)
 
     def step(
         self, key: KeyArray, state: KernelState, density: TemperedDensity, params: tuning.Scaled
@@ -91,7 +74,7 @@ class CrankNicolsonLangevin(Kernel):
         noise = jax.random.normal(noise_key, position.shape, position.dtype) + drift
         offset = position - reference.gaussian.mean.astype(position.dtype)
         proposal = position - retreat * offset + sigma * reference.gaussian.stretch(noise)
-        proposed = value_and_gradients(density, proposal)
+        proposed = self.init(proposal, density)
         whitened_there = rho * whitened + sigma * noise
         drift_there = self._drift(reference, proposed, density, whitened_there, step)
         noise_back = sigma * whitened - rho * noise

@@ -5,14 +5,24 @@ in :math:`(s = \log r, \theta)` the density :math:`e^{d s} p(e^s \theta)`. The l
 tails are geometric: one width serves radii of every size.
 """
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from smcinfer.core.weights import ess, normalise
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import tuning
-from smcinfer.kernels.affine import SliceParams, all_whitened, first_cloud, refit, unit_vector
-from smcinfer.kernels.base import Position
+from smcinfer.kernels.affine import (
+    SliceParams,
+    all_whitened,
+    check_affine,
+    check_width,
+    first_cloud,
+    refit,
+    unit_vector,
+)
+from smcinfer.kernels.base import KernelState, Position, TemperedDensity
+from smcinfer.kernels.ticks import TickKernel
 
 FORMS = ("log", "linear")
 FLOOR = {"log": -jnp.inf, "linear": 0.0}
@@ -24,10 +34,54 @@ WIDTH_IN_SPREADS = 3.0
 LONGEST_LOG_WIDTH = 4.0
 
 
-def check_form(radius: str) -> None:
-    """Raise `ArgumentError` unless ``radius`` is one of `FORMS`."""
-    if radius not in FORMS:
-        raise ArgumentError("unknown form of the radius", expected=" or ".join(map(repr, FORMS)), got=repr(radius))
+class PolarKernel(TickKernel):
+    """What slice samplers in polar coordinates have in common: the form of the radius, coordinates and a width from the cloud.
+
+    Attributes:
+        radius: which radial coordinate is uniform on the slice, one of `FORMS`.
+        affine: the coordinates: those of the cloud, its variances alone, or the target's own.
+        width: of the first radial interval, in those coordinates; ``None`` spans the cloud's radii.
+    """
+
+    radius: str = eqx.field(default="log", static=True)
+    affine: bool | str = eqx.field(default=True, static=True)
+    width: float | int | None = eqx.field(default=None, static=True)
+
+    def __check_init__(self) -> None:
+        if self.radius not in FORMS:
+            raise ArgumentError(
+                "unknown form of the radius", expected=" or ".join(map(repr, FORMS)), got=repr(self.radius)
+            )
+        check_affine(self.affine)
+        check_width(self.width)
+
+    def parameters(self, dim: int) -> SliceParams:
+        """A unit cloud, and a width of a factor e in the radius unless one is given."""
+        check_dimension(dim)
+        first = first_width(self.radius, dim)
+        width = first if self.width is None else jnp.asarray(self.width, first.dtype)
+        return SliceParams(first_cloud(dim, self.affine), width)
+
+    def tune(
+        self, params: SliceParams, positions: Float[Array, "n dim"], log_weights: Float[Array, " n"], acceptance: Scalar
+    ) -> SliceParams:
+        """The cloud's shape, and a width that spans its radii unless one is given."""
+        del acceptance
+        cloud = refit(params.cloud, positions, log_weights)
+        if self.width is not None:
+            return SliceParams(cloud, params.width)
+        return SliceParams(cloud, tuned_width(self.radius, params.width, cloud, positions, log_weights))
+
+    def log_polar_density(self, state: KernelState, coordinate: Array, density: TemperedDensity) -> Array:
+        """Log density of the radial coordinate and the direction, nats, up to a constant.
+
+        Args:
+            state: the point, with both parts of its density.
+            coordinate: Float[""], its radius or the logarithm of it.
+            density: what the kernel leaves invariant.
+        """
+        log_density = density.combine(state.log_base, state.log_potential)
+        return log_density + log_jacobian(self.radius, coordinate, state.position.shape[0])
 
 
 def check_dimension(dim: int) -> None:
@@ -80,42 +134,6 @@ def tangent(direction: Position, noise: Position) -> Position:
     across = unit_vector(noise - direction * jnp.sum(direction * noise))
     # Noise that is nearly parallel leaves rounding errors along ``direction``, which would change the radius.
     return unit_vector(across - direction * jnp.sum(direction * across))
-
-
-def first_params(form: str, in_cloud: bool | str, width: float | None, dim: int) -> SliceParams:
-    """Parameters before any cloud was seen: a unit cloud, and a width of a factor e in the radius unless one is given.
-
-    Args:
-        form: of the radius.
-        in_cloud: the kernel's ``affine``.
-        width: the kernel's own, or ``None`` to tune it.
-        dim: dimensions, at least two.
-    """
-    check_dimension(dim)
-    first = first_width(form, dim)
-    return SliceParams(first_cloud(dim, in_cloud), first if width is None else jnp.asarray(width, first.dtype))
-
-
-def tuned_params(
-    form: str,
-    width: float | None,
-    params: SliceParams,
-    positions: Float[Array, "n dim"],
-    log_weights: Float[Array, " n"],
-) -> SliceParams:
-    """Parameters from a weighted cloud: its shape, and a width that spans its radii unless one is given.
-
-    Args:
-        form: of the radius, one of `FORMS`.
-        width: a fixed width; ``None`` to measure it.
-        params: parameters of the last move.
-        positions: Float["n dim"], the particles.
-        log_weights: Float["n"], normalised, nats.
-    """
-    cloud = refit(params.cloud, positions, log_weights)
-    if width is not None:
-        return SliceParams(cloud, params.width)
-    return SliceParams(cloud, tuned_width(form, params.width, cloud, positions, log_weights))
 
 
 def tuned_width(

@@ -1,19 +1,20 @@
 """Polar slice sampling: radius and direction drawn at once, by rejection from an annulus around the slice."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.ground.arrays import Array, Count, Flag, Float, KeyArray, Scalar
+from smcinfer.ground.arrays import Array, Count, Flag, KeyArray, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import affine, polar
 from smcinfer.kernels.affine import SliceParams
 from smcinfer.kernels.base import KernelState, Position, TemperedDensity
 from smcinfer.kernels.lines import draw_level, is_inside
 from smcinfer.kernels.metropolis import choose
-from smcinfer.kernels.ticks import Machine, TickKernel, first_key, starting, tick_key
+from smcinfer.kernels.ticks import Machine, first_key, starting, tick_key
 
 NUM_BISECTIONS = 40
 
@@ -39,7 +40,7 @@ class AnnulusMachine(Machine):
     admitted: Flag
 
 
-class PolarSlice(TickKernel):
+class PolarSlice(polar.PolarKernel):
     r"""Polar slice sampling: for low dimensions, or a density whose radial form is known.
 
     .. math:: T \sim U(0, r^{d-1} \gamma_\lambda(x)), \qquad
@@ -77,17 +78,11 @@ class PolarSlice(TickKernel):
     Source: Roberts & Rosenthal (2002), section 3. The annulus laid at random: after Neal (2003), figure 8, without shrinkage.
     """
 
-    radius: str = eqx.field(default="log", static=True)
-    affine: bool | str = eqx.field(default=True, static=True)
-    width: float | int | None = eqx.field(default=None, static=True)
     annulus: tuple[float | int, float | int] | None = eqx.field(default=None, static=True)
     envelope: Callable[[Array, Array], Array] | None = eqx.field(default=None, static=True)
     max_tries: int = eqx.field(default=64, static=True)
 
     def __check_init__(self) -> None:
-        polar.check_form(self.radius)
-        affine.check_affine(self.affine)
-        affine.check_width(self.width)
         affine.check_caps(max_tries=self.max_tries)
         given = [name for name in ("width", "annulus", "envelope") if getattr(self, name) is not None]
         if len(given) > 1:
@@ -107,23 +102,12 @@ class PolarSlice(TickKernel):
                 got=f"affine={self.affine!r}",
             )
 
-    def parameters(self, dim: int) -> SliceParams:
-        """A unit cloud, and a width of a factor e in the radius unless one is given."""
-        return polar.first_params(self.radius, self.affine, self.width, dim)
-
-    def tune(
-        self, params: SliceParams, positions: Float[Array, "n dim"], log_weights: Float[Array, " n"], acceptance: Scalar
-    ) -> SliceParams:
-        """The cloud's shape, and a width that spans its radii."""
-        del acceptance
-        return polar.tuned_params(self.radius, self.width, params, positions, log_weights)
-
     def begin(self, key: KeyArray, state: KernelState, density: TemperedDensity, params: SliceParams) -> AnnulusMachine:
         """The level, the annulus, and the first point of it."""
         level_key, annulus_key, draw_key = jax.random.split(first_key(key), 3)
         radius, _, defined = polar.split(affine.whiten(params.cloud, state.position))
         here = polar.to_coordinate(self.radius, radius)
-        log_here = jnp.where(defined, self._log_polar_density(state, here, density), -jnp.inf)
+        log_here = jnp.where(defined, self.log_polar_density(state, here, density), -jnp.inf)
         level = draw_level(level_key, log_here)
         dim = state.position.shape[0]
         lower, upper, admitted = self._lay_annulus(annulus_key, here, level, dim, density.exponent, params)
@@ -149,13 +133,13 @@ class PolarSlice(TickKernel):
         self, machine: AnnulusMachine, reached: KernelState, density: TemperedDensity, params: SliceParams
     ) -> AnnulusMachine:
         """Take the candidate, or draw another."""
-        log_density = self._log_polar_density(reached, machine.coordinate, density)
+        log_density = self.log_polar_density(reached, machine.coordinate, density)
         found = machine.admitted & is_inside(reached, log_density, machine.level)
         lost = ~found & (machine.tries <= 1)
         key = tick_key(machine)
         axis, coordinate = self._draw(key, reached.position, machine.lower, machine.upper, params)
-        return AnnulusMachine(
-            key=machine.key,
+        return replace(
+            machine,
             tick=machine.tick + 1,
             current=choose(found, reached, machine.current),
             finished=found | lost,
@@ -163,11 +147,7 @@ class PolarSlice(TickKernel):
             capped=machine.capped | lost,
             axis=axis,
             coordinate=coordinate,
-            lower=machine.lower,
-            upper=machine.upper,
-            level=machine.level,
             tries=machine.tries - 1,
-            admitted=machine.admitted,
         )
 
     def _draw(
@@ -202,10 +182,6 @@ class PolarSlice(TickKernel):
         # Cutting off what no slice reaches into, radii below zero, cuts it off for every radius alike.
         lower = jnp.maximum(here - offset * width, polar.FLOOR[self.radius])
         return lower, here + (1.0 - offset) * width, jnp.ones((), bool)
-
-    def _log_polar_density(self, state: KernelState, coordinate: Array, density: TemperedDensity) -> Array:
-        log_density = density.combine(state.log_base, state.log_potential)
-        return log_density + polar.log_jacobian(self.radius, coordinate, state.position.shape[0])
 
 
 def interval_above(height: Callable[[Array], Array], start: Scalar) -> tuple[Scalar, Scalar]:

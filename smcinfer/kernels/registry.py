@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.kernels.base import Kernel
+from smcinfer.ground.host import NoGradientError
+from smcinfer.kernels.base import Kernel, TemperedDensity, value_and_gradients
 from smcinfer.kernels.crank_nicolson import CrankNicolson
 from smcinfer.kernels.elliptical_slice import EllipticalSlice
 from smcinfer.kernels.gibbsian_polar_slice import GibbsianPolarSlice
@@ -50,6 +54,20 @@ def by_name(kernel: Any) -> Kernel:
         got, hint = repr(kernel), "give a name, or an instance with its settings"
     expected = "one of " + ", ".join(KERNELS) + ", or a smcinfer.kernels.Kernel"
     raise ArgumentError("unknown kernel", expected=expected, got=got, hint=hint)
+
+
+def default_for(density: TemperedDensity, dim: int) -> Kernel:
+    """HMC; a random walk where the density calls a function on the host that has no gradient.
+
+    Args:
+        density: what is to be moved on; it is traced, not evaluated.
+        dim: length of its vectors.
+    """
+    try:
+        jax.eval_shape(lambda x: value_and_gradients(density, x), jnp.zeros((dim,)))
+    except NoGradientError:
+        return RandomWalk()
+    return HMC()
 
 
 def name_of(kernel: Kernel) -> str:

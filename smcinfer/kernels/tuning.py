@@ -5,13 +5,17 @@ degenerate the cloud. The step size follows the acceptance rate. Both keep their
 wherever the cloud has nothing to say (no spread, no effective particles, no move made yet).
 """
 
+import math
+from statistics import NormalDist
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.lax import erf_inv, optimization_barrier
 from jax.scipy.linalg import solve_triangular
-from jax.scipy.special import ndtri
 
-from smcinfer.core.weights import ess, normalise
+from smcinfer.core.weights import normalise_and_measure
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import ArgumentError
 
@@ -81,8 +85,7 @@ def check_metric(metric: str) -> None:
 
 def check_acceptance(target: float) -> None:
     """Raise `ArgumentError` unless an acceptance target lies strictly between zero and one."""
-    if not 0.0 < target < 1.0:
-        raise ArgumentError("target_acceptance is out of range", expected="0 < target_acceptance < 1", got=target)
+    validate.number("target_acceptance", target, above=0.0, below=1.0)
 
 
 def unit_cloud(dim: int, metric: str = "dense") -> Cloud:
@@ -90,27 +93,6 @@ def unit_cloud(dim: int, metric: str = "dense") -> Cloud:
     dtype = jnp.result_type(float)
     scale = jnp.ones(dim, dtype) if metric == "diagonal" else jnp.eye(dim, dtype=dtype)
     return Cloud(jnp.zeros(dim, dtype), scale)
-
-
-def weighted_moments(
-    positions: Float[Array, "n dim"], log_weights: Float[Array, " n"]
-) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
-    r"""Mean and covariance of a weighted cloud, without shrinkage.
-
-    .. math:: m = \sum_i W_i x_i, \qquad C = \frac{1}{1 - \sum_i W_i^2} \sum_i W_i (x_i - m)(x_i - m)^T
-
-    Particles of weight zero are left out, whatever their coordinates.
-
-    Args:
-        positions: Float["n dim"].
-        log_weights: Float["n"], nats, need not be normalised.
-
-    Returns:
-        Float["dim"] and Float["dim dim"]; the covariance is zero where one particle has all the weight.
-    """
-    mean, centred, weights = _centre(positions, log_weights)
-    covariance = jnp.matmul((centred * weights[:, None]).T, centred, precision="highest")
-    return mean, covariance * _unbias(ess(log_weights))
 
 
 def fit_cloud(previous: Cloud, positions: Float[Array, "n dim"], log_weights: Float[Array, " n"]) -> Cloud:
@@ -124,8 +106,7 @@ def fit_cloud(previous: Cloud, positions: Float[Array, "n dim"], log_weights: Fl
         positions: Float["n dim"].
         log_weights: Float["n"], nats, need not be normalised.
     """
-    mean, centred, weights = _centre(positions, log_weights)
-    effective = ess(log_weights)
+    mean, centred, weights, effective = _centre(positions, log_weights)
     deviation = jnp.sqrt(jnp.matmul(weights, centred**2, precision="highest") * _unbias(effective))
     known = previous.scale if previous.scale.ndim == 1 else jnp.linalg.norm(previous.scale, axis=1)
     # A spread below the rounding of the mean is the rounding's.
@@ -195,18 +176,21 @@ def feedback(
     Source: Roberts & Rosenthal (2001); Beskos, Pillai, Roberts, Sanz-Serna & Stuart (2013).
     """
     measured = jnp.clip(acceptance, 0.01, 0.99)
-    log_factor = jnp.log(ndtri(jnp.asarray(target / 2, measured.dtype)) / ndtri(measured / 2))
+    # The inverse of 1 - erf, whose polynomials are shorter than those of the normal quantile.
+    log_factor = jnp.log(NormalDist().inv_cdf(1.0 - target / 2) / (math.sqrt(2.0) * erf_inv(1.0 - measured)))
     log_factor = DAMPING / order * log_factor
-    log_factor = jnp.clip(jnp.where(jnp.isnan(log_factor), 0.0, log_factor), -jnp.log(3.0), jnp.log(3.0))
-    return jnp.clip(step_size * jnp.exp(log_factor), lower, upper).astype(step_size.dtype)
+    log_factor = jnp.clip(jnp.where(jnp.isnan(log_factor), 0.0, log_factor), -math.log(3.0), math.log(3.0))
+    # The barrier keeps XLA from computing the step again for each use.
+    return optimization_barrier(jnp.clip(step_size * jnp.exp(log_factor), lower, upper).astype(step_size.dtype))
 
 
-def _centre(positions: Array, log_weights: Array) -> tuple[Array, Array, Array]:
-    """Weighted mean, positions about it, and normalised weights; weight zero counts as being at the mean."""
-    weights = jnp.exp(normalise(log_weights)[0]).astype(positions.dtype)
+def _centre(positions: Array, log_weights: Array) -> tuple[Array, Array, Array, Array]:
+    """Weighted mean, positions about it, normalised weights and their ESS; weight zero counts as being at the mean."""
+    log_weights, _, effective = normalise_and_measure(log_weights)
+    weights = jnp.exp(log_weights).astype(positions.dtype)
     alive = (weights > 0)[:, None]
     mean = jnp.matmul(weights, jnp.where(alive, positions, 0.0), precision="highest")
-    return mean, jnp.where(alive, positions - mean, 0.0), weights
+    return mean, jnp.where(alive, positions - mean, 0.0), weights, effective
 
 
 def _unbias(effective: Array) -> Array:
@@ -218,7 +202,7 @@ def _cholesky(standardised: Array, weights: Array, deviation: Array, effective: 
     dim = standardised.shape[1]
     correlation = jnp.matmul((standardised * weights[:, None]).T, standardised, precision="highest")
     correlation = jnp.clip(correlation * _unbias(effective), -1.0, 1.0)
-    kept = 1.0 - shrinkage(jnp.fill_diagonal(correlation, 1.0, inplace=False), effective)
+    kept = 1.0 - shrinkage(correlation, effective)
     shrunk = jnp.where(jnp.eye(dim, dtype=bool), 1.0, kept * correlation)
     factor = jax.lax.linalg.cholesky(shrunk, symmetrize_input=False)
     # Clipping correlations of a near-singular cloud may leave an indefinite matrix: its diagonal then serves.

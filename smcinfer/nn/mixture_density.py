@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp, ndtri
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray
 from smcinfer.ground.errors import ArgumentError
 
@@ -179,8 +180,7 @@ def mixture_density(
         ArgumentError: a size or a floor out of range.
     """
     for name, value in {"num_components": num_components, "width": width, "depth": depth}.items():
-        if value < 1:
-            raise ArgumentError(f"{name} is out of range", expected="at least 1", got=value)
+        validate.count(name, value)
     if not 0.0 < probability_floor < 1.0 or not scale_floor > 0.0:
         raise ArgumentError(
             "without floors the proposal could leave something possible out",

@@ -8,6 +8,11 @@ The cloud measures its own mixing. After k moves the autocorrelation
 over particles i compares where they are with where they were, in the slowest coordinate j (one minus it is half the
 squared jump in units of the variance) and in the potential, which is what log Z is made of. The moves stop once it is small
 (Kantas, Beskos & Jasra 2014, section 4.2), or at a cap, and then the run says so.
+
+Where modes lie apart a coordinate is never forgotten: what is left is the mode. `Moves.within_modes` then looks at how the
+autocorrelation falls. An exponential that has fallen to :math:`\rho_k = x^2` had x left after half the moves, so that
+:math:`q = (\rho_{k/2} - \rho_k) / (1 - \rho_k) = x / (1 + x)`; the moves stop once :math:`(q / (1 - q))^2` is small, that is
+once the fall has levelled off, wherever it ends.
 """
 
 from collections.abc import Callable
@@ -35,11 +40,13 @@ class Moves(eqx.Module):
         max_steps: the most moves.
         min_steps: the fewest.
         autocorrelation: stop once the autocorrelation with the start is below this; 0 takes ``max_steps`` always.
+        within_modes: stop also once it has levelled off: each particle has then forgotten where in its mode it was.
     """
 
     max_steps: int = eqx.field(static=True, default=100)
     min_steps: int = eqx.field(static=True, default=1)
     autocorrelation: float = eqx.field(static=True, default=0.2)
+    within_modes: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         validate.count("max_steps of the moves", self.max_steps)
@@ -51,6 +58,7 @@ class Moves(eqx.Module):
                 got=self.min_steps,
             )
         validate.number("autocorrelation", self.autocorrelation, at_least=0.0, below=1.0)
+        validate.flag("within_modes", self.within_modes)
 
     @classmethod
     def exactly(cls, count: int) -> "Moves":
@@ -74,8 +82,8 @@ def correlation(before: Float[Array, "n k"], after: Float[Array, "n k"]) -> Floa
     return jnp.where(scale > 0, jnp.mean(a * b, axis=0) / jnp.where(scale > 0, scale, 1.0), 1.0)
 
 
-def autocorrelation(start: Particles, end: Particles, look: Look) -> Scalar:
-    """How much a population still resembles where it started: rho of the module, at most one.
+def autocorrelations(start: Particles, end: Particles, look: Look) -> Float[Array, " k"]:
+    """How much a population still resembles where it started: rho of the module, of the potential and of each coordinate.
 
     Args:
         start, end: the particles before the moves and after, leading axis particles.
@@ -87,11 +95,22 @@ def autocorrelation(start: Particles, end: Particles, look: Look) -> Scalar:
     before, after = (jnp.where(finite, value, 0.0)[:, None] for value in (before, after))
     # A potential that is the same everywhere, a constant likelihood or a threshold say, has nothing to forget.
     flat = jnp.max(before) == jnp.min(before)
-    rho, first = jnp.where(flat, 0.0, correlation(before, after)[0]), coordinates(start)
+    rho, first = jnp.where(flat, 0.0, correlation(before, after)), coordinates(start)
     if first is None:
         return rho
     last: Any = coordinates(end)
-    return jnp.maximum(jnp.max(correlation(first, last)), rho)
+    return jnp.concatenate([rho, correlation(first, last).astype(rho.dtype)])
+
+
+def levelled(half: Float[Array, " k"], now: Float[Array, " k"]) -> Float[Array, " k"]:
+    """What an exponential would have left that fell as much since half the moves; see the module.
+
+    Args:
+        half: autocorrelations after half the moves.
+        now: after all of them.
+    """
+    q = jnp.clip((half - now) / jnp.maximum(1.0 - now, 1e-6), 0.0, 0.5)
+    return jnp.where(now < 1.0, (q / (1.0 - q)) ** 2, 1.0)
 
 
 def repeat(
@@ -104,6 +123,7 @@ def repeat(
     *,
     led: bool,
     wanted: Array | bool = True,
+    stake: Array | float = 1.0,
 ) -> tuple[Particles, Repeated]:
     """Move all particles until they have forgotten their start, or the cap.
 
@@ -116,27 +136,35 @@ def repeat(
         blank: a zero for everything that a move reports.
         led: whether to stop when the leader's particles have forgotten theirs, and not one's own.
         wanted: where false, take none; the loop then costs nothing.
+        stake: in [0, 1], how much of log Z rests on the moves; their autocorrelation counts for this share of it.
 
     Returns:
         The moved particles and what was done.
     """
     start = particles
     one = jnp.ones((), jnp.result_type(float))
+    kinds = jax.eval_shape(lambda: autocorrelations(start, start, look)).shape
+    past = jnp.ones((moves.max_steps + 1, *kinds) if moves.within_modes else (0,), one.dtype)
 
     def unfinished(carry: tuple[Any, ...]) -> Array:
-        step, _, _, _, rho = carry
+        step, _, _, _, rho, _ = carry
         more = (step < moves.min_steps) | (rho > moves.autocorrelation) | (moves.autocorrelation == 0)
         return wanted & (step < moves.max_steps) & more
 
     def again(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        step, particles, sums, _, _ = carry
+        step, particles, sums, _, _, past = carry
         particles, report = once(jax.random.fold_in(key, step), particles)
-        own = autocorrelation(start, particles, look).astype(one.dtype)
+        each = autocorrelations(start, particles, look).astype(one.dtype)
+        if moves.within_modes:
+            half = past[(step + 1) // 2]
+            past = past.at[step + 1].set(each)
+            each = jnp.where(step % 2 == 1, jnp.minimum(each, levelled(half, each)), each)
+        own = (stake * jnp.max(each)).astype(one.dtype)
         sums = jax.tree.map(jnp.add, sums, report)
-        return step + 1, particles, sums, own, follow_leader(own) if led else own
+        return step + 1, particles, sums, own, follow_leader(own) if led else own, past
 
-    carry = (jnp.zeros((), jnp.int32), particles, blank, one, one)
-    step, particles, sums, rho, _ = jax.lax.while_loop(unfinished, again, carry)
+    carry = (jnp.zeros((), jnp.int32), particles, blank, one, one, past)
+    step, particles, sums, rho, _, _ = jax.lax.while_loop(unfinished, again, carry)
     taken = step > 0
     means = {name: jnp.where(taken, total / jnp.maximum(step, 1), jnp.nan) for name, total in sums.items()}
     report = {name: sums[name] if name.startswith("num_") else means[name] for name in sums}

@@ -78,6 +78,11 @@ class Path(Rising):
         """What a move must forget besides the potential before it may stop; ``None`` for nothing."""
         del particles
 
+    def stake(self, shared: Any) -> Scalar | float:
+        """How much of log Z rests on the next moves, in [0, 1]."""
+        del shared
+        return 1.0
+
     @property
     def plan(self) -> Plan:
         """As the schedule asks; waste-free paths resample at every step."""
@@ -98,10 +103,8 @@ class Path(Rising):
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
         """Draws of the base, at exponent zero."""
         begun = super().init(key, num_particles)
-        none = {
-            "num_move_steps": jnp.zeros((), jnp.int32),
-            "autocorrelation": jnp.full_like(begun.shared.at.rise, jnp.nan),
-        }
+        unknown = jnp.full((), jnp.nan, begun.log_weights.dtype)
+        none = {"num_move_steps": jnp.zeros((), jnp.int32), "autocorrelation": unknown}
         return dataclasses.replace(begun, info=begun.info | none)
 
     def mutate(
@@ -126,16 +129,17 @@ class Path(Rising):
         Returns:
             The particles, what to keep, what the history records, and status bits.
         """
-        params = self.prepare(shared.at, shared.params)
+        params, zero = self.prepare(shared.at, shared.params), jnp.zeros((), jnp.result_type(float))
 
         def once(key: KeyArray, particles: Particles) -> tuple[Particles, dict[str, Scalar]]:
             particles, report = self.move(key, particles, shared.at, params)
-            return particles, self._checked(report, shared.at.exponent)
+            return particles, self._checked(report, zero)
 
         look = (self.log_potential, self.coordinates)
         if self.chain_length is None:
-            blank = {name: jnp.zeros_like(shared.at.exponent) for name in self.reports}
-            particles, done = repeat(key, particles, once, look, self.moves, blank, led=self.led, wanted=wanted)
+            blank = dict.fromkeys(self.reports, zero)
+            rule = {"led": self.led, "wanted": wanted, "stake": self.stake(shared)}
+            particles, done = repeat(key, particles, once, look, self.moves, blank, **rule)
             short = (done.num_steps >= self.moves.max_steps) & (done.autocorrelation > self.moves.autocorrelation)
             short = short & (self.moves.autocorrelation > 0)
         else:
@@ -144,11 +148,11 @@ class Path(Rising):
         status = raise_bit(jnp.zeros((), jnp.int32), Status.MOVES_TOO_SHORT, short)
         if "cap_reached" in done.report:
             status = raise_bit(status, Status.LOOP_CAP_REACHED, done.report["cap_reached"] > 0)
-        info = self.info(Travelled(shared.at, shared.params, done.report))
+        info = self.info(dataclasses.replace(shared, report=done.report))
         info |= {"num_move_steps": done.num_steps, "autocorrelation": done.autocorrelation}
         # Parameters are tuned by the last moves that there were.
         report = jax.tree.map(lambda new, old: jnp.where(wanted, new, old), done.report, shared.report)
-        return particles, Travelled(shared.at, shared.params, report), info, status
+        return particles, dataclasses.replace(shared, report=report), info, status
 
     def _checked(self, report: dict[str, Scalar], like: Scalar) -> dict[str, Scalar]:
         if set(report) != set(self.reports):

@@ -34,6 +34,10 @@ class Place(eqx.Module):
     exponent: Scalar
     rise: Scalar
 
+    def shown(self) -> dict[str, Scalar]:
+        """What the history records of it."""
+        return {"exponent": self.exponent}
+
 
 class Travelled(eqx.Module):
     """What a run keeps between steps: its place, the parameters of the moves, and what the last moves reported."""
@@ -121,16 +125,20 @@ class Rising(FeynmanKac):
         started = self.start(key, num_particles)
         zero = jnp.zeros((), started.log_weights.dtype)
         report = {name: zero if name.startswith("num_") else jnp.full_like(zero, jnp.nan) for name in self.reports}
-        shared = Travelled(Place(jnp.zeros((), jnp.int32), zero, zero), self.parameters(), report)
+        shared = Travelled(self.foot(zero), self.parameters(), report)
         known = {name: jnp.asarray(value, zero.dtype) for name, value in started.info.items()}
         return Mutation(started.particles, started.log_weights, shared, self.info(shared) | known, started.status)
+
+    def foot(self, zero: Scalar) -> Place:
+        """Where the path starts, in the precision of ``zero``."""
+        return Place(jnp.zeros((), jnp.int32), zero, zero)
 
     def adapt(self, t: Int[Array, ""], population: Population, shared: Travelled) -> Travelled:
         """The next exponent, and parameters tuned to the cloud weighted for it."""
         particles, log_weights, before = population.particles, population.log_weights, shared.at.exponent
-        potential = _outside(self.log_potential(particles))
+        potential = outside(self.log_potential(particles))
         exponent = self.schedule.next(t, before, log_weights, potential).astype(before.dtype)
-        terms = _outside(self.log_increments(particles, Place(t, exponent, exponent - before)))
+        terms = outside(self.log_increments(particles, Place(t, exponent, exponent - before)))
         params = self.tune(shared.params, particles, normalise(log_weights + terms)[0], shared.report)
         exponent, params = follow_leader((exponent, params)) if self.led else (exponent, params)
         return Travelled(Place(t, exponent, exponent - before), params, shared.report)
@@ -142,7 +150,7 @@ class Rising(FeynmanKac):
 
     def info(self, shared: Travelled) -> dict[str, Any]:
         """What the history records of a step."""
-        return {"exponent": shared.at.exponent} | shared.report
+        return shared.at.shown() | shared.report
 
     def done(self, shared: Travelled) -> Flag:
         """Whether the path has reached one (and the particles have moved there)."""
@@ -155,6 +163,6 @@ class Rising(FeynmanKac):
         return jnp.maximum(shared.at.exponent, 0.0) ** 0.25
 
 
-def _outside(log_values: LogWeights) -> LogWeights:
+def outside(log_values: LogWeights) -> LogWeights:
     """Values of a potential in which NaN and plus infinity count as outside the support."""
     return jnp.where(jnp.isnan(log_values) | (log_values == jnp.inf), -jnp.inf, log_values)

@@ -72,7 +72,8 @@ def _largest(criterion: Callable[[Scalar], Array], exponent: Scalar) -> Scalar:
     low = jnp.exp(jax.lax.fori_loop(0, BISECTIONS, halve, bracket)[0])
     # The bracket may be narrower than the exponent's own precision: a path must move or it never ends.
     stepped = jnp.maximum(exponent + low, jnp.nextafter(exponent, jnp.ones_like(exponent)))
-    return jnp.where(criterion(rest), 1.0, jnp.minimum(stepped, 1.0))
+    # The barrier keeps XLA from choosing the exponent again for each use.
+    return jax.lax.optimization_barrier(jnp.where(criterion(rest), 1.0, jnp.minimum(stepped, 1.0)))
 
 
 def times(delta: Scalar, log_potential: LogWeights) -> LogWeights:

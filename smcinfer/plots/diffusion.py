@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.plots.style import EMPHASIS, PALETTE, SCALARS_HINT, finish, new_figure, recorded, run_lines, styled
 from smcinfer.results.estimates import Estimates
@@ -33,8 +34,7 @@ def plot_samples(
     """
     if not groups:
         raise ArgumentError("there is nothing to draw", expected="at least one group of images", got=dict(groups))
-    if columns < 1:
-        raise ArgumentError("columns is out of range", expected="at least 1", got=columns)
+    validate.count("columns", columns)
     images = {name: _images(name, values) for name, values in groups.items()}
     low, high = limits or (min(map(np.min, images.values())), max(map(np.max, images.values())))
     mosaics = {name: _mosaic(values, columns, low) for name, values in images.items()}

@@ -3,16 +3,22 @@
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
+from smcinfer.ground.lazy import Later
 from smcinfer.ground.names import exported
 from smcinfer.ground.version import package_version
 from smcinfer.results.record import Record, arrays
 from smcinfer.results.words import Lines, counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+else:
+    pd = Later("pandas")
+    xr = Later("xarray")
 
 R_HAT_LIMIT = 1.01
 """Rank-normalised R-hat above which chains are said to disagree (Vehtari et al. 2021)."""
@@ -81,7 +87,7 @@ class Chains(Record):
         """Smallest effective sample size for a scalar's 5% and 95% quantiles."""
         return self._worst("ess", largest=False, method="tail")
 
-    def to_arviz(self) -> xr.DataTree:
+    def to_arviz(self) -> "xr.DataTree":
         """An ArviZ DataTree: ``posterior`` (chain, draw), and ``sample_stats`` with the cost of each draw."""
         # ArviZ takes seconds to import, and only an export needs it.
         import arviz
@@ -107,7 +113,7 @@ class Chains(Record):
             },
         )
 
-    def summary(self) -> pd.DataFrame:
+    def summary(self) -> "pd.DataFrame":
         """Mean, sd, interval, Monte Carlo errors, bulk and tail effective sizes and R-hat of every scalar (ArviZ's)."""
         import arviz
 

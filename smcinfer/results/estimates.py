@@ -16,12 +16,14 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from smcinfer.core.described import Described
 from smcinfer.core.status import Status
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.ground.names import leaves_by_name
-from smcinfer.results import evidence
-from smcinfer.results.evidence import Bound, Evidence
+from smcinfer.results import evidence, transition
+from smcinfer.results.evidence import Bound, Check, Evidence
+from smcinfer.results.mixture import Pooled, pool
 from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se, resample, weighted_mean
 from smcinfer.results.record import Record, arrays, not_kept, revived
 from smcinfer.results.survivors import Floor, fewest, floor_under, unit_of_rounding
@@ -45,6 +47,8 @@ class Estimates(Record):
             population, and floats after a run's last step are NaN. A tree of arrays becomes ``name.leaf``.
         upper_bound: stochastic upper bound on log Z, or ``None``: it needs an exact draw (`Result.with_upper_bound`).
         model: what was sampled, where this process sampled it: a file has none.
+        described: what the target tells of itself beside draws; a file does not keep it.
+        check: what another path to the same target found, or ``None`` (`smcinfer.certify`).
         status: the bits of all runs, and what their estimates of log Z say of each other.
     """
 
@@ -57,6 +61,8 @@ class Estimates(Record):
     history: dict[str, Any] = arrays("run")
     upper_bound: Bound | None = revived(lambda pair: Bound(*pair), default=None)
     model: Any = not_kept(None)
+    described: Described | None = not_kept(None)
+    check: Check | None = revived(lambda fields: Check(*fields), default=None)
     status: Status = dataclasses.field(init=False, default=Status.OK)
 
     WEIGHTED_FOR = "the target, runs in proportion to their Z_hat; log Z is of its normaliser"
@@ -69,6 +75,8 @@ class Estimates(Record):
         bits |= Status.ERROR_BARS_DISAGREE if self.evidence.disagree else Status.OK
         bits |= Status.FEW_SURVIVORS if self.evidence.few else Status.OK
         bits |= Status.ROUNDED if self.evidence.rounded else Status.OK
+        bits |= Status.PHASE_TRANSITION if self._two_phases else Status.OK
+        bits |= Status.OK if self._signed else Status.PATHS_DISAGREE
         self._put("status", bits)
 
     @property
@@ -94,6 +102,18 @@ class Estimates(Record):
         return evidence.combine(self._log_z, self._own_variance, within_reliable=self._reliable, floor=self.floor)
 
     @property
+    def _two_phases(self) -> bool:
+        """Whether the particles on the way, or levels that checked it, showed two phases."""
+        humps = self.history.get("humps", np.ones((1, 1)))[:, 1:]
+        seen = np.nanmax(humps, initial=1.0) > transition.SPARSE
+        return bool(seen) or (self.check is not None and self.check.depth > transition.DEPTH)
+
+    @property
+    def _signed(self) -> bool:
+        """Whether no other path contradicts."""
+        return self.check is None or self.check.agrees(self.log_z, *self.log_z_interval())
+
+    @property
     def _log_z(self) -> Float[np.ndarray, " num_runs"]:
         return self.log_z_runs.astype(np.float64)
 
@@ -107,6 +127,15 @@ class Estimates(Record):
     def _reliable(self) -> bool:
         """Whether runs can know their variance: short moves say less than the truth."""
         return not np.any(self.status_runs & int(Status.MOVES_TOO_SHORT))
+
+    @functools.cached_property
+    def pooled(self) -> Pooled:
+        """log Z and weights from the draws of all exponents, of a tempering run with ``history="full"``; not unbiased.
+
+        Raises:
+            ArgumentError: where the draws of the way were not kept.
+        """
+        return pool(self.history, self.num_steps, self._log_z)
 
     @property
     def log_z(self) -> float:

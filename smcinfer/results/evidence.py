@@ -40,6 +40,37 @@ class Bound(NamedTuple):
     se: float
 
 
+class Check(NamedTuple):
+    """What another path to the same target says of log Z.
+
+    Attributes:
+        method: how it went there.
+        log_z, log_z_se: its estimate and standard error, nats.
+        low, high: its 99% interval, nats.
+        depth: of the deepest valley that it saw between two phases (`smcinfer.results.transition`), nats.
+    """
+
+    method: str
+    log_z: float
+    log_z_se: float
+    low: float
+    high: float
+    depth: float
+
+    def agrees(self, log_z: float, low: float, high: float) -> bool:
+        """Whether an estimate and its 99% interval differ from this one by no more than chance; unknown errors do not agree.
+
+        Args:
+            log_z: the estimate, nats.
+            low, high: its interval, nats.
+        """
+        if log_z <= self.log_z:
+            apart, errors = self.log_z - log_z, (self.log_z - self.low, high - log_z)
+        else:
+            apart, errors = log_z - self.log_z, (log_z - low, self.high - self.log_z)
+        return apart <= math.hypot(*errors)
+
+
 class Witnessed(NamedTuple):
     """What the witnesses say together.
 

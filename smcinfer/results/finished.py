@@ -3,12 +3,16 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from smcinfer.ground.arrays import Array, Float, Int, PyTree
 
 
 @dataclasses.dataclass
 class Run:
     """A finished run of ``num_runs`` (R) populations of ``num_particles`` (N) over at most T steps.
+
+    Arrays are numpy ones, but for particles, which stay where they are, and random keys.
 
     Attributes:
         particles: pytree of arrays ``(R, N, ...)``.
@@ -25,13 +29,13 @@ class Run:
     """
 
     particles: PyTree[Any]
-    log_weights: Float[Array, "R N"]
-    log_z: Float[Array, " R"]
-    log_z_variance: Float[Array, " R"]
-    eve_variance: Float[Array, " R"]
-    num_roots: Int[Array, " R"]
-    num_steps: Int[Array, " R"]
-    status: Int[Array, " R"]
+    log_weights: Float[Array | np.ndarray, "R N"]
+    log_z: Float[Array | np.ndarray, " R"]
+    log_z_variance: Float[Array | np.ndarray, " R"]
+    eve_variance: Float[Array | np.ndarray, " R"]
+    num_roots: Int[Array | np.ndarray, " R"]
+    num_steps: Int[Array | np.ndarray, " R"]
+    status: Int[Array | np.ndarray, " R"]
     history: dict[str, Any]
     shared: PyTree[Any]
     seconds: float

@@ -130,8 +130,8 @@ class Forecast(Record):
         return {name: np.where(there[name], np.asarray(value, np.float64), np.nan) for name, value in named.items()}
 
     def _title(self) -> str:
-        dates = self.settings.get("dates") or [self.first, self.first + self.horizon - 1]
-        ends = [str(dates[place]).removesuffix("T00:00:00") for place in (0, -1)]
+        rows = range(self.first, self.first + self.horizon) if self.dates is None else self.dates
+        ends = [str(rows[place])[:19].removesuffix("T00:00:00") for place in (0, -1)]
         return f"smcinfer forecast: {self.num_draws} paths, t = {ends[0]} .. {ends[1]}"
 
     def _lines(self) -> Lines:

@@ -1,5 +1,6 @@
 """A `Result`, or a bound, from a finished run, and what the settings say of how it was made."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.programs import compiled
 from smcinfer.results.evidence import Bound, mean_bound
 from smcinfer.results.finished import Run
 from smcinfer.results.result import Result
@@ -27,8 +29,17 @@ def record(key: Array, done: Run, model: FeynmanKac, num_particles: int, **commo
         num_particles: of each run.
         **common: further settings of the run, by name, as JSON can hold them.
     """
-    shown = leaves_by_name(jax.vmap(model.exported)(done.particles))
-    return result_of(done, shown, settings_of(key, model, num_particles, **common), model)
+    shown = leaves_by_name((_shown if model.on_host else _shown_compiled)(model, done.particles))
+    found = result_of(done, shown, settings_of(key, model, num_particles, **common))
+    return dataclasses.replace(found, described=model.described, model=model)
+
+
+def _shown(model: FeynmanKac, particles: Any) -> Any:
+    """What a model exports of the particles of every run."""
+    return jax.vmap(model.exported)(particles)
+
+
+_shown_compiled = compiled(_shown)
 
 
 def settings_of(key: Array, model: FeynmanKac, num_particles: int, **common: Any) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def lines(result: Estimates) -> Lines:
         ("log Z", f"{with_error(Bound(result.log_z, result.log_z_se))} nats, {interval} ({result.evidence.source})"),
         ("lower bound", f"{with_error(result.lower_bound)} nats, E[log Z_hat] <= log Z"),
         ("upper bound", _upper(result)),
+        *_check(result),
         ("ESS", _ess(result)),
         ("steps", _steps(result)),
     ]
@@ -59,6 +60,18 @@ def _upper(result: Estimates) -> str:
         return UPPER_BOUND_MISSING
     crossed = "; BELOW the lower bound by more than chance: one of them is wrong" if bounds_cross(result) else ""
     return f"{with_error(result.upper_bound)} nats, E[log Z_hat] from an exact draw >= log Z{crossed}"
+
+
+def _check(result: Estimates) -> Lines:
+    check = result.check
+    if check is None:
+        return []
+    disagrees = " DISAGREES" if result.status & Status.PATHS_DISAGREE else " agrees"
+    said = f"{check.method}{disagrees}: {with_error(Bound(check.log_z, check.log_z_se))} nats"
+    if math.isfinite(check.low):
+        digits = decimals(check.log_z_se)
+        said += f", 99% interval [{check.low:.{digits}f}, {check.high:.{digits}f}]"
+    return [("check", said)]
 
 
 def _ess(result: Estimates) -> str:

@@ -1,20 +1,28 @@
 """What `smcinfer.sample` returns: the estimates, with ways to print, tabulate and export them."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 import jax
-import pandas as pd
-import xarray as xr
+import numpy as np
 
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.results import export, report
+from smcinfer.ground.lazy import Later
+from smcinfer.results import export, report, transition
 from smcinfer.results.estimates import Estimates
-from smcinfer.results.evidence import Bound
+from smcinfer.results.evidence import Bound, Check
 from smcinfer.results.forecast import Forecast
 from smcinfer.results.summary import summary_table
 from smcinfer.results.words import Lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+else:
+    pd = Later("pandas")
+    xr = Later("xarray")
 
 
 class Result(Estimates):
@@ -24,13 +32,27 @@ class Result(Estimates):
     `to_arviz` for everything ArviZ can draw, `save` and `smcinfer.load` for keeping it.
     """
 
-    def summary(self) -> pd.DataFrame:
+    def summary(self) -> "pd.DataFrame":
         """Weighted mean, sd, quantiles, Monte Carlo error and effective sample size of every scalar."""
         return summary_table(self)
 
-    def to_arviz(self, key: KeyArray | int = 0, num_draws: int | None = None) -> xr.DataTree:
-        """An ArviZ DataTree: runs as chains of equally weighted draws (see `smcinfer.results.export.to_arviz`)."""
-        return export.to_arviz(self, key, num_draws)
+    def to_arviz(
+        self,
+        key: KeyArray | int = 0,
+        num_draws: int | None = None,
+        *,
+        groups: str | Collection[str] | None = None,
+        target: Any = None,
+    ) -> "xr.DataTree":
+        """An ArviZ DataTree: runs as chains of equally weighted draws (see `smcinfer.results.export.to_arviz`).
+
+        Args:
+            key: for the resampling, a random key or a seed.
+            num_draws: draws of each run; by default the smallest effective sample size of a run.
+            groups: what else the tree has: ``"all"`` that the target can tell, or names of groups.
+            target: what was sampled, where the result came from a file.
+        """
+        return export.to_arviz(self, key, num_draws, groups=groups, target=target)
 
     def forecast(
         self,
@@ -74,6 +96,18 @@ class Result(Estimates):
             bound: the ``upper`` end of a `smcinfer.bounds.sandwich` of the same target, say; nats.
         """
         return dataclasses.replace(self, upper_bound=bound)
+
+    def with_check(self, other: "Result") -> "Result":
+        """The same result, compared with one that went another way to the same target.
+
+        Args:
+            other: of the same target, by another method.
+        """
+        history, runs = other.history, range(other.num_runs)
+        levels, mass = history.get("level"), history.get("log_mass")
+        seen = [0.0] if levels is None or mass is None else [transition.depth(levels[r], mass[r]) for r in runs]
+        said = (other.log_z, other.log_z_se, *other.log_z_interval(), float(np.median(seen)))
+        return dataclasses.replace(self, check=Check(str(other.settings.get("method", "")), *said))
 
     def _title(self) -> str:
         return report.title(self)

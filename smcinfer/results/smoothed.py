@@ -5,18 +5,25 @@ r"""What smoothing leaves: weighted points of every step, of several runs, and w
 
 import dataclasses
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Int
 
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.labels import from_json
+from smcinfer.ground.lazy import Later
 from smcinfer.ground.names import dimensions, exported
 from smcinfer.results.evidence import Bound, Evidence, combine
 from smcinfer.results.pooling import combine_runs, jackknife_se, resample
 from smcinfer.results.record import Record, arrays
 from smcinfer.results.words import Lines, counted, with_error
+
+if TYPE_CHECKING:
+    import xarray as xr
+else:
+    xr = Later("xarray")
 
 JOINT = ("backward", "genealogy")
 """Methods whose points are whole paths: point i of every step belongs to path i."""
@@ -154,7 +161,7 @@ class Smoothed(Record):
         chosen = resample(key, self._pooled()[:, -1].reshape(-1), num_draws)
         return {name: _paths_first(value)[chosen] for name, value in self.values.items()}
 
-    def to_arviz(self, key: KeyArray | int = 0, num_draws: int | None = None) -> xr.DataTree:
+    def to_arviz(self, key: KeyArray | int = 0, num_draws: int | None = None) -> "xr.DataTree":
         """An ArviZ DataTree: runs as chains, time as a dimension of every variable.
 
         Draws are resampled by weight within a run. Where the method gives marginals each step is resampled by itself: then a
@@ -174,12 +181,14 @@ class Smoothed(Record):
                     chosen[r, t] = resample(seed, self.log_weights[r, -1 if self.joint else t], count)
         rows = np.arange(self.num_runs)[:, None, None], np.arange(self.num_steps + 1)[None, :, None], chosen
         drawn = {name: np.moveaxis(value[rows], 2, 1) for name, value in exported(self.values).items()}
+        times = from_json(self.settings.get("times"))
         kind = "paths" if self.joint else "marginals: each step drawn by itself, a draw is not a path"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="More chains .* than draws", category=UserWarning)
             return arviz.from_dict(
                 {"posterior": drawn},
                 dims={name: list(dimensions(name, ("time",), value.ndim - 2)) for name, value in drawn.items()},
+                coords={} if times is None else {"time": times},
                 attrs={
                     "/": {
                         "inference_library": "smcinfer",

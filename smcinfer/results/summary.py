@@ -1,13 +1,19 @@
 """The table of a result: weighted moments and quantiles of every scalar, with their Monte Carlo error."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
+from smcinfer.ground.lazy import Later
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.pooling import combine_runs, jackknife_se, weighted_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = Later("pandas")
 
 QUANTILES = (0.05, 0.5, 0.95)
 
@@ -42,7 +48,7 @@ def weighted_quantiles(
     return np.interp(levels, middles, values)
 
 
-def summary_table(result: Estimates) -> pd.DataFrame:
+def summary_table(result: Estimates) -> "pd.DataFrame":
     r"""Mean, sd, quantiles, Monte Carlo standard error and effective sample size of every scalar.
 
     ``mcse`` is the jackknife over runs (NaN for one run). ``ess`` is :math:`\mathrm{sd}^2 / \mathrm{mcse}^2`, how many

@@ -25,6 +25,7 @@ from smcinfer.ground import validate
 from smcinfer.ground.arrays import PyTree
 from smcinfer.ground.errors import CheckpointError, CheckpointWarning, FileError
 from smcinfer.ground.files import check_writable, write_whole
+from smcinfer.ground.keys import key_of_kind
 
 FORMAT = "smcinfer-checkpoint-2"
 
@@ -150,7 +151,7 @@ class Checkpoint:
                 raise CheckpointError(f"{self.path} lacks a tensor", expected=name, got=sorted(tensors)[:5])
             value = tensors[name]
             if jnp.issubdtype(want.dtype, jax.dtypes.prng_key):
-                rebuilt.append(jax.random.wrap_key_data(jnp.asarray(value), impl=keys))
+                rebuilt.append(key_of_kind(jnp.asarray(value), keys))
                 continue
             value = value.view(jnp.bfloat16) if want.dtype == jnp.bfloat16 else value
             shape = value.shape[:1] + value.shape[2:] if recorded else value.shape

@@ -18,6 +18,7 @@ import optax
 
 from smcinfer.ground.arrays import Array, Count, Float, Int, PyTree
 from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.programs import compiled
 from smcinfer.ground.validate import count
 from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, array_digest, joined
 from smcinfer.run.runner import as_typed_key
@@ -123,7 +124,7 @@ def fit(
     def value(arrays: PyTree[Any], key: Any, data: Any) -> Any:
         return loss(eqx.combine(arrays, static), key, data)
 
-    @eqx.filter_jit
+    @compiled
     def chunk(state: _Progress, start: Count, data: Any, length: Count) -> tuple[_Progress, Array]:
         """``length`` steps, and their losses in a row of ``check_every``."""
 

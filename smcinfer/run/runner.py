@@ -6,7 +6,6 @@ it would have ended.
 """
 
 import dataclasses
-import functools
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,13 +21,17 @@ from jax.sharding import Mesh
 from smcinfer.core import lineage, smc
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.settings import PARTICLES, Settings
+from smcinfer.core.state import shard_state
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
+from smcinfer.ground.keys import small
 from smcinfer.ground.memory import refuse_what_cannot_fit, size_of
+from smcinfer.ground.programs import compiled
 from smcinfer.results.finished import Run
 from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, joined, program_digest
+from smcinfer.run.rows import Rows
 from smcinfer.run.watch import compile_clock, watching
 
 CHUNKS_PER_RUN = 20
@@ -37,21 +40,12 @@ ADAPTIVE_CHUNK = 16
 SATURATED = 0.5
 
 
-_init = eqx.filter_jit(smc.init)
-
-
-@functools.partial(eqx.filter_jit)
-def _finish(state: smc.SMCState, num_ancestors: int) -> tuple[Array, Array, Array]:
-    """Variances and roots of every run."""
-
-    def one(family: lineage.Lineage, log_weights: Array) -> tuple[Array, Array, Array]:
-        return *lineage.variances(family, log_weights, num_ancestors), lineage.num_roots(family)
-
-    return jax.vmap(one)(state.lineage, state.population.log_weights)
+# Within one program each is traced once, however often it is asked for.
+_init, _step = compiled(smc.init), compiled(smc.step)
 
 
 def as_typed_key(key: Any) -> Array:
-    """A typed key from a typed or an old-style (uint32) one; a clear error for anything else."""
+    """A typed key from a typed or an old-style (uint32) one, `small` where that can be; a clear error for anything else."""
     if isinstance(key, int) or not hasattr(key, "dtype"):
         raise ArgumentError("key is not a random key", expected="jax.random.key(seed)", got=repr(key))
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -62,7 +56,7 @@ def as_typed_key(key: Any) -> Array:
         raise ArgumentError("key is not a random key", expected="jax.random.key(seed)", got=f"dtype {key.dtype}")
     if typed.shape != ():
         raise ArgumentError("one key is wanted", expected="shape ()", got=f"shape {typed.shape}")
-    return typed
+    return small(typed)
 
 
 def run(
@@ -138,17 +132,17 @@ def run(
     with surfacing(), compile_clock() as compiling:
         store = Checkpoint.open(checkpoint, pause, lambda: _shape(model, settings, keys))
         with watching(progress, description or model.plan.label, store, compiling) as watch:
-            t, state, records = store.load_or(lambda: _start(keys, model, settings, capacity))
-            over = _over(t, state, model)
+            t, state, records = store.load_or(lambda: Saved(0, _unborn(keys, model, settings, capacity), []))
+            over = bool(records) and _over(t, state, model)
             while not over:
                 count = min(watch.length(), capacity, model.num_steps - t)
-                state, record = _advance(t + 1, state, model, settings, capacity, count)
+                state, record = _advance(t, state, keys, model, settings, capacity, count, start=not records)
                 records.append(record)
                 t += count
                 over = _over(t, state, model)
                 if watch.on:
                     watch.look(*_glance(t, state, model), count, Saved(t, state, records), over=over)
-        result = collect(state, records, model, settings)
+        result = collect(t, state, records, model, settings)
     return dataclasses.replace(result, seconds=time.perf_counter() - started, compile_seconds=compiling[0])
 
 
@@ -171,48 +165,84 @@ def _capacity(model: FeynmanKac, watched: bool) -> int:
     return max(1, -(-model.num_steps // CHUNKS_PER_RUN)) if watched else max(1, model.num_steps)
 
 
-def _start(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -> Saved:
-    if not model.on_host:
-        # Traced once: the call below finds the program that this one looked at.
-        state, record = eqx.filter_eval_shape(_init, keys, model, settings)
-        needed = size_of(state) + capacity * size_of(record)
-        refuse_what_cannot_fit(f"a population of {settings.num_particles} particles in {keys.shape[0]} runs", needed)
-    state, record = (smc.init if model.on_host else _init)(keys, model, settings)
-    return Saved(0, state, [jax.tree.map(lambda leaf: leaf[:, None], _to_host(record))])
+def _unborn(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -> smc.SMCState | None:
+    """Zeros in the shape of a state, for the first chunk to overwrite; ``None`` for a model on the host."""
+    if model.on_host:
+        return None
+    state, record = eqx.filter_eval_shape(_init, keys, model, settings)
+    needed = size_of(state) + capacity * size_of(record)
+    refuse_what_cannot_fit(f"a population of {settings.num_particles} particles in {keys.shape[0]} runs", needed)
+
+    def zeros(shape: jax.ShapeDtypeStruct) -> Any:
+        if not jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+            return np.zeros(shape.shape, shape.dtype)
+        words = jax.eval_shape(jax.random.key_data, shape)
+        return jax.random.wrap_key_data(jnp.asarray(np.zeros(words.shape, words.dtype)), impl=jax.random.key_impl(keys))
+
+    if settings.mesh is None:
+        return jax.tree.map(zeros, state)
+    return jax.jit(lambda: shard_state(jax.tree.map(zeros, state), settings))()
 
 
 def _advance(
-    t: int, state: smc.SMCState, model: FeynmanKac, settings: Settings, capacity: int, count: int
+    t: int,
+    state: Any,
+    keys: Array,
+    model: FeynmanKac,
+    settings: Settings,
+    capacity: int,
+    count: int,
+    *,
+    start: bool,
 ) -> tuple[smc.SMCState, smc.Record]:
-    """``count`` steps from step ``t`` on, and their records on the host."""
-    first = jnp.asarray(t, jnp.int32)
-    if model.on_host:
-        state, record = smc.scan(first, state, model, settings, count)
-    else:
-        state, record = _steps(first, state, model, settings, capacity, jnp.asarray(count, jnp.int32))
-    return state, jax.tree.map(lambda leaf: leaf[:, :count], _to_host(record))
+    """The state ``count`` steps after step ``t``, and their records on the host; with ``start``, that of step 0 too."""
+    if not model.on_host:
+        after, most = jnp.asarray(t, jnp.int32), jnp.asarray(count, jnp.int32)
+        state, rows = _steps(after, most, jnp.asarray(start), state, keys, model, settings, capacity)
+        return state, rows.record(_to_host(rows.arrays), slice(1 - start, 1 + count))
+    state, first = smc.init(keys, model, settings) if start else (state, None)
+    parts = [jax.tree.map(lambda leaf: leaf[:, None], _to_host(first))] * start
+    if count:
+        state, record = smc.scan(jnp.asarray(t + 1, jnp.int32), state, model, settings, count)
+        parts.append(_to_host(record))
+    return state, joined(parts)
 
 
-@eqx.filter_jit
+@compiled
 def _steps(
-    t: Count, state: smc.SMCState, model: FeynmanKac, settings: Settings, capacity: int, count: Count
-) -> tuple[smc.SMCState, smc.Record]:
-    """At most ``count`` steps, fewer where every run is done; their records, on axis 1, have room for ``capacity``."""
+    t: Count,
+    count: Count,
+    start: Flag,
+    state: smc.SMCState,
+    keys: Array,
+    model: FeynmanKac,
+    settings: Settings,
+    capacity: int,
+) -> tuple[smc.SMCState, Rows]:
+    """The start where it is asked for, and at most ``count`` steps after step ``t``, fewer where every run is done.
 
-    def once(carry: tuple[Count, smc.SMCState, smc.Record]) -> tuple[Count, smc.SMCState, smc.Record]:
+    Returns:
+        The state, and records: the start's, whose row is else blank, and those of the steps, of which there are ``capacity``
+        at most.
+    """
+
+    def once(carry: tuple[Count, smc.SMCState, Rows]) -> tuple[Count, smc.SMCState, Rows]:
         taken, state, rows = carry
-        state, record = smc.step(t + taken, state, model, settings)
-        put = lambda rows, row: jax.lax.dynamic_update_index_in_dim(rows, row, taken, 0)  # noqa: E731
-        return taken + 1, state, jax.tree.map(put, rows, record)
+        state, record = _step(t + taken, state, model, settings)
+        return taken + 1, state, rows.put(record, taken)
 
-    def more(carry: tuple[Count, smc.SMCState, smc.Record]) -> Flag:
+    def more(carry: tuple[Count, smc.SMCState, Rows]) -> Flag:
         taken, state, _ = carry
-        return (taken < count) & (True if model.fixed_horizon else ~jnp.all(state.done))
+        return (taken <= count) & (True if model.fixed_horizon else ~jnp.all(state.done))
 
-    shapes = jax.eval_shape(lambda state: smc.step(t, state, model, settings)[1], state)
-    rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
-    _, state, rows = jax.lax.while_loop(more, once, (jnp.zeros((), jnp.int32), state, rows))
-    return state, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), rows)
+    def born(state: smc.SMCState, rows: Rows) -> tuple[smc.SMCState, Rows]:
+        state, record = _init(keys, model, settings)
+        return state, rows.put(record, 0)
+
+    rows = Rows.room(jax.eval_shape(lambda state: _step(t, state, model, settings)[1], state), capacity + 1)
+    state, rows = jax.lax.cond(start, born, lambda *given: given, state, rows)
+    _, state, rows = jax.lax.while_loop(more, once, (jnp.ones((), jnp.int32), state, rows))
+    return state, rows
 
 
 def _shape(model: FeynmanKac, settings: Settings, keys: Array) -> Shape:
@@ -227,8 +257,10 @@ def _shape(model: FeynmanKac, settings: Settings, keys: Array) -> Shape:
     return Shape(identity, state, record)
 
 
-def _to_host(record: smc.Record) -> smc.Record:
-    return jax.tree.map(np.asarray, _whole(record))
+def _to_host(tree: PyTree[Any]) -> PyTree[Any]:
+    """Arrays as numpy ones, whole on every process; random keys stay what they are."""
+    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda leaf: leaf if is_key(leaf) else np.asarray(leaf), _whole(tree))
 
 
 def _whole(tree: PyTree[Any]) -> PyTree[Any]:
@@ -244,47 +276,72 @@ def _whole(tree: PyTree[Any]) -> PyTree[Any]:
 def _over(t: int, state: smc.SMCState, model: FeynmanKac) -> bool:
     if t >= model.num_steps:
         return True
-    return not model.fixed_horizon and bool(jnp.all(state.done))
+    return not model.fixed_horizon and bool(_to_host(state.done).all())
+
+
+def _standing(t: Count, state: smc.SMCState, model: FeynmanKac) -> tuple[Array, Array]:
+    """Of every run, the fraction that is done after step t, and whether it would be unfinished if it ended here."""
+    one = lambda shared, _: (model.progress(t, shared), model.unfinished(shared))  # noqa: E731
+    return jax.vmap(one)(state.shared, state.num_steps)
+
+
+_look = compiled(_standing)
+
+
+def _asked(t: int, state: smc.SMCState, model: FeynmanKac) -> tuple[np.ndarray, np.ndarray]:
+    """`_standing` on the host, from one small program."""
+    return _to_host((_standing if model.on_host else _look)(jnp.asarray(t, jnp.int32), state, model))
 
 
 def _glance(t: int, state: smc.SMCState, model: FeynmanKac) -> tuple[float, str]:
     """Fraction done and a few words, for the progress bar."""
-    step = jnp.asarray(t)
-    fraction = float(jnp.min(jax.vmap(lambda shared, _: model.progress(step, shared))(state.shared, state.num_steps)))
-    size = float(jnp.min(state.ess))
-    return fraction, f"step {t}  ESS {size:.0f}  log Z {float(jnp.mean(state.log_z)):.2f}"
+    fraction, _ = _asked(t, state, model)
+    size, log_z = _to_host((state.ess, state.log_z))
+    return float(fraction.min()), f"step {t}  ESS {size.min():.0f}  log Z {log_z.mean():.2f}"
 
 
-def collect(state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: Settings) -> Run:
+_without_leader = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf[1:], tree))
+
+
+def collect(t: int, state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: Settings) -> Run:
     """Everything a finished run is asked for, with what only the end can tell about its status.
 
     Args:
-        state: after the last step.
+        t: the last step.
+        state: after it.
         records: the history in parts, empty dicts where none was kept.
         model, settings: of the run.
     """
+    unfinished = _asked(t, state, model)[1]
+    particles = _without_leader(state.population.particles) if model.led else state.population.particles
+    rest = _to_host(eqx.tree_at(lambda tree: tree.population.particles, state, None))
+    history = joined(records)
     if model.led:
-        state, records = jax.tree.map(lambda leaf: leaf[1:], (state, records))
-    variance, eve, roots = _finish(state, model.num_ancestors(settings.num_particles))
-    state = _whole(eqx.tree_at(lambda tree: tree.lineage, state, None))
-    steps = int(jnp.max(state.num_steps))
-    history = jax.tree.map(lambda leaf: leaf[:, : steps + 1], joined(records))
-    status = np.asarray(state.status).copy()
-    unfinished = jax.vmap(lambda shared, _: model.unfinished(shared))(state.shared, state.num_steps)
-    status[np.asarray(unfinished)] |= int(Status.SCHEDULE_UNFINISHED)
-    spent = np.asarray(roots) <= settings.islands if settings.lag == 0 else np.asarray(variance) > SATURATED
+        rest, history, unfinished = jax.tree.map(lambda leaf: leaf[1:], (rest, history, unfinished))
+    log_weights, num_ancestors = rest.population.log_weights, model.num_ancestors(settings.num_particles)
+    families = [jax.tree.map(lambda leaf, run=run: leaf[run], rest.lineage) for run in range(len(log_weights))]
+    spread = [lineage.variances(*pair, num_ancestors) for pair in zip(families, log_weights, strict=True)]
+    variance, eve = np.asarray(spread, log_weights.dtype).T
+    shares = jax.vmap(model.family_shares, axis_size=len(log_weights))(rest.shared)
+    if shares is not None:
+        pairs = zip(families, np.asarray(shares), strict=True)
+        variance = np.asarray([lineage.variance_of_shares(*pair) for pair in pairs], log_weights.dtype)
+    roots = np.asarray([lineage.num_roots(family) for family in families], np.int32)
+    status = rest.status.copy()
+    status[unfinished] |= int(Status.SCHEDULE_UNFINISHED)
+    spent = roots <= settings.islands if settings.lag == 0 and shares is None else variance > SATURATED
     status[spent & (settings.num_particles > 1)] |= int(Status.GENEALOGY_COALESCED)
     return Run(
-        particles=state.population.particles,
-        log_weights=state.population.log_weights,
-        log_z=state.log_z + state.log_z_error,
+        particles=_whole(particles),
+        log_weights=log_weights,
+        log_z=rest.log_z + rest.log_z_error,
         log_z_variance=variance,
         eve_variance=eve,
         num_roots=roots,
-        num_steps=state.num_steps,
-        status=jnp.asarray(status),
-        history=history,
-        shared=state.shared,
+        num_steps=rest.num_steps,
+        status=status,
+        history=jax.tree.map(lambda leaf: leaf[:, : int(rest.num_steps.max()) + 1], history),
+        shared=rest.shared,
         seconds=0.0,
         compile_seconds=0.0,
     )

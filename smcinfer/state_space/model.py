@@ -23,12 +23,13 @@ from smcinfer.core.feynman_kac import Mutation, Population
 from smcinfer.core.nouns import Bootstrap, Guided, Process, Proposal
 from smcinfer.core.plan import Plan
 from smcinfer.core.weights import normalise
-from smcinfer.ground import validate
+from smcinfer.ground import dates, validate
 from smcinfer.ground.arrays import Flag, Float, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
-from smcinfer.ground.dates import Dates
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
+from smcinfer.ground.labels import as_json, index_of
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results.forecast import Forecast
+from smcinfer.state_space.described import DescribedData
 from smcinfer.state_space.forecast import forecast, onwards
 from smcinfer.state_space.guides import AheadWhereComplete, GuideWhereComplete, WhereComplete
 from smcinfer.state_space.joint import as_law
@@ -59,22 +60,24 @@ class StateSpace(Composed):
 
     Attributes:
         quantiles: levels of the filter's quantiles that the history keeps, or ``None``.
-        dates: of the observations, where the data came with any.
+        described: the data as exports show them.
         known: times and inputs of the steps, where there are any.
     """
 
     quantiles: tuple[float, ...] | None = eqx.field(static=True, default=None)
-    dates: Dates | None = eqx.field(static=True, default=None)
     known: Known | None = None
+    described: DescribedData | None = eqx.field(static=True, default=None)
 
     @property
     def plan(self) -> Plan:
         """Particles at the end stand for the filter."""
+        told = self.described
+        times = {} if told is None or told.times is None else {"times": as_json(told.times)}
         return Plan(
             "the filter at the end, p(x_T | y_0:T); log Z is the log likelihood of the data",
             label="filtering",
             name="filter",
-            details={"quantiles": self.quantiles} | ({"dates": self.dates.words()} if self.dates else {}),
+            details={"quantiles": self.quantiles} | times,
         )
 
     @property
@@ -117,7 +120,8 @@ class StateSpace(Composed):
             times, inputs: of the steps to come, where the model has any.
         """
         states = jax.tree.unflatten(jax.tree.structure(self.one_state), list(particles.values()))
-        to_come = {"dates": self.dates.onwards(horizon)} if self.dates else {}
+        labels = None if self.described is None else self.described.times
+        to_come = {"times": as_json(dates.onwards(labels, validate.count("horizon", horizon)))}
         model = onwards(self, self.num_steps + 1, horizon, times, inputs, self.known.clock if self.known else None)
         return forecast(key, model, states, log_weights, self.num_steps, horizon, num_draws, settings | to_come)
 
@@ -182,8 +186,9 @@ def state_space(
         initial: law of x_0.
         transition: ``(t, x) -> law`` of x_t given x = x_{t-1}, t = 1 .. T (an integer scalar, traced).
         observation: ``(t, x) -> law`` of y_t given x = x_t, t = 0 .. T.
-        data: y_0 .. y_T: an array, a list of numbers, a column of a table, or a tree of them, with leading axis T + 1.
-            ``None`` for a model whose observations come one by one (`smcinfer.online`).
+        data: y_0 .. y_T: an array, a list of numbers, a column of a table, or a tree of them, with leading axis T + 1. The
+            index of a pandas column, dates say, is the axis of time in exports. ``None`` for a model whose observations come
+            one by one (`smcinfer.online`).
         times: (T+1,) of the observations, increasing, numbers in a unit of your own. All functions but the twist get one more
             argument, ``now``, with ``now.time`` and ``now.dt``, the time since the step before (zero at step 0).
         inputs: what acts on the process from outside: an array or a tree of them with leading axis T + 1. All functions but
@@ -226,7 +231,8 @@ def state_space(
         mover = _guided(process, observed.data, proposal, initial_proposal)
     ahead = None if look_ahead is None else AheadWhereComplete(look_ahead, observed.data)
     made = compose(process, observed, twist, mover, num_steps=observed.data.num_steps, look_ahead=ahead)
-    return StateSpace.extending(made, quantiles=levels, dates=Dates.of(data), known=told)
+    described = DescribedData(observed.data, index_of(data))
+    return StateSpace.extending(made, quantiles=levels, described=described, known=told)
 
 
 def _known(times: Any, inputs: PyTree[Any], data: PyTree[Any]) -> Known:

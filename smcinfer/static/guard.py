@@ -10,6 +10,11 @@ from smcinfer.kernels.base import TemperedDensity
 from smcinfer.static.target import StaticTarget
 
 
+def undefined(log_potential: Array) -> Array:
+    """Where a potential is no number that a particle can be weighed by: NaN, or plus infinity."""
+    return jnp.isnan(log_potential) | (log_potential == jnp.inf)
+
+
 class Guarded(eqx.Module):
     """A potential in which NaN and plus infinity count as outside the support."""
 
@@ -18,7 +23,7 @@ class Guarded(eqx.Module):
     def __call__(self, x: Float[Array, " dim"]) -> Scalar:
         """The potential at x, nats; minus infinity where it is undefined."""
         value = self.log_potential(x)
-        return jnp.where(jnp.isnan(value) | (value == jnp.inf), -jnp.inf, value)
+        return jnp.where(undefined(value), -jnp.inf, value)
 
 
 def guarded_density(target: StaticTarget, exponent: Scalar) -> TemperedDensity:

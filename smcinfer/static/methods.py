@@ -7,22 +7,26 @@ Each makes a Feynman-Kac model of a target and a kernel. They are checked when t
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.ground import validate
 from smcinfer.ground.errors import TargetError
 from smcinfer.kernels.base import Kernel
-from smcinfer.paths import schedules
+from smcinfer.paths import levels, schedules
 from smcinfer.paths.moves import Moves
 from smcinfer.paths.schedules import Schedule
 from smcinfer.static.data_annealing import Batches, DataPath
+from smcinfer.static.nested import NestedPath
 from smcinfer.static.target import StaticTarget
 from smcinfer.static.tempering import TemperingPath
 
 
 class Method(abc.ABC):
     """A way from the base of a static target to the target."""
+
+    kernel: ClassVar[str | None] = None
+    """Name of the kernel that moves the particles where none is given; ``None`` goes by whether there is a gradient."""
 
     @abc.abstractmethod
     def model(self, target: StaticTarget, kernel: Kernel) -> FeynmanKac:
@@ -131,7 +135,59 @@ class DataAnnealing(Method):
         return DataPath(target, kernel, schedule=batches, moves=self.moves or Moves(), led=self.led)
 
 
-METHODS: dict[str, type[Method]] = {"tempering": Tempering, "data_annealing": DataAnnealing}
+@dataclasses.dataclass(frozen=True, eq=False)
+class Nested(Method):
+    """Levels of the likelihood rise, and the particles below each are left behind: nested sampling.
+
+    Where a narrow peak takes over at once from a broad one, which no power of the likelihood can follow, levels find it as
+    soon as one particle stands in its basin.
+
+    Attributes:
+        survival: the share of the particles that stands above the next level; or a list of levels given beforehand, nats.
+        tolerance: the levels end once what stands above them can add at most this share to Z.
+        moves: how many kernel steps a move takes; ``Moves(within_modes=True)`` where ``None``.
+        max_steps: the most levels, 1000 where ``None``; fewer than needed shows in the status.
+        led: as of `Tempering`: one run chooses levels, kernel parameters and move lengths for all the others.
+
+    Raises:
+        ArgumentError: for a value out of range, or two options that exclude each other.
+    """
+
+    survival: Any = 0.5
+    tolerance: float = 1e-3
+    moves: Moves | None = None
+    max_steps: int | None = None
+    led: bool = True
+
+    kernel: ClassVar[str] = "gibbsian_polar_slice"
+
+    def __post_init__(self) -> None:
+        _check(self.moves, self.led)
+        validate.number("tolerance", self.tolerance, above=0.0, below=1.0)
+        if self.max_steps is not None:
+            validate.count("max_steps", self.max_steps)
+        if levels.by_share(self.survival).horizon is not None:
+            validate.not_given("a list of levels", max_steps=self.max_steps)
+
+    def model(self, target: StaticTarget, kernel: Kernel) -> NestedPath:
+        """The path of levels of a target.
+
+        Args:
+            target: what to reach.
+            kernel: what moves the particles.
+        """
+        return NestedPath(
+            target,
+            kernel,
+            schedule=levels.by_share(self.survival),
+            tolerance=self.tolerance,
+            moves=self.moves or Moves(within_modes=True),
+            max_steps=self.max_steps,
+            led=self.led,
+        )
+
+
+METHODS: dict[str, type[Method]] = {"tempering": Tempering, "data_annealing": DataAnnealing, "nested": Nested}
 """Methods by name, each with its default settings."""
 
 
@@ -148,7 +204,8 @@ def by_name(method: Any) -> Method:
         return Tempering()
     if isinstance(method, str):
         return METHODS[validate.one_of("method", method, METHODS)]()
-    return validate.instance("method", method, Method, "smcinfer.Tempering(...), smcinfer.DataAnnealing(...) or a name")
+    examples = "smcinfer.Tempering(...), smcinfer.DataAnnealing(...), smcinfer.Nested(...) or a name"
+    return validate.instance("method", method, Method, examples)
 
 
 def _check(moves: Moves | None, led: bool) -> None:

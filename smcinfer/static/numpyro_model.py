@@ -9,27 +9,26 @@ The base is the *joint* prior: a site's distribution may depend on the sites bef
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions.transforms import IdentityTransform
 
-from smcinfer.ground.arrays import Array, Float, Scalar
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import check_names
 from smcinfer.static.contract import check_callable
 from smcinfer.static.numpyro_data import complete_trace, plain_arguments
+from smcinfer.static.numpyro_described import DescribedModel
 from smcinfer.static.numpyro_replay import Replay, Trace, is_latent
 from smcinfer.static.on_reals import inner_bijection, strip
 from smcinfer.static.prior import Prior
 from smcinfer.static.reference import laplace_reference
-from smcinfer.static.target import POSTERIOR, StaticTarget
+from smcinfer.static.target import POSTERIOR, Reference, StaticTarget, over_law
 
 LAPLACE = "laplace"
-Reference = dist.Distribution | dict[str, dist.Distribution] | str | None
+Start = dist.Distribution | dict[str, dist.Distribution] | Reference | str | None
 
 
-def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = None, **kwargs: Any) -> StaticTarget:
+def from_numpyro(model: Callable[..., Any], *args: Any, reference: Start = None, **kwargs: Any) -> StaticTarget:
     """The posterior of a numpyro model, starting from its prior.
 
     Args:
@@ -38,8 +37,8 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
             the model masks it (``numpyro.handlers.mask``, ``obs_mask=``).
         reference: what to start from instead of the prior, needed where the prior is improper:
             ``None``, the prior; a dict of site name to distribution, for those sites; one
-            distribution over the whole unconstrained vector (sites in the model's order); or
-            ``"laplace"``, a Gaussian at the mode, three times too wide (`laplace_reference`).
+            distribution over the whole unconstrained vector (sites in the model's order);
+            ``"laplace"``, a Gaussian at the mode, three times too wide (`laplace_reference`); or draws (`reference_from`).
             It changes how hard the run is, not what it estimates.
         kwargs: the model's keyword arguments.
 
@@ -52,20 +51,24 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
         ArgumentError: for data of which some are missing (naming the first).
     """
     check_callable("model", model)
+    if isinstance(reference, Reference):
+        return from_numpyro(model, *args, **kwargs).with_reference(reference)
     args, kwargs = plain_arguments(args, kwargs)
     trace = complete_trace(model, args, kwargs)
     check_names([name for name, site in trace.items() if is_latent(site) or site["type"] == "deterministic"], "sites")
     _check_sites(trace)
     per_site = reference if isinstance(reference, dict) else {}
     replay = Replay(model, args, kwargs, per_site, trace)
+    told = DescribedModel.of(replay, trace)
     if isinstance(reference, dist.Distribution):
-        return _over_vectors(replay, reference)
+        return _over_vectors(replay, reference, told)
     if isinstance(reference, str) and reference == LAPLACE:
-        return _over_vectors(replay, laplace_reference(replay.log_joint, replay.dim))
+        return _over_vectors(replay, laplace_reference(replay.log_joint, replay.dim), told)
     if not (reference is None or isinstance(reference, dict)):
         raise TargetError(
             "reference is of no known kind",
-            expected='None, a dict of site name to distribution, a distribution over the vector, or "laplace"',
+            expected='None, a dict of site name to distribution, a distribution over the vector, "laplace" or '
+            "smcinfer.reference_from(draws)",
             got=repr(reference),
         )
     _check_references(trace, per_site)
@@ -84,20 +87,11 @@ def from_numpyro(model: Callable[..., Any], *args: Any, reference: Reference = N
         log_terms=log_terms,
         num_data=num_data,
         weighted_for=POSTERIOR,
+        described=told,
     )
 
 
-class _OverVectors(eqx.Module):
-    """Log joint density of a model minus a reference density, both on the vectors."""
-
-    log_joint: Callable[[Array], Array]
-    base: Prior
-
-    def __call__(self, x: Float[Array, " dim"]) -> Scalar:
-        return self.log_joint(x) - self.base.log_density(x)
-
-
-def _over_vectors(replay: Replay, law: dist.Distribution) -> StaticTarget:
+def _over_vectors(replay: Replay, law: dist.Distribution, told: DescribedModel) -> StaticTarget:
     base = Prior.of(law)
     if base.shapes != ((replay.dim,),) or not isinstance(inner_bijection(law), IdentityTransform):
         raise TargetError(
@@ -106,18 +100,7 @@ def _over_vectors(replay: Replay, law: dist.Distribution) -> StaticTarget:
             got=f"{type(law).__name__} of shape {law.shape()} on {law.support}",
             hint="give a dict of site name to distribution to work on the sites' own spaces",
         )
-    mean, scale = base.gaussian() or (None, None)
-    return StaticTarget(
-        dim=replay.dim,
-        log_base=base.log_density,
-        log_potential=_OverVectors(replay.log_joint, base),
-        sample_base=base.sample,
-        constrain=replay.constrain,
-        unconstrain=replay.unconstrain,
-        weighted_for=POSTERIOR,
-        base_mean=mean,
-        base_scale=scale,
-    )
+    return over_law(law, replay.log_joint, replay.constrain, replay.unconstrain, weighted_for=POSTERIOR, described=told)
 
 
 def _refuse(names: list[str], what: str, expected: str, hint: str) -> None:

@@ -20,6 +20,9 @@ from smcinfer.ground.errors import TargetError
 
 Vector = NDArray[np.float64]
 
+INFLATION = 3.0
+"""How many times too wide a Gaussian at the mode is made, so that it covers the target."""
+
 _MAX_STEPS = 200
 _MAX_HALVINGS = 40
 
@@ -32,7 +35,7 @@ def laplace_reference(
     dim: int,
     *,
     start: Float[Array, " dim"] | None = None,
-    inflation: float = 3.0,
+    inflation: float = INFLATION,
 ) -> dist.MultivariateNormal:
     """A Gaussian at the mode of a log density, its standard deviations multiplied by ``inflation``.
 
@@ -55,8 +58,22 @@ def laplace_reference(
     x = np.zeros(dim) if start is None else np.asarray(start, dtype=np.float64)
     with jax.enable_x64(True):
         x, hessian = _find_mode(log_density, x)
+    return widened(x, hessian, inflation)
+
+
+def widened(mode: Vector, hessian: NDArray[np.float64], inflation: float = INFLATION) -> dist.MultivariateNormal:
+    """The Gaussian of a mode and the curvature there, its standard deviations multiplied by ``inflation``.
+
+    Args:
+        mode: Float["dim"].
+        hessian: Float["dim dim"], of the log density.
+        inflation: factor on the standard deviations.
+
+    Raises:
+        TargetError: the curvature is not that of a maximum.
+    """
     factor = inflation * np.linalg.cholesky(_covariance(hessian))
-    return dist.MultivariateNormal(jnp.asarray(x), scale_tril=jnp.asarray(factor))
+    return dist.MultivariateNormal(jnp.asarray(mode), scale_tril=jnp.asarray(factor))
 
 
 def _find_mode(log_density: Callable[[Array], Array], x: Vector) -> tuple[Vector, NDArray[np.float64]]:

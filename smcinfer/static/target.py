@@ -6,22 +6,53 @@ Tempering raises :math:`\Phi` slowly from nothing; data annealing adds its terms
 normalised base, the log normaliser of the run is the log evidence.
 """
 
-from collections.abc import Callable
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 
-from smcinfer.ground.arrays import Array, Float, Int, PyTree, Scalar
+from smcinfer.core.described import Described
+from smcinfer.ground import validate
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
 from smcinfer.ground.data import complete
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.static.contract import abstract_output, check_scalar
+from smcinfer.static.described import described_posterior
 from smcinfer.static.prior import Prior
 
 POSTERIOR = "the posterior; log Z is the log evidence"
 """What the particles of a prior and a likelihood stand for, in words."""
+
+
+class Base(eqx.Module):
+    """A law on unconstrained vectors to start from: normalised, with exact draws."""
+
+    @abc.abstractmethod
+    def log_density(self, x: Float[Array, " dim"]) -> Scalar:
+        """Log density of one vector, nats."""
+
+    @abc.abstractmethod
+    def sample(self, key: KeyArray, n: int) -> Float[Array, "n dim"]:
+        """Exact draws.
+
+        Args:
+            key: one random key.
+            n: how many.
+        """
+
+
+class Reference(abc.ABC):
+    """What a run may start from instead of a target's own base (`reference_from` makes one)."""
+
+    @abc.abstractmethod
+    def base(self, target: "StaticTarget") -> Base:
+        """The law on the vectors of a target."""
 
 
 class StaticTarget(eqx.Module):
@@ -43,6 +74,7 @@ class StaticTarget(eqx.Module):
             points, or ``None`` for a potential that is not a sum over data.
         num_data: how many terms there are, or ``None``.
         weighted_for: what weighted particles stand for and what log Z is of, in words.
+        described: what it tells of itself beside draws, for exports, or ``None``.
         made_in: precision that was on when the target was made, ``"float32"`` or ``"float64"``.
     """
 
@@ -57,6 +89,7 @@ class StaticTarget(eqx.Module):
     log_terms: Callable[[Array, Array], Array] | None = None
     num_data: int | None = eqx.field(static=True, default=None)
     weighted_for: str = eqx.field(static=True, default="the density; log Z is the log of its integral")
+    described: Described | None = eqx.field(static=True, default=None)
     made_in: str = eqx.field(static=True, default_factory=lambda: str(jnp.result_type(float)))
 
     def check_precision(self) -> None:
@@ -73,15 +106,58 @@ class StaticTarget(eqx.Module):
                 hint="make the target where you run it: inside the same jax.enable_x64() block, or after jax_enable_x64 is set",
             )
 
+    def as_arrays(self) -> "StaticTarget":
+        """The target with the numbers of its distributions as arrays, so that other numbers run the same program."""
+
+        def numbers(node: Any) -> Any:
+            if not isinstance(node, dist.Distribution):
+                return node
+            is_number = lambda leaf: isinstance(leaf, float | int) and not isinstance(leaf, bool)  # noqa: E731
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf, float) if is_number(leaf) else leaf, node)
+
+        return jax.tree.map(numbers, self, is_leaf=lambda node: isinstance(node, dist.Distribution))
+
     def density(self, exponent: Scalar | float) -> TemperedDensity:
         r"""The tempered density :math:`\mu(x) \exp(\lambda \Phi(x))` that kernels move on."""
         self.check_precision()
         exponent = jnp.asarray(exponent, dtype=jnp.result_type(float))
         return TemperedDensity(self.log_base, self.log_potential, exponent, self.base_mean, self.base_scale)
 
+    def with_reference(self, reference: Reference) -> "StaticTarget":
+        """The same target, and the same log Z, reached from elsewhere.
+
+        Args:
+            reference: made by `reference_from`.
+
+        Raises:
+            ArgumentError: it is none, or does not fit this target.
+        """
+        base = validate.instance("reference", reference, Reference, "smcinfer.reference_from(draws)").base(self)
+        return dataclasses.replace(
+            self,
+            log_base=base.log_density,
+            log_potential=_FromBase(self.log_base, self.log_potential, base),
+            sample_base=base.sample,
+            base_mean=None,
+            base_scale=None,
+            log_terms=None,
+            num_data=None,
+        )
+
     def log_prob(self, x: Float[Array, " dim"]) -> Scalar:
         """Unnormalised log density of the target itself (exponent one), nats."""
         return self.log_base(x) + self.log_potential(x)
+
+
+class _FromBase(eqx.Module):
+    """What is left of a target where another base has been taken."""
+
+    log_base: Callable[[Array], Array]
+    log_potential: Callable[[Array], Array]
+    base: Base
+
+    def __call__(self, x: Float[Array, " dim"]) -> Scalar:
+        return self.log_base(x) + self.log_potential(x) - self.base.log_density(x)
 
 
 class _Whole(eqx.Module):
@@ -144,6 +220,46 @@ def _with_base(prior: Prior, log_potential: Callable[[Array], Array], **extra: A
     )
 
 
+def over_law(
+    law: dist.Distribution,
+    log_joint: Callable[[Array], Array],
+    constrain: Callable[[Array], dict[str, Array]],
+    unconstrain: Callable[[dict[str, Array]], Array] | None,
+    **extra: Any,
+) -> StaticTarget:
+    """A density on unconstrained vectors, reached from a law on the same vectors.
+
+    Args:
+        law: a proper distribution over real vectors.
+        log_joint: ``Float["dim"] -> Float[""]``, nats.
+        constrain, unconstrain: between vectors and named values.
+        **extra: further fields of `StaticTarget`.
+    """
+    base = Prior.of(law)
+    mean, scale = base.gaussian() or (None, None)
+    return StaticTarget(
+        dim=base.dim,
+        log_base=base.log_density,
+        log_potential=_Over(log_joint, base),
+        sample_base=base.sample,
+        constrain=constrain,
+        unconstrain=unconstrain,
+        base_mean=mean,
+        base_scale=scale,
+        **extra,
+    )
+
+
+class _Over(eqx.Module):
+    """A log density minus that of a base, both on the vectors."""
+
+    log_joint: Callable[[Array], Array]
+    base: Prior
+
+    def __call__(self, x: Float[Array, " dim"]) -> Scalar:
+        return jnp.asarray(self.log_joint(x) - self.base.log_density(x), x.dtype)
+
+
 def _check_data(data: PyTree[Any]) -> tuple[PyTree[Any], int]:
     """Data as arrays, one leading axis to all, and how many there are."""
     data = jax.tree.map(jnp.asarray, complete("data", data))
@@ -160,7 +276,16 @@ def _check_data(data: PyTree[Any]) -> tuple[PyTree[Any], int]:
     return data, shapes[0][0]
 
 
-def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTree[Any] = None) -> StaticTarget:
+def posterior(
+    prior: PyTree[Any],
+    log_likelihood: Callable[..., Any],
+    data: PyTree[Any] = None,
+    *,
+    reference: Reference | None = None,
+    predict: Callable[..., Any] | None = None,
+    dims: Mapping[str, Any] | None = None,
+    coords: Mapping[str, Any] | None = None,
+) -> StaticTarget:
     r"""The posterior of a prior and a log likelihood, starting from the prior.
 
     .. math:: \gamma(\theta) = p(\theta) \exp(\ell(\theta)), \qquad Z = \text{the evidence}
@@ -173,6 +298,11 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
             (array or dict), in nats; with ``data``, ``(theta, datum) -> Float[""]`` for one datum.
         data: arrays, columns of a table, or a tree of them, with the datum as leading axis and nothing missing;
             or ``None``. They make data annealing possible.
+        reference: draws to start from instead of the prior (`reference_from`); log Z stays the log evidence.
+        predict: ``(key, theta, datum)`` to a datum drawn anew, or without ``data`` ``(key, theta)`` to all of them: an array,
+            or a dict by the names of those data that are observed. Exports predict with it (`Result.to_arviz`).
+        dims: variable or datum -> name of its axis, or names of several, for exports; data without names are called ``y``.
+        coords: axis -> labels along it. The index of a table of data is taken where nothing is said of their axis.
 
     Returns:
         `StaticTarget` whose log normaliser is the log evidence.
@@ -182,16 +312,23 @@ def posterior(prior: PyTree[Any], log_likelihood: Callable[..., Any], data: PyTr
             not return one floating-point scalar.
         ArgumentError: for data that are no numbers, or of which some are missing (naming the first).
     """
+    if reference is not None:
+        plain = posterior(prior, log_likelihood, data, predict=predict, dims=dims, coords=coords)
+        return plain.with_reference(reference)
     base = Prior.of(prior)
     value = _value_structure(base)
     if data is None:
         check_scalar("log_likelihood", log_likelihood, value)
-        return _with_base(base, _Whole(base, log_likelihood), weighted_for=POSTERIOR)
-    data, num_data = _check_data(data)
+        told = described_posterior(base, log_likelihood, None, None, predict, dims, coords)
+        return _with_base(base, _Whole(base, log_likelihood), weighted_for=POSTERIOR, described=told)
+    raw, (data, num_data) = data, _check_data(data)
     datum = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data)
     check_scalar("log_likelihood", log_likelihood, value, datum)
     terms = _Terms(base, log_likelihood, data)
-    return _with_base(base, terms.total, log_terms=terms.some, num_data=num_data, weighted_for=POSTERIOR)
+    told = described_posterior(base, log_likelihood, data, raw, predict, dims, coords)
+    return _with_base(
+        base, terms.total, log_terms=terms.some, num_data=num_data, weighted_for=POSTERIOR, described=told
+    )
 
 
 def log_density(fn: Callable[..., Any], reference: PyTree[Any]) -> StaticTarget:

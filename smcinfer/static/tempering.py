@@ -9,18 +9,21 @@ step. Source: Del Moral, Doucet & Jasra (2006), section 3.3.2.
 import dataclasses
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from smcinfer.core.feynman_kac import Mutation, follow_leader
+from smcinfer.core.described import Described
+from smcinfer.core.feynman_kac import Mutation, Population, follow_leader
 from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
-from smcinfer.ground.arrays import Array, Float, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.kernels.registry import name_of
+from smcinfer.paths.humps import sparseness
 from smcinfer.paths.path import Path
 from smcinfer.paths.rising import Place
-from smcinfer.static.guard import guarded_density
+from smcinfer.static.guard import guarded_density, undefined
 from smcinfer.static.target import StaticTarget
 
 
@@ -50,6 +53,11 @@ class KernelPath(Path):
         }
         return dataclasses.replace(super().plan, weighted_for=self.target.weighted_for, details=details)
 
+    @property
+    def described(self) -> Described | None:
+        """What the target tells of itself."""
+        return self.target.described
+
     def parameters(self) -> PyTree[Any]:
         """Parameters of the kernel before it has seen particles."""
         return self.kernel.parameters(self.target.dim)
@@ -69,20 +77,19 @@ class KernelPath(Path):
         return states, means
 
 
-class TemperingPath(KernelPath):
-    """The Feynman-Kac model of a tempering path (made by the method `Tempering`)."""
-
-    method: ClassVar[str] = "tempering"
+class StatesPath(KernelPath):
+    """A path whose particles are the states of the kernel, from draws of the base on."""
 
     def start(self, key: KeyArray, num_particles: int) -> Mutation:
         """Exact draws of the base, at exponent zero."""
         dtype = jnp.result_type(float)
         positions = self.target.sample_base(key, num_particles).astype(dtype)
-        density = guarded_density(self.target, jnp.zeros((), dtype))
+        density = self.target.density(0.0)
         states = jax.vmap(lambda x: self.kernel.init(x, density))(positions)
-        raw = jax.vmap(self.target.log_potential)(positions)
-        bad = jnp.any(jnp.isnan(raw) | (raw == jnp.inf))
-        status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, bad)
+        bad = undefined(states.log_potential)
+        status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, jnp.any(bad))
+        guarded = jnp.where(bad, -jnp.inf, states.log_potential)
+        states = eqx.tree_at(lambda states: states.log_potential, states, guarded)
         return Mutation(states, jnp.zeros((num_particles,), dtype), info={"num_evals": 1.0}, status=status)
 
     def log_potential(self, particles: KernelState) -> LogWeights:
@@ -93,16 +100,28 @@ class TemperingPath(KernelPath):
         """Every coordinate of the vectors must be forgotten."""
         return particles.position
 
+    def exported(self, particles: Particles) -> PyTree[Any]:
+        """Draws under the user's own names."""
+        states: Any = particles
+        return jax.vmap(self.target.constrain)(states.position)
+
+
+class TemperingPath(StatesPath):
+    """The Feynman-Kac model of a tempering path (made by the method `Tempering`)."""
+
+    method: ClassVar[str] = "tempering"
+
+    def record(self, t: Int[Array, ""], population: Population) -> dict[str, Any]:
+        """Whether the potentials have two humps, on the way where there is something to cross."""
+        del t
+        states: Any = population.particles
+        return {"humps": sparseness(states.log_potential, population.log_weights)}
+
     def move(
         self, key: KeyArray, particles: KernelState, at: Place, params: PyTree[Any]
     ) -> tuple[KernelState, dict[str, Scalar]]:
         """One kernel step on the tempered density."""
         return self.sweep(key, particles, guarded_density(self.target, at.exponent), params)
-
-    def exported(self, particles: Particles) -> PyTree[Any]:
-        """Draws under the user's own names."""
-        states: Any = particles
-        return jax.vmap(self.target.constrain)(states.position)
 
 
 def sweep(

@@ -14,6 +14,7 @@ import numpy as np
 from smcinfer.core.compose import Composed
 from smcinfer.ground import validate as checked
 from smcinfer.ground.arrays import Float, Int, Scalar
+from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.run.fit import fit
 from smcinfer.run.runner import as_typed_key
@@ -134,6 +135,7 @@ def learn(
     Source: Zhao, Brekelmans, Makhzani & Grosse (2024); Heng, Bishop, Deligiannidis & Doucet (2020).
     """
     key = as_typed_key(key)
+    use_cache()
     if not isinstance(target, Composed | Family):
         raise ArgumentError(
             "target is nothing that a twist can be learned for",

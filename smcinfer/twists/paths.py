@@ -169,16 +169,8 @@ class Cloud(eqx.Module):
 
         paths = self.paths
         final = jnp.broadcast_to(paths.log_weights[-1], index.shape)
-        return Paths(
-            paths.t,
-            trace(paths.before),
-            trace(paths.x),
-            trace(paths.after),
-            trace(paths.log_potential),
-            trace(paths.log_stop),
-            final,
-            final,
-        )
+        traced = trace((paths.before, paths.x, paths.after, paths.log_potential, paths.log_stop))
+        return Paths(paths.t, *traced, log_weights_before=final, log_weights=final)
 
 
 def watch(

@@ -62,6 +62,7 @@ class Walk(Kernel):
         return chosen, info(jnp.asarray(probability), -1 if self.fault == "num_evals" else 1)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(
     ("fault", "complaint"),
     [
@@ -139,6 +140,7 @@ def test_good_targets_pass(precision: str, target: StaticTarget) -> None:
     assert report.passed and "log_base is the Gaussian of base_mean and base_scale" in str(report)
 
 
+@pytest.mark.slow
 def test_base_of_any_shape_is_not_blamed() -> None:
     priors = {
         "cauchy": dist.HalfCauchy(1.0),

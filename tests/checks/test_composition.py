@@ -155,6 +155,7 @@ def test_good_proposals_pass() -> None:
     assert any("t = 0" in check.name for check in checks.check(guided(), KEY).checks)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(
     ("proposal", "law", "broken"),
     [

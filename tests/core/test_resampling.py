@@ -72,6 +72,7 @@ def rows(num: int) -> range:
     return range(len(WEIGHTS) if num == 8 else len(WEIGHTS) - 1)
 
 
+@pytest.mark.dealt
 @EVERY
 @BOTH
 def test_copies_have_the_enumerated_law(name: str, conditional: bool, precision: str) -> None:
@@ -160,6 +161,7 @@ def awkward() -> NDArray[np.float64]:
     return weights
 
 
+@pytest.mark.dealt
 @EVERY
 def test_copies_are_unbiased_and_bounded(name: str) -> None:
     positions, weights = particles()
@@ -186,6 +188,7 @@ def test_copies_are_unbiased_and_bounded(name: str) -> None:
     assert low < variance < high
 
 
+@pytest.mark.dealt
 @EVERY
 @BOTH
 def test_zero_weights_are_never_chosen(name: str, conditional: bool) -> None:
@@ -206,6 +209,7 @@ def test_zero_weights_are_never_chosen(name: str, conditional: bool) -> None:
     assert np.all(ancestors[8:] == in_turn)
 
 
+@pytest.mark.dealt
 @EVERY
 @BOTH
 def test_one_particle(name: str, conditional: bool) -> None:

@@ -21,6 +21,7 @@ from tests.statistics import assert_mean, assert_mean_one_log
 RUNS = 2000
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("scheme", resampling.SCHEMES)
 def test_z_hat_is_unbiased_in_every_scheme(scheme: str, precision: str) -> None:
     done = run(jax.random.key(1), exact_models.hmm("bootstrap"), 8, num_runs=RUNS, resampling=scheme)
@@ -28,6 +29,7 @@ def test_z_hat_is_unbiased_in_every_scheme(scheme: str, precision: str) -> None:
     assert_mean_one_log(done.log_z, exact_models.hmm_log_z())
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kind", exact_models.KINDS)
 @pytest.mark.parametrize("resample_below", [0.0, 0.5, 1.0])
 def test_z_hat_is_unbiased_however_particles_are_twisted_and_moved(kind: str, resample_below: float) -> None:
@@ -52,6 +54,7 @@ def test_exact_twist_has_no_variance() -> None:
     assert float(jnp.std(done.history["log_z_increment"][:, 2:].sum(1))) < 1e-5
 
 
+@pytest.mark.slow
 def test_twist_in_weights_alone_telescopes_without_resampling() -> None:
     plain = run(jax.random.key(5), exact_models.hmm("bootstrap"), 16, num_runs=4, resample_below=0.0)
     twisted = run(jax.random.key(5), exact_models.hmm("twisted_weights"), 16, num_runs=4, resample_below=0.0)
@@ -114,6 +117,7 @@ class OnHost(FeynmanKac):
         return Mutation(jnp.asarray(x, jnp.float32), jnp.asarray(0.3 * x, jnp.float32))
 
 
+@pytest.mark.slow
 def test_host_loop_is_unbiased() -> None:
     """sum over walks of exp(.3 sum_t x_t): steps at t count for all later weights."""
     log_z = sum(np.log(np.cosh(0.3 * (4 - t))) for t in range(4))
@@ -148,6 +152,7 @@ def test_no_noise_is_used_twice() -> None:
     assert not np.isin(np.asarray(other.log_z), np.asarray(done.log_z)).any()
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("level", HISTORY_LEVELS)
 def test_history_levels(level: str) -> None:
     model, _ = exact_models.linear_gaussian(5)

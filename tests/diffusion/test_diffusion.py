@@ -165,6 +165,7 @@ SLOW = ("control", "sum", "tweedie")
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.slow] * (way in SLOW)) for way in WAYS])
+@pytest.mark.dealt
 def test_every_way_has_the_same_log_z(way: str) -> None:
     model = diffusion.alignment(normal_model(SCHEDULES["vp"]), reward, num_steps=STEPS, **WAYS[way])
     found = log_z_runs(model)
@@ -285,6 +286,7 @@ class Drifting(Controlled):
         return x, 0.0 * log_w
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("fault", ["terminal", "selection", "drift"])
 def test_faults_are_seen(fault: str) -> None:
     options = WAYS["max" if fault == "terminal" else "tweedie"]

@@ -52,6 +52,7 @@ TABLES = {
 }
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", TABLES)
 def test_the_data_stand_one_place_before_the_first_noised_entry(name: str, precision: str) -> None:
     table, start = TABLES[name]
@@ -83,12 +84,14 @@ def test_no_noise_is_left_in_the_samples(kernel: Any) -> None:
         assert abs(mean) < 1e-5 and variance < 1e-9
 
 
+@pytest.mark.slow
 def test_a_fine_table_of_an_atom() -> None:
     model = noise_model(diffusion.tabulated(FINE), 0.0, 0.0)
     target = diffusion.alignment(model, seen(0.0, 0.005), num_steps=20)
     np.testing.assert_allclose(log_z_of(target, 8, 2), 4.379379, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_coarse_schedule_of_narrow_data() -> None:
     """Steps that know the spread of normal data are exact, however few and however much noise the first entry has."""
     for schedule in (diffusion.VarianceExploding(0.3, 30.0), diffusion.tabulated(COARSE)):
@@ -100,6 +103,7 @@ def test_a_coarse_schedule_of_narrow_data() -> None:
     assert_mean_one_log(log_z_of(target), 1.0371)
 
 
+@pytest.mark.slow
 def test_powers_end_at_the_data() -> None:
     """Exact ratios are right on the coarsest table; of an atom's noise nothing is left, and power one has nothing to weigh."""
     schedule = diffusion.tabulated(COARSE)

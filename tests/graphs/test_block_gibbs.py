@@ -184,8 +184,8 @@ def test_annealing_is_unbiased(graph: FactorGraph, kind: str) -> None:
 def test_adaptive_annealing_finds_log_z() -> None:
     grid = binary_grid(jax.random.key(4), 5, 0.5, leak=0.05)
     graph = grid.graph()
-    result = smcinfer.sample(jax.random.key(0), annealed(graph), num_particles=512, num_runs=8, progress=False)
-    assert abs(result.log_z - float(grid.log_z())) < 5 * result.log_z_se
+    result = smcinfer.sample(jax.random.key(0), annealed(graph), num_particles=256, num_runs=16, progress=False)
+    assert_mean_one_log(result.log_z_runs, float(grid.log_z()))
     assert not result.serious
 
 

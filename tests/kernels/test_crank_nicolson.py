@@ -38,6 +38,7 @@ BOTH = [
 ]
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(("kernel", "precision"), BOTH, indirect=["precision"])
 def test_leaves_tempered_densities_invariant(kernel: Kernel, precision: str) -> None:
     check_invariance(kernel, "two wells", (0.0, 0.3, 1.0))
@@ -104,6 +105,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(("kernel", "module", "fault"), FAULTS)
 def test_faults_are_found(kernel: Kernel, module: str | None, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if module is not None:

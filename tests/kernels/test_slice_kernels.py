@@ -69,6 +69,7 @@ BOTH = [
 ]
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(("kernel", "precision"), BOTH, indirect=["precision"])
 def test_caps_cost_no_exactness(kernel: Kernel, precision: str) -> None:
     check_invariance(kernel, "two wells", (0.0, 1.0), reversible=is_reversible(kernel))
@@ -77,6 +78,7 @@ def test_caps_cost_no_exactness(kernel: Kernel, precision: str) -> None:
     assert 0.02 < jnp.mean(info.cap_reached) < 0.98, "expected the caps to be reached, and not always"
 
 
+@pytest.mark.dealt
 @each(KERNELS)
 def test_never_enters_nan(kernel: Kernel) -> None:
     check_support(kernel)
@@ -291,12 +293,15 @@ def test_names() -> None:
 def test_slice_kernels_are_blackjax_samplers() -> None:
     def run(kernel: Kernel, key: Any) -> Any:
         algorithm = as_blackjax(kernel, lambda x: -0.5 * jnp.sum((x["a"] - 1.0) ** 2))
-        state = algorithm.init({"a": jnp.ones(3) * 0.3})
-        return jax.lax.scan(lambda s, k: (algorithm.step(k, s)[0],) * 2, state, jax.random.split(key, 400))[1].position
+        start_key, key = jax.random.split(key)
+        state = algorithm.init({"a": 1.0 + jax.random.normal(start_key, (3,))})
+        return jax.lax.scan(lambda s, k: (algorithm.step(k, s)[0],) * 2, state, jax.random.split(key, 20))[1].position
 
+    # Chains that start at exact draws follow the law at every step.
     for kernel in (GibbsianPolarSlice(), EllipticalSlice(reference="cloud")):
-        draws = jax.jit(functools.partial(run, kernel))(jax.random.key(4))["a"]
-        np.testing.assert_allclose(jnp.mean(draws, axis=0), 1.0, atol=0.45)
+        draws = jax.jit(jax.vmap(functools.partial(run, kernel)))(jax.random.split(jax.random.key(4), 64))["a"]
+        assert_mean(jnp.mean(draws, axis=1), 1.0)
+        assert_mean(jnp.mean((draws - 1.0) ** 2, axis=1), 1.0)
 
 
 # ---- within tempered SMC, and on the published benchmark: long ----

@@ -71,6 +71,7 @@ KINDS: dict[str, tuple[Callable[[], Constraint], Callable[[str], bool]]] = {
 }
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kind", KINDS)
 def test_log_z_is_the_sum_over_the_set(kind: str, x64: None) -> None:
     build, member = KINDS[kind]
@@ -86,6 +87,7 @@ def test_log_z_is_the_sum_over_the_set(kind: str, x64: None) -> None:
     }
 
 
+@pytest.mark.slow
 def test_every_string_has_its_probability_and_masking_alone_has_not(x64: None) -> None:
     _, member = KINDS["regex"]
     exact = strings(lambda string: log_member(member)(string) + string_score(string))
@@ -127,6 +129,7 @@ def test_a_set_that_nothing_is_in_ends_with_its_status() -> None:
     assert not (np.asarray(done.status) & int(Status.NON_FINITE_POTENTIAL | Status.CUT_OFF)).any()
 
 
+@pytest.mark.slow
 def test_a_limit_that_no_sequence_ends_by_is_named() -> None:
     model = constrained(small_lm(), PROMPT, regex("c{9}", WORDS, EOS), max_tokens=LENGTH)
     done = run(jax.random.key(0), model, 16, num_runs=2)
@@ -137,6 +140,7 @@ def test_a_limit_that_no_sequence_ends_by_is_named() -> None:
     assert np.isfinite(cut.log_z).all() and not np.asarray(cut.status).any()
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("end", ["open", "force"])
 def test_an_end_that_the_model_hardly_wants_comes_by_the_limit(end: str, x64: None) -> None:
     r"""Tokens are independent, so that :math:`Z = \sum_{k < T} p(a)^k\, p(\mathrm{EOS})`."""
@@ -171,6 +175,7 @@ def test_forks_do_not_touch_each_other() -> None:
     np.testing.assert_array_equal(after[0], memo.ask(tokens, np.array([2, 2, 1, 1], np.int32))[0])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_grammar_is_refused(tmp_path: Any) -> None:
     def go(pattern: str, **options: Any) -> Any:
         model = constrained(small_lm(), PROMPT, regex(pattern, WORDS, EOS), max_tokens=LENGTH)
@@ -208,6 +213,7 @@ def rejection_draws(
         ("geometric", 4),
     ],
 )
+@pytest.mark.dealt
 def test_rejection_is_unbiased_for_every_token(variant: str, rounds: int, precision: str) -> None:
     token, log_weight, calls = rejection_draws(np.log(LAW), ACCEPTED, 100_000, variant=variant, rounds=rounds)
     weight = np.exp(log_weight)
@@ -226,6 +232,7 @@ def test_rejection_is_unbiased_for_every_token(variant: str, rounds: int, precis
 
 @IN_DOUBLE_LATER
 @pytest.mark.parametrize("variant", ["recursive", pytest.param("geometric", marks=pytest.mark.slow)])
+@pytest.mark.dealt
 def test_a_tail_keeps_its_law_below_a_steep_head(variant: str, precision: str) -> None:
     rng = np.random.default_rng(0)
     logits, group = rng.normal(0, 3, 5003), rng.integers(0, 4, 5003)
@@ -275,6 +282,7 @@ def no_double(text: str, ended: bool) -> bool:
     return all(a != b for a, b in zip(text, text[1:], strict=False)) and (not ended or text.endswith("c"))
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("variant", ["two_rounds", "recursive"])
 def test_generation_by_rejection_has_the_right_normaliser(variant: str, x64: None) -> None:
     def score(string: tuple[int, ...]) -> float:

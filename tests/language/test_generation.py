@@ -17,7 +17,7 @@ from smcinfer.results.finished import Run
 from smcinfer.run.runner import run
 from tests import exact_language
 from tests.exact_language import EOS, LENGTH, PROMPT, Strings, TabulatedTwist, strings
-from tests.statistics import assert_chi2, assert_mean_one_log, z_threshold
+from tests.statistics import assert_chi2, assert_mean_one_log, assert_within, z_threshold
 
 RUNS, PARTICLES = 3000, 6
 
@@ -51,12 +51,14 @@ def conditional_run(case: str) -> Run:
 
 
 @pytest.mark.parametrize("case", [*list(CASES)[:-1], pytest.param("fixed_twisted", marks=pytest.mark.slow)])
+@pytest.mark.dealt
 def test_z_is_unbiased(case: str) -> None:
     done = run(jax.random.key(0), target(case), PARTICLES, num_runs=RUNS)
     assert_mean_one_log(done.log_z, truth(case).log_z)
 
 
 @pytest.mark.parametrize("case", ["open", "forced_twisted", pytest.param("fixed_twisted", marks=pytest.mark.slow)])
+@pytest.mark.dealt
 def test_through_exact_draws_the_reciprocal_is_unbiased_and_the_law_kept(case: str) -> None:
     done = conditional_run(case)
     assert_mean_one_log(-done.log_z, -truth(case).log_z)
@@ -78,6 +80,7 @@ def test_the_exact_twist_leaves_no_noise() -> None:
     np.testing.assert_allclose(done.log_z, truth("forced").log_z, atol=1e-4)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("end", ["open", "force"])
 def test_plain_strings_have_the_models_law(end: str) -> None:
     """Finished, unfinished and forced ones, by rejection where they have weights."""
@@ -85,7 +88,8 @@ def test_plain_strings_have_the_models_law(end: str) -> None:
     model = generation(exact_language.small_lm(), PROMPT, max_tokens=LENGTH, eos_id=EOS, end=end)
     pool = exact.rejected(jax.random.key(3), model, 0.0, num_draws=8000, batch=20000)
     assert_chi2(known.counts(np.asarray(pool.paths)), known.probabilities)
-    assert abs(pool.accepted - np.exp(known.log_z)) < 0.02
+    share = float(np.exp(known.log_z))
+    assert_within(pool.accepted, share, (max(share * (1 - share), 0.0) / 20_000) ** 0.5)
 
 
 class FreeOfCharge(Forced):
@@ -122,6 +126,7 @@ def test_enumeration_agrees_with_the_loop() -> None:
     assert found.strings.shape == (len(truth("forced").strings), LENGTH)
 
 
+@pytest.mark.slow
 def test_bounds_hold_z_between_them() -> None:
     """Sequences that end early among them; the divergences are those of a proposal that is enumerable too."""
     known = truth("open")
@@ -161,9 +166,9 @@ def test_temperature_is_part_of_the_base_law() -> None:
     lm = exact_language.small_lm()
     only_two = lambda t, state: jnp.where((state.last_token == 2) | (t == 0), 0.0, -jnp.inf)  # noqa: E731
     model = generation(lm, PROMPT, only_two, max_tokens=1, temperature=0.5)
-    done = run(jax.random.key(7), model, 20000)
+    done = run(jax.random.key(7), model, 1000, num_runs=20)
     expected = jax.nn.log_softmax(2.0 * lm.prefill(jnp.asarray(PROMPT))[0].logits)[2]
-    assert float(done.log_z[0]) == pytest.approx(float(expected), abs=0.05)
+    assert_mean_one_log(done.log_z, float(expected))
 
 
 def test_symbols_of_a_large_vocabulary() -> None:
@@ -224,6 +229,7 @@ def test_a_bound_that_is_none() -> None:
         exact.rejected(jax.random.key(0), target("open"), -3.0, num_draws=10)
 
 
+@pytest.mark.slow
 def test_several_ends_are_drawn_as_one_with_the_probability_of_all() -> None:
     lm = exact_language.small_lm()
     one, several = (

@@ -55,11 +55,13 @@ def with_cache(lm: CausalLM, tokens: np.ndarray, prompt: int) -> np.ndarray:
     return np.asarray(run(lm, jnp.asarray(tokens, jnp.int32)))
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_those_of_transformers(kind: str) -> None:
     assert_same(load(GOLDEN / kind).lm, kind)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kind", ["mistral", "llama3", "gpt2"])
 def test_the_cache_changes_nothing(kind: str) -> None:
     lm, known = load(GOLDEN / kind).lm, golden(kind)

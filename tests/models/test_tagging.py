@@ -314,10 +314,14 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
 
 def test_tag_by_blocks_agrees_with_the_exact_marginals() -> None:
     graph, probabilities = small()
-    found = inference.tag(jax.random.key(0), graph, inference.tag_kernel(graph), num_sweeps=400, num_chains=16)
-    for word in range(5):
-        exact = probabilities.sum(axis=tuple(axis for axis in range(5) if axis != word))
-        np.testing.assert_allclose(found.marginals[word], exact, atol=0.05)
+    kernel = inference.tag_kernel(graph)
+    found = [
+        inference.tag(key, graph, kernel, num_sweeps=100, num_chains=16)
+        for key in jax.random.split(jax.random.key(0), 12)
+    ]
+    exact = [probabilities.sum(axis=tuple(axis for axis in range(5) if axis != word)) for word in range(5)]
+    # What is left of the start after half of the sweeps.
+    assert_mean(np.stack([tagged.marginals[:5] for tagged in found]), exact, bias=0.01)
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ def labels(figure: Figure) -> str:
     return " | ".join([*texts, *ticks, *notes])
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("plot", PLOTS)
 @pytest.mark.parametrize(
     "changes",

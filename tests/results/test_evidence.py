@@ -153,6 +153,7 @@ def replicates(sigma: float, num_runs: int, seed: int, count: int = 3000) -> tup
     return log_z, np.expm1(sigma**2) * rng.chisquare(RUN_DEGREES, (count, num_runs)) / RUN_DEGREES
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(("sigma", "num_runs"), [(0.01, 4), (0.3, 2), (0.3, 4), (0.3, 16), (1.0, 4)])
 def test_interval_covers_with_both_witnesses(sigma: float, num_runs: int) -> None:
     assert_covers([covered(combine(*pair)) for pair in zip(*replicates(sigma, num_runs, seed=1), strict=True)])

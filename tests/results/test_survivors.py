@@ -137,6 +137,7 @@ def simulated(share: float, num_particles: int, num_runs: int, steps: int, *, fl
     return held
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("share", [0.0385, 0.3, 0.9, 0.99])
 @pytest.mark.parametrize(("num_particles", "num_runs", "steps"), [(32, 2, 1), (32, 4, 1), (32, 4, 2), (500, 4, 1)])
 def test_intervals_hold_the_truth_however_few_survive(
@@ -170,6 +171,7 @@ class TestRuns:
         assert low < truth < high and low < -5.5 and Status.FEW_SURVIVORS in result.status
         assert min(result.log_z_se, result.lower_bound.se) > 0.4
 
+    @pytest.mark.slow
     def test_a_threshold_in_one_tempering_step(self) -> None:
         target = smcinfer.posterior(dist.Normal(0.0, 1.0), lambda x: jnp.where(x > 2.5, 0.0, -jnp.inf))
         result = sample(target, 0, num_particles=300, num_runs=2, kernel="random_walk")
@@ -192,6 +194,7 @@ class TestRuns:
         result = sample(smcinfer.compose(walk, lambda t, x: 0 * x - 1.3, num_steps=7), 0, num_particles=40)
         assert result.status == Status.OK and result.log_z == pytest.approx(8 * -1.3, abs=1e-5)
 
+    @pytest.mark.slow
     def test_no_interval_is_narrower_than_the_rounding_of_float32(self) -> None:
         with jax.enable_x64(False):
             target = smcinfer.posterior(dist.Normal(0.0, 1.0), lambda x: -0.5 * (x - 1.0) ** 2 - 1e6)

@@ -79,6 +79,7 @@ def test_a_kernel_that_targets_something_else_is_seen() -> None:
         assert_mean(moments(sample(Hotter(), thin=4)), exact_moments())
 
 
+@pytest.mark.slow
 def test_draws_do_not_depend_on_the_pace(chains: Chains) -> None:
     together = sample(GibbsianPolarSlice(), pace="lockstep")
     np.testing.assert_array_equal(together.draws["theta"], chains.draws["theta"])
@@ -154,6 +155,7 @@ def test_chains_that_disagree_are_said_to() -> None:
     assert result.status == Status.LOOP_CAP_REACHED and "960 of 960 transitions" in str(result)
 
 
+@pytest.mark.slow
 def test_ways_to_start(x64: None) -> None:
     def log_density(x: jax.Array) -> jax.Array:
         return jnp.where(jnp.all(x > -1.0), -0.5 * jnp.sum(x**2), -jnp.inf)

@@ -14,6 +14,7 @@ import pytest
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.plots import plot_smoothed
 from smcinfer.results.smoothed import Smoothed
+from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, state_space
 from smcinfer.state_space.smoothing.backward import marginals
 from smcinfer.state_space.smoothing.genealogy import fixed_lag, trace
@@ -21,7 +22,7 @@ from smcinfer.state_space.smoothing.smooth import METHODS, smooth
 from tests import exact_models, exact_paths
 from tests.core.test_conditional import FoldedChain
 from tests.signatures import unchecked
-from tests.statistics import assert_mean
+from tests.statistics import assert_mean, assert_weighted_mean, assert_within
 
 STEPS = 12
 RUNS = 16
@@ -34,24 +35,32 @@ def test_means_and_spreads_are_those_of_the_exact_smoother(method: str) -> None:
     found = smooth(
         jax.random.key(1), exact_paths.walk(STEPS, "guided"), method=method, num_particles=200, num_runs=RUNS, **options
     )
-    # Ratio estimates have a bias of order 1/N: a hundredth of a standard deviation is allowed for it.
-    error = found.mean() - mean
-    assert np.all(np.abs(error) < 5 * found.mean_se() + 0.01 * np.sqrt(np.diag(covariance)))
-    np.testing.assert_allclose(found.sd(), np.sqrt(np.diag(covariance)), rtol=0.08)
-    normal = mean[None] + np.array([[-1.2816], [1.2816]]) * np.sqrt(np.diag(covariance))
-    np.testing.assert_allclose(found.quantile([0.1, 0.9]), normal, atol=0.08)
+    sd = np.sqrt(np.diag(covariance))[:, None]
+    offset = (found.values["x"].astype(np.float64) - mean[:, None]) / sd
+    for statistic, expected in ((offset, 0.0), (offset**2, 1.0), (offset < -1.2816, 0.1), (offset < 1.2816, 0.9)):
+        assert_smoothed(found, exact_paths.walk_log_z(STEPS), statistic, expected)
+    # What the record says is what its weighted points say.
+    tenth, ninetieth = found.quantile([0.1, 0.9])
+    assert np.all(tenth < found.mean()) and np.all(found.mean() < ninetieth) and found.sd().shape == mean.shape
     assert method in str(found) and found.joint == (method in ("backward", "genealogy"))
+
+
+def assert_smoothed(found: Smoothed, log_z: float, values: np.ndarray, expected: Any) -> None:
+    """Smoothing expectations times Z_hat are unbiased, run by run: ``values`` are f of every point, (R, steps, M, ...)."""
+    weights = np.exp(found.log_weights[:, : values.shape[1]])[(..., *[None] * (values.ndim - 3))]
+    assert_weighted_mean(found.log_z_runs, log_z, (weights * values).sum(axis=2), expected)
 
 
 @pytest.mark.slow
 def test_paths_have_the_exact_correlation_of_neighbours(precision: str) -> None:
-    _, covariance = exact_paths.walk_posterior(STEPS)
-    found = smooth(jax.random.key(2), exact_paths.walk(STEPS), num_particles=256, num_runs=4)
+    mean, covariance = exact_paths.walk_posterior(STEPS)
+    found = smooth(jax.random.key(2), exact_paths.walk(STEPS), num_particles=64, num_runs=RUNS)
     assert found.values["x"].dtype == precision
-    paths = found.draws(0, 2048)["x"].astype(np.float64)
-    np.testing.assert_allclose(np.cov(paths.T), covariance, atol=0.03)
+    offset = found.values["x"].astype(np.float64) - mean[:, None]
+    neighbours = offset * np.roll(offset, -1, axis=1)
+    assert_smoothed(found, exact_paths.walk_log_z(STEPS), neighbours[:, :-1], np.diag(covariance, 1))
     tree = found.to_arviz(num_draws=50)
-    assert dict(tree["posterior"]["x"].sizes) == {"chain": 4, "draw": 50, "time": STEPS + 1}
+    assert dict(tree["posterior"]["x"].sizes) == {"chain": RUNS, "draw": 50, "time": STEPS + 1}
     figure = plot_smoothed(found, truth=np.zeros(STEPS + 1), data=exact_paths.walk_data(STEPS))
     assert len(figure.axes) == 2 and len(figure.axes[0].lines) == 2
     with pytest.raises(ArgumentError, match="length"):
@@ -60,51 +69,39 @@ def test_paths_have_the_exact_correlation_of_neighbours(precision: str) -> None:
 
 @pytest.mark.parametrize("method", ["backward", "ffbs"])
 def test_twisted_discrete_chain(method: str) -> None:
-    """Unnormalised smoothing expectations are unbiased: Z_hat times the smoothed probabilities, up to O(1/N)."""
     model = exact_models.hmm("twisted")
     found = smooth(jax.random.key(3), model, method=method, num_particles=128, num_runs=RUNS, num_draws=None)
-    np.testing.assert_allclose(_frequencies(found), exact_paths.hmm_marginals(), atol=0.03)
-
-
-def _frequencies(found: Smoothed) -> np.ndarray:
-    """Smoothed P(x_t = k)."""
-    return np.stack(
-        [
-            dataclasses.replace(found, values={"x": found.values["x"] == k}).mean()
-            for k in range(exact_models.NUM_STATES)
-        ],
-        -1,
-    )
+    is_state = found.values["x"][..., None] == np.arange(exact_models.NUM_STATES)
+    assert_smoothed(found, exact_models.hmm_log_z(), is_state, exact_paths.hmm_marginals())
 
 
 def test_forgetting_to_take_the_twist_out_is_caught() -> None:
     model = exact_models.hmm("twisted_weights")
-    done = _history(model)
-    right = _chances(marginals(model, done["particles"], done["log_weights"]), done["particles"].state)
-    np.testing.assert_allclose(right, exact_paths.hmm_marginals(), atol=0.05)
-    particles = dataclasses.replace(done["particles"], log_twist=jnp.zeros_like(done["particles"].log_twist))
-    wrong = _chances(marginals(model, particles, done["log_weights"]), particles.state)
+    done = run(jax.random.key(4), model, 128, num_runs=RUNS, history="full")
+    particles, log_weights = jax.tree.map(jnp.asarray, (done.history["particles"], done.history["log_weights"]))
+    chances = jax.jit(jax.vmap(lambda particles, log_weights: _chances(model, particles, log_weights)))
+    exact, log_z = exact_paths.hmm_marginals(), exact_models.hmm_log_z()
+    assert_weighted_mean(done.log_z, log_z, chances(particles, log_weights), exact)
+    forgetful = dataclasses.replace(particles, log_twist=jnp.zeros_like(particles.log_twist))
     with pytest.raises(AssertionError):
-        np.testing.assert_allclose(wrong, exact_paths.hmm_marginals(), atol=0.05)
+        assert_weighted_mean(done.log_z, log_z, chances(forgetful, log_weights), exact)
 
 
-def _chances(log_weights: jax.Array, states: jax.Array) -> np.ndarray:
-    return np.stack([(jnp.exp(log_weights) * (states == k)).sum(1) for k in range(exact_models.NUM_STATES)], -1)
-
-
-def _history(model):  # noqa: ANN001, ANN202
-    from smcinfer.run.runner import run
-
-    history = run(jax.random.key(4), model, 1500, history="full").history
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), {k: history[k] for k in ("particles", "log_weights")})
+def _chances(model: Any, particles: Any, log_weights: jax.Array) -> jax.Array:
+    """Smoothed P(x_t = k) of one run."""
+    weights = jnp.exp(marginals(model, particles, log_weights))
+    return jnp.sum(weights[..., None] * (particles.state[..., None] == jnp.arange(exact_models.NUM_STATES)), axis=1)
 
 
 def test_blocks_do_not_change_the_marginals(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = jax.tree.map(lambda leaf: leaf[:, :50], _history(exact_paths.walk(5)))
-    whole = marginals(exact_paths.walk(5), done["particles"], done["log_weights"])
+    history = run(jax.random.key(4), exact_paths.walk(5), 50, history="full").history
+    particles, log_weights = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf[0]), (history["particles"], history["log_weights"])
+    )
+    whole = marginals(exact_paths.walk(5), particles, log_weights)
     # By module, not by dotted name: `smcinfer.state_space` is the function that makes a model.
     monkeypatch.setattr(sys.modules[marginals.__module__], "BLOCK_ENTRIES", 50 * 7)
-    np.testing.assert_allclose(marginals(exact_paths.walk(5), done["particles"], done["log_weights"]), whole, atol=1e-4)
+    np.testing.assert_allclose(marginals(exact_paths.walk(5), particles, log_weights), whole, atol=1e-4)
 
 
 def test_genealogies_by_hand() -> None:
@@ -189,7 +186,7 @@ def test_a_state_that_follows_from_the_one_before_is_not_smoothed_by_a_density(m
 def test_a_state_that_follows_from_the_one_before_is_smoothed_by_its_parents(method: str) -> None:
     lag = {"lag": 5} if method == "fixed_lag" else {}
     found = smooth(jax.random.key(0), sine(dist.Delta), method=method, num_particles=4000, num_runs=RUNS, **lag)
-    assert abs(found.mean("p")[0] - SINE_FIRST) < 5 * found.mean_se("p")[0] + 0.001
+    assert_within(found.mean("p")[0], SINE_FIRST, found.mean_se("p")[0], bias=0.001)
     assert found.mean_se("p")[0] < 0.004 and found.status == 0
 
 

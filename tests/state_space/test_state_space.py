@@ -45,6 +45,7 @@ def level_and_season() -> tuple[StateSpace, LinearGaussian, np.ndarray]:
     return model, exact, data
 
 
+@pytest.mark.slow
 def test_states_and_data_may_be_trees() -> None:
     model, exact, data = level_and_season()
     result = smcinfer.sample(jax.random.key(0), model, num_particles=32, num_runs=RUNS, history="full", progress=False)
@@ -249,6 +250,7 @@ def test_summaries_of_weighted_particles(precision: str) -> None:
     assert counts.dtype == precision
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_tell_its_error_says_so() -> None:
     model = example()
     _, data = model.simulate(jax.random.key(1), 60)

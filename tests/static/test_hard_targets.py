@@ -1,6 +1,7 @@
 """Hard targets: their normalisers, draws, laws and modes agree with one another, and SMC recovers them."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from smcinfer import ArgumentError
 from smcinfer.models import hard_targets
 from smcinfer.models.hard_targets import HardTarget
 from tests.density_tools import each, log_grid_integral
-from tests.statistics import assert_chi2, assert_ks, assert_mean, assert_mean_one_log
+from tests.statistics import assert_chi2, assert_ks, assert_mean, assert_mean_one_log, assert_weighted_mean
 
 # Small enough that importance sampling from the base, or a grid, gives the normaliser.
 SMALL = {
@@ -128,39 +129,31 @@ def test_modes_are_stationary(x64: None) -> None:
         np.testing.assert_array_equal(numbers, np.arange(len(numbers)))
 
 
-def reach(exact: HardTarget, num_particles: int, **settings) -> tuple[smcinfer.Result, np.ndarray]:
-    """A tempered run moved by Gibbsian polar slice, and the mass it gives to each mode."""
-    kernel = settings.pop("kernel", "gibbsian_polar_slice")
+def reach(
+    exact: HardTarget, num_particles: int, kernel: Any = "gibbsian_polar_slice", bias: float = 0.0
+) -> smcinfer.Result:
+    """Sixteen tempered runs, whose mean Z_hat is Z up to what no particle reaches; a leader chose for them."""
     result = smcinfer.sample(
-        jax.random.key(7), exact.target, num_particles=num_particles, kernel=kernel, progress=False, **settings
+        jax.random.key(7), exact.target, num_particles=num_particles, num_runs=16, kernel=kernel, progress=False
     )
-    low, high = result.log_z_interval(0.999)
-    assert low < exact.log_z < high, str(result)
-    if exact.modes is None:
-        return result, np.ones(1)
+    assert not result.serious
+    assert_mean_one_log(result.log_z_runs, exact.log_z, bias=bias)
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dim", "num_particles"), [(5, 128), (20, 1024)])
+def test_smc_finds_every_mode_as_often_as_it_is_there(dim: int, num_particles: int) -> None:
+    exact = hard_targets.axial_modes(dim)
+    result = reach(exact, num_particles)
     numbers = np.asarray(each(jax.vmap(exact.mode), result.particles["theta"]))
-    weights = np.exp(result.pooled_log_weights)
-    return result, np.bincount(numbers.ravel(), weights.ravel(), minlength=len(exact.modes))
-
-
-@pytest.mark.slow
-def test_smc_finds_every_mode() -> None:
-    exact = hard_targets.axial_modes(5)
-    result, mass = reach(exact, 512)
-    assert not result.serious and np.all(mass > 0)
-    assert 0.5 * np.abs(mass - 0.1).sum() < 0.05
-
-
-@pytest.mark.slow
-def test_smc_finds_every_axial_mode() -> None:
-    exact = hard_targets.axial_modes(20)
-    result, mass = reach(exact, 4096)
-    assert not result.serious and np.all(mass > 0)
-    assert 0.5 * np.abs(mass - 1 / 40).sum() < 0.05
+    mass = np.sum(np.exp(result.log_weights)[..., None] * (numbers[..., None] == np.arange(2 * dim)), axis=1)
+    assert np.all(mass.sum(axis=0) > 0)
+    assert_weighted_mean(result.log_z_runs, exact.log_z, mass, 0.5 / dim)
 
 
 @pytest.mark.slow
 def test_smc_integrates_the_funnel() -> None:
+    # Few particles see the neck in few runs, whose Z_hat then makes up for the others: 16 runs seldom have one.
     kernel = smcinfer.kernels.GibbsianPolarSlice(affine=False)
-    result, _ = reach(hard_targets.funnel(10, base_scale=1.0), 1024, kernel=kernel)
-    assert not result.serious and abs(result.log_z) < 0.5
+    reach(hard_targets.funnel(10, base_scale=1.0), 256, kernel, bias=0.4)

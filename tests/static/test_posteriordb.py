@@ -121,8 +121,8 @@ def test_references_cover_their_posteriors(name, folder):
     log_weights = jax.jit(jax.vmap(target.log_potential))(x)
     estimates = logsumexp(log_weights.reshape(50, -1), axis=1) - np.log(2000)
     assert target.base_mean is not None
-    # In float32: the density is a sum over some hundred data, rounded at the third decimal.
-    assert np.log(np.exp(estimates - posterior.log_z()[0]).mean()) == pytest.approx(0.0, abs=0.35)
+    # In float32: the density is a sum over some hundred data, rounded at the third decimal, which the bias allows for.
+    assert_mean_one_log(estimates, posterior.log_z()[0], bias=1e-2)
 
 
 def without_noise_prior(data):

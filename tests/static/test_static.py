@@ -14,7 +14,7 @@ from smcinfer.paths.schedules import by_name
 from smcinfer.run.runner import run
 from smcinfer.static import StaticTarget, log_density, posterior
 from smcinfer.static.methods import DataAnnealing, Tempering
-from tests.statistics import assert_mean, assert_mean_one_log
+from tests.statistics import assert_error_bars, assert_mean, assert_mean_one_log, assert_weighted_mean
 
 DATA = np.array([0.7, 1.9, -0.4, 1.1, 2.3, 0.2])
 NOISE = 0.8
@@ -73,22 +73,22 @@ def test_every_schedule_ends_and_agrees(schedule) -> None:  # noqa: ANN001
     done = run(
         jax.random.key(2),
         Tempering(schedule).model(conjugate(), HMC()),
-        1024,
-        num_runs=4,
+        256,
+        num_runs=16,
         resample_below=schedule.resample_below,
     )
-    np.testing.assert_allclose(np.mean(done.log_z), exact_log_z(), atol=0.15)
+    assert_mean_one_log(done.log_z, exact_log_z())
     assert (np.asarray(done.status) == 0).all()
     exponents = done.history["exponent"]
-    for r in range(4):
+    for r in range(16):
         path = exponents[r, : int(done.num_steps[r]) + 1]
         assert path[0] == 0 and path[-1] == 1 and (np.diff(path) > 0).all()
-    weights = np.exp(np.asarray(done.log_weights))[..., None] / 4
-    particles = np.asarray(done.particles.position)
-    mean = (weights * particles).sum(axis=(0, 1))
-    np.testing.assert_allclose(mean, exact_mean(), atol=0.05)
-    variance = (weights * (particles - mean) ** 2).sum(axis=(0, 1))
-    np.testing.assert_allclose(variance, 1 / (1 + len(DATA) / NOISE**2), rtol=0.15)
+    weights, offset = (
+        np.exp(np.asarray(done.log_weights))[..., None],
+        np.asarray(done.particles.position) - exact_mean(),
+    )
+    for power, moment in ((1, 0.0), (2, 1 / (1 + len(DATA) / NOISE**2))):
+        assert_weighted_mean(done.log_z, exact_log_z(), (weights * offset**power).sum(axis=1), moment)
 
 
 def test_waste_free_is_unbiased_and_uses_every_state() -> None:
@@ -104,22 +104,19 @@ def test_waste_free_error_bar_knows_that_chains_are_dependent() -> None:
     """Chains that hardly move: counting their states as independent would be far too bold."""
     sticky = Tempering(PATH, chain_length=32).model(conjugate(), RandomWalk(target_acceptance=0.99))
     done = run(jax.random.key(4), sticky, 512, num_runs=200, resample_below=1.0, lag=3)
-    empirical = np.std(np.asarray(done.log_z), ddof=1)
-    reported = np.sqrt(np.mean(np.asarray(done.log_z_variance)))
-    assert 1 / 1.5 < reported / empirical < 1.5 or all(
-        Status(int(bits)) & Status.MOVES_TOO_SHORT for bits in done.status
-    )
+    told = all(Status(int(bits)) & Status.MOVES_TOO_SHORT for bits in done.status)
+    if not told:
+        assert_error_bars(done.log_z, done.log_z_variance, exact_log_z())
 
 
 def test_data_annealing_gives_every_partial_evidence() -> None:
     model = DataAnnealing(moves=Moves(30, 1, 0.1)).model(conjugate(), RandomWalk())
-    done = run(jax.random.key(5), model, 2048, num_runs=4)
-    increments = done.history["log_z_increment"].cumsum(axis=1).mean(axis=0)
+    done = run(jax.random.key(5), model, 512, num_runs=16)
     exact = [exact_log_z(count) if count else 0.0 for count in range(len(DATA) + 1)]
-    np.testing.assert_allclose(increments, exact, atol=0.12)
+    assert_mean_one_log(done.history["log_z_increment"].cumsum(axis=1), exact)
     weights = np.exp(np.asarray(done.log_weights))[..., None]
     mean = (weights * np.asarray(done.particles.states.position)).sum(axis=1)
-    np.testing.assert_allclose(mean, exact_mean(), atol=0.1)
+    assert_weighted_mean(done.log_z, exact_log_z(), mean, exact_mean())
     # Moves, and so passes over all data, happen only where the particles were resampled.
     moved = done.history["num_move_steps"] > 0
     np.testing.assert_array_equal(moved, done.history["resampled"])
@@ -130,8 +127,8 @@ def test_data_annealing_gives_every_partial_evidence() -> None:
 @pytest.mark.parametrize("batch_size", [1, 4, 6])
 def test_data_annealing_in_batches(batch_size: int) -> None:
     model = DataAnnealing(batch_size=batch_size).model(conjugate(), HMC())
-    done = run(jax.random.key(6), model, 1024, num_runs=4)
-    np.testing.assert_allclose(np.mean(done.log_z), exact_log_z(), atol=0.15)
+    done = run(jax.random.key(6), model, 256, num_runs=16)
+    assert_mean_one_log(done.log_z, exact_log_z())
     assert done.num_steps[0] == -(-len(DATA) // batch_size)
 
 
@@ -146,21 +143,21 @@ def test_data_annealing_needs_data() -> None:
 def test_half_the_base_outside_the_support_does_not_freeze_the_path() -> None:
     """log Z of an indicator is the log of its mass, and the ESS rule must not wait for the dead."""
     target = posterior(dist.Normal(0.0, 1.0), lambda x: jnp.where(x > 0.5, -2.0 * x, -jnp.inf))
-    done = run(jax.random.key(7), Tempering().model(target, RandomWalk()), 2048, num_runs=4, resample_below=1.0)
+    done = run(jax.random.key(7), Tempering().model(target, RandomWalk()), 512, num_runs=16, resample_below=1.0)
     exact = np.log(np.exp(2.0) * (1 - float(jax.scipy.stats.norm.cdf(2.5))))
-    np.testing.assert_allclose(np.mean(done.log_z), exact, atol=0.1)
+    assert_mean_one_log(done.log_z, exact)
     assert (np.asarray(done.particles.position) > 0.5).all()
     assert (np.asarray(done.num_steps) < 10).all()
 
 
 def test_nan_region_is_never_entered_and_shows_in_the_status() -> None:
     target = log_density(lambda x: jnp.where(x > 1.0, jnp.nan, -0.5 * x**2), dist.Normal(0.0, 2.0))
-    done = run(jax.random.key(8), Tempering().model(target, HMC()), 1024, num_runs=2, resample_below=1.0)
+    done = run(jax.random.key(8), Tempering().model(target, HMC()), 256, num_runs=16, resample_below=1.0)
     assert np.isfinite(np.asarray(done.log_z)).all()
     assert (np.asarray(done.particles.position) <= 1.0).all()
     assert all(Status(int(bits)) == Status.NON_FINITE_POTENTIAL for bits in done.status)
     exact = 0.5 * np.log(2 * np.pi) + np.log(float(jax.scipy.stats.norm.cdf(1.0)))
-    np.testing.assert_allclose(np.mean(done.log_z), exact, atol=0.1)
+    assert_mean_one_log(done.log_z, exact)
 
 
 def test_nowhere_positive_is_a_status() -> None:

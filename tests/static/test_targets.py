@@ -47,6 +47,7 @@ def test_a_base_without_its_jacobian_is_not_normalised(x64):
         assert integral == pytest.approx(0.0, abs=2e-3)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", ["normal", "gamma", "half_cauchy", "uniform", "beta"])
 def test_base_draws_follow_the_prior(name):
     law = SCALAR_PRIORS[name]()

@@ -71,6 +71,7 @@ def distribution_function(log_base):
     return below[-1], lambda x: np.interp(x, grid, below)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", VAGUE)
 def test_draws_follow_a_density_that_is_normalised_on_the_line(name, precision):
     target = posterior(VAGUE[name](), lambda theta: 0.0 * jnp.sum(theta))
@@ -88,6 +89,7 @@ def test_draws_put_at_the_edge_are_found_out():
         assert_ks(draws, distribution_function(target.log_base)[1])
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", ISSUE)
 def test_draws_of_the_base_weighed_by_the_potential_give_the_evidence(name):
     build, exact = ISSUE[name]

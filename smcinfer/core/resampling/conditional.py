@@ -23,7 +23,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from smcinfer.core.resampling.fixed_point import FixedPoint, add, apportion, cumulate, fraction_of, negate, to_float
+from smcinfer.core.resampling.fixed_point import (
+    FixedPoint,
+    add,
+    apportion,
+    cumsum,
+    cumulate,
+    fraction_of,
+    negate,
+    to_float,
+)
 from smcinfer.core.resampling.pair_tree import round_fractions
 from smcinfer.core.resampling.points import (
     ancestors_from_below,
@@ -100,7 +109,7 @@ def conditional_residual(key: KeyArray, log_weights: LogWeights, num: int) -> An
     """
     weights, alive = relative_weights(log_weights, num)
     shares = apportion(weights, num)
-    whole = lax.cumsum(shares.whole)
+    whole = cumsum(shares.whole)
     branch_key, draw_key = jax.random.split(key)
     share = _first(shares)
     certain = share.whole.astype(weights.dtype)
@@ -135,7 +144,7 @@ def conditional_ssp(key: KeyArray, log_weights: LogWeights, num: int) -> Ancesto
     at_leaf = jnp.concatenate([jnp.zeros((1,), jnp.int32), others])
     fractions = jnp.pad(shares.fraction, (0, leaves - size))[at_leaf]
     rounded = jnp.zeros((leaves,), bool).at[at_leaf].set(round_fractions(tree_key, fractions, first=up))
-    below = lax.cumsum(shares.whole + rounded[:size])
+    below = cumsum(shares.whole + rounded[:size])
     return _retain(or_arange(ancestors_from_below(below, num), alive, size))
 
 
@@ -164,7 +173,7 @@ def conditional_killing(key: KeyArray, log_weights: LogWeights, num: int) -> Anc
     index = lax.iota(jnp.int32, num)
     survives = (jax.random.uniform(survival_key, weights.shape, weights.dtype) < weights) & (index != slot)
     draws_here = ~survives & (index != slot)
-    rank = lax.cumsum(draws_here.astype(jnp.int32)) - 1
+    rank = cumsum(draws_here.astype(jnp.int32)) - 1
     draws = ancestors_from_below(multinomial_below(draw_key, weights, rank[-1] + 1, num), num)
     ancestors = jnp.where(survives, index, draws.at[rank].get(mode="clip"))
     ancestors = ancestors.at[slot].set(ancestors[0])

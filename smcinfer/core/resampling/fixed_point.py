@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import UInt
 
 from smcinfer.ground.arrays import Array, Count, Float, Int
+from smcinfer.ground.programs import outlined
 
 UNIT = 2.0**-32
 # Multiplier of Weyl's sequence on 32 bits: 2**32 over the golden ratio.
@@ -72,7 +73,21 @@ def from_float(values: Float[Array, " n"]) -> FixedPoint:
 def total(values: FixedPoint) -> FixedPoint:
     """Exact sum of a vector."""
     zero = (jnp.zeros((), jnp.int32), jnp.zeros((), jnp.uint32))
-    return FixedPoint(*lax.reduce(tuple(values), zero, lambda a, b: tuple(add(FixedPoint(*a), FixedPoint(*b))), (0,)))
+    return FixedPoint(*lax.reduce(tuple(values), zero, _add_pairs, (0,)))
+
+
+def _add_pairs(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[Array, Array]:
+    return add(FixedPoint(*left), FixedPoint(*right))[:2]
+
+
+@outlined
+def _cumulated(words: UInt[Array, " n"]) -> UInt[Array, " n"]:
+    return lax.cumsum(words)
+
+
+def cumsum(values: Array) -> Array:
+    """Cumulative sums of 32-bit integers; a program has one such sum for all that are of one length."""
+    return _cumulated(values.astype(jnp.uint32)).astype(values.dtype)
 
 
 def cumulate(values: FixedPoint) -> FixedPoint:
@@ -80,9 +95,9 @@ def cumulate(values: FixedPoint) -> FixedPoint:
 
     The fractions are summed modulo one; each time that sum wraps, it falls below the term just added.
     """
-    fraction = lax.cumsum(values.fraction)
+    fraction = cumsum(values.fraction)
     carry = (fraction < values.fraction).astype(jnp.int32)
-    return lax.optimization_barrier(FixedPoint(lax.cumsum(values.whole + carry), fraction))
+    return lax.optimization_barrier(FixedPoint(cumsum(values.whole + carry), fraction))
 
 
 def apportion(values: Float[Array, " n"], num: Count | int) -> FixedPoint:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import UInt
 
-from smcinfer.core.resampling.fixed_point import apportion, cumulate
+from smcinfer.core.resampling.fixed_point import apportion, cumsum, cumulate
 from smcinfer.ground.arrays import Ancestors, Array, Count, Flag, Float, Int, KeyArray, LogWeights
 from smcinfer.ground.errors import ArgumentError
 
@@ -56,7 +56,7 @@ def ancestors_from_below(below: Int[Array, " n"], num: int) -> Ancestors:
         num: number of points.
     """
     passed = jnp.zeros((num,), jnp.int32).at[below].add(1, mode="drop", indices_are_sorted=True)
-    return lax.cumsum(passed)
+    return cumsum(passed)
 
 
 def uniform_below(key: KeyArray, bound: UInt[Array, ""]) -> UInt[Array, ""]:
@@ -103,7 +103,7 @@ def multinomial_below(
     # Cell c counts at c + 1, so that the cumulative sum leaves out the cell itself.
     size = num_cells + _ALIGNMENT
     counted = jnp.where(lax.iota(jnp.int32, max_points) < num_points, cells + 1, size)
-    first = lax.cumsum(jnp.zeros((size,), jnp.int32).at[counted].add(1, mode="drop"))
+    first = cumsum(jnp.zeros((size,), jnp.int32).at[counted].add(1, mode="drop"))
     start, stop = first[ends.whole], first[ends.whole + 1]
 
     def probe(state: tuple[Int[Array, " n"], Int[Array, " n"]]) -> tuple[Int[Array, " n"], Int[Array, " n"]]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from smcinfer.core.resampling.fixed_point import apportion, cumulate, fraction_of
+from smcinfer.core.resampling.fixed_point import apportion, cumsum, cumulate, fraction_of
 from smcinfer.core.resampling.pair_tree import round_fractions
 from smcinfer.core.resampling.points import ancestors_from_below, multinomial_below, or_arange, relative_weights
 from smcinfer.ground.arrays import Ancestors, KeyArray, LogWeights
@@ -98,7 +98,7 @@ def residual(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
     """
     weights, alive = relative_weights(log_weights, num)
     shares = apportion(weights, num)
-    whole = lax.cumsum(shares.whole)
+    whole = cumsum(shares.whole)
     below = whole + multinomial_below(
         key, fraction_of(shares, weights.dtype), num - whole[-1], min(num, weights.shape[0])
     )
@@ -124,7 +124,7 @@ def ssp(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
     """
     weights, alive = relative_weights(log_weights, num)
     shares = apportion(weights, num)
-    below = lax.cumsum(shares.whole + round_fractions(key, shares.fraction))
+    below = cumsum(shares.whole + round_fractions(key, shares.fraction))
     return or_arange(ancestors_from_below(below, num), alive, weights.shape[0])
 
 
@@ -150,7 +150,7 @@ def killing(key: KeyArray, log_weights: LogWeights, num: int) -> Ancestors:
     survival_key, draw_key = jax.random.split(key)
     # The heaviest particle has relative weight one and always survives: uniforms are below one.
     survives = jax.random.uniform(survival_key, weights.shape, weights.dtype) < weights
-    rank = lax.cumsum((~survives).astype(jnp.int32)) - 1
+    rank = cumsum((~survives).astype(jnp.int32)) - 1
     draws = ancestors_from_below(multinomial_below(draw_key, weights, rank[-1] + 1, num), num)
     ancestors = jnp.where(survives, lax.iota(jnp.int32, num), draws.at[rank].get(mode="clip"))
     return or_arange(ancestors, alive, num)

@@ -14,6 +14,7 @@ from smcinfer.diffusion.initial.pooled import pool
 from smcinfer.diffusion.initial.tries import Selected, tries
 from smcinfer.diffusion.initial.ula import ULA
 from smcinfer.diffusion.watched import Watched
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import MALA, Kernel, KernelState
@@ -201,8 +202,7 @@ def _prepared(
     params = mover.parameters(math.prod(first.process.model.shape))
     if step_size is None:
         return first, mover, _pilot(key, first, mover, params)
-    if not 0.0 < step_size < float("inf"):
-        raise ArgumentError("step_size is out of range", expected="a positive number", got=step_size)
+    validate.number("step_size", step_size, above=0.0)
     return first, mover, eqx.tree_at(lambda tree: tree.step_size, params, jnp.asarray(step_size, float))
 
 

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.core.nouns import Proposal
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.without_replacement import Remaining, everything
@@ -203,10 +204,9 @@ def draws_accepted(
     """
     if variant not in VARIANTS:
         raise ArgumentError("unknown variant", expected=" | ".join(VARIANTS), got=variant)
-    if rounds < 2:
-        raise ArgumentError("rounds is out of range", expected="at least 2", got=rounds)
-    if max_calls is not None and max_calls < 1:
-        raise ArgumentError("max_calls is out of range", expected="at least 1", got=max_calls)
+    validate.count("rounds", rounds, at_least=2)
+    if max_calls is not None:
+        validate.count("max_calls", max_calls)
     limit = jnp.iinfo(jnp.int32).max if max_calls is None else max_calls
     needed = rounds if variant == "geometric" else 2
     left = jax.vmap(everything)(logits)

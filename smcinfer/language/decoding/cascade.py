@@ -28,8 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.status import Status
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError, surfacing
+from smcinfer.ground.errors import ArgumentError, surfacing
 from smcinfer.language.generation import generation
 from smcinfer.language.networks.hosts import only_in_jax
 from smcinfer.language.networks.lm import as_model
@@ -41,6 +42,7 @@ from smcinfer.results.from_run import settings_of
 from smcinfer.results.record import Record, arrays, not_kept
 from smcinfer.results.words import Lines, counted, with_error
 from smcinfer.run.runner import as_typed_key, compile_clock
+from smcinfer.static.contract import check_scalar
 
 Reward = Callable[[Int[Array, " max_tokens"], Int[Array, ""]], Scalar]
 """``(tokens, length) -> Float[""]``, JAX code; only the first ``length`` tokens were generated."""
@@ -165,20 +167,15 @@ def cascade(
 
     Properly weighted for: ``p0(s) exp(r(s) / temperature)`` where ``corrected`` and nothing was given up; else for nothing.
     """
-    checks = {
-        "num_texts": num_texts >= 1, "temperature": temperature > 0, "max_segment": max_segment >= 1,
-        "max_tries": max_tries >= 1, "entropy": entropy >= 0,
-    }  # fmt: skip
-    for name, fine in checks.items():
-        if not fine:
-            raise ArgumentError(f"{name} is out of range", expected="a positive number", got=locals()[name])
+    for name, value in {"num_texts": num_texts, "max_segment": max_segment, "max_tries": max_tries}.items():
+        validate.count(name, value)
+    validate.number("temperature", temperature, above=0.0)
+    validate.number("entropy", entropy, at_least=0.0)
     only_in_jax(as_model(lm), "cascade")
     model: Any = generation(lm, prompt, max_tokens=max_tokens, **options)
     process: Any = model.process
-    tokens = jax.ShapeDtypeStruct((max_tokens,), jnp.int32)
-    value = eqx.filter_eval_shape(reward, tokens, jax.ShapeDtypeStruct((), jnp.int32))
-    if getattr(value, "shape", None) != ():
-        raise TargetError("reward did not return a scalar", expected="Float['']", got=getattr(value, "shape", value))
+    tokens, length = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((max_tokens,), ()))
+    check_scalar("reward", reward, tokens, length)
     machine = _Machine(process, reward, temperature, level, entropy, max_segment, max_tries, 2 if corrected else 1)
     key, started = as_typed_key(key), time.perf_counter()
     with surfacing(), compile_clock() as compiling:

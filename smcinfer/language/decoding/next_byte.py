@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Float
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.constraints.vocabulary import check_vocabulary, read_vocabulary
@@ -105,8 +106,7 @@ def next_byte(
             expected=f"at most {model.max_positions} tokens, and a byte may be one",
             got=f"{len(start)} + {len(wanted)}",
         )
-    if num_beams < 1:
-        raise ArgumentError("num_beams is out of range", expected="at least 1", got=num_beams)
+    validate.count("num_beams", num_beams)
     by_first: dict[int, list[int]] = {}
     for token, word in enumerate(words):
         if word:

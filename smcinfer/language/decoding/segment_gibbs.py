@@ -26,7 +26,7 @@ import numpy as np
 
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Int, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.hosts import only_in_jax
 from smcinfer.language.networks.lm import CausalLM, as_model
 from smcinfer.language.networks.symbols import draw_symbols
@@ -36,6 +36,7 @@ from smcinfer.run.chains.finish import chains_of
 from smcinfer.run.chains.loop import drive
 from smcinfer.run.chains.plan import checked, doubling
 from smcinfer.run.chains.sampler import Info, Sampler
+from smcinfer.static.contract import check_scalar
 
 Span = tuple[int, int]
 """First token of a segment and the one after its last."""
@@ -101,11 +102,8 @@ def segment_gibbs(
         num_candidates: M, the segment as it is included.
         num_chains: independent chains, side by side; they start from the model's left-to-right draws.
         num_draws: texts kept of each chain.
-        num_warmup: sweeps over all segments before them.
-        thin: sweeps a draw.
-        progress: draw a bar on stderr.
-        checkpoint: a file to resume from and to save to.
-        checkpoint_seconds: least time between two writes, seconds.
+        num_warmup, thin: sweeps over all segments before them, sweeps a draw.
+        progress, checkpoint, checkpoint_seconds: as in `smcinfer.mcmc`.
 
     Returns:
         `SegmentChains`.
@@ -125,9 +123,7 @@ def segment_gibbs(
     num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)
     num_candidates = validate.count("num_candidates", num_candidates, at_least=2)
     sampler = SegmentGibbs(model, potential, jnp.asarray(template), spans, num_candidates)
-    value = eqx.filter_eval_shape(sampler.log_potential, jax.ShapeDtypeStruct(template.shape, jnp.int32))
-    if getattr(value, "shape", None) != ():
-        raise TargetError("potential did not return a scalar", expected="Float['']", got=getattr(value, "shape", value))
+    check_scalar("potential", sampler.log_potential, jax.ShapeDtypeStruct(template.shape, jnp.int32))
     plan = doubling(num_draws, num_warmup, thin)
     driven = drive(
         key,

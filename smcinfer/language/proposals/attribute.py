@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.proposals.filters import Filter
@@ -37,8 +38,7 @@ def attribute_tokens(tokens: Sequence[int], gamma: float) -> Filter:
     ids = np.asarray(tokens)
     if ids.ndim != 1 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer) or ids.min() < 0:
         raise ArgumentError("tokens are the ids of an attribute", expected="at least one token id", got=tokens)
-    if not 0 < gamma < 1:
-        raise ArgumentError("gamma is out of range", expected="in (0, 1)", got=gamma)
+    validate.number("gamma", gamma, above=0.0, below=1.0)
     exponent = float(np.tan(np.pi * gamma / 2))
 
     def scale(logits: Float[Array, " vocab"]) -> Float[Array, " vocab"]:

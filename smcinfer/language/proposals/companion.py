@@ -12,6 +12,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, PyTree, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.lm import Cache, CausalLM, Prefix, as_model, prefill
@@ -128,8 +129,7 @@ def second_model(temperature: float = 1.0) -> Callable[[LanguageProcess], Second
 
     Properly weighted for: the first model, where the companion gives every token a positive probability.
     """
-    if not temperature > 0:
-        raise ArgumentError("temperature is out of range", expected="above 0", got=temperature)
+    validate.number("temperature", temperature, above=0.0)
 
     def make(process: LanguageProcess) -> SecondModel:
         if not isinstance(process.readers.get(COMPANION), Companion):

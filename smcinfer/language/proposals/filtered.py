@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.core.nouns import Proposal
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.networks.symbols import draw_symbols
@@ -96,8 +97,7 @@ def filtered(filter: Filter, *, model_share: float = 0.0) -> Callable[[LanguageP
     Raises:
         ArgumentError: for a share out of range; when the generation is made, for a filter that does not return logits.
     """
-    if not 0.0 <= model_share < 1.0:
-        raise ArgumentError("model_share is out of range", expected="in [0, 1)", got=model_share)
+    validate.number("model_share", model_share, at_least=0.0, below=1.0)
 
     def make(process: LanguageProcess) -> FilteredProposal:
         row = jax.ShapeDtypeStruct(process.first.logits.shape, process.first.logits.dtype)

@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float
 from smcinfer.ground.errors import ArgumentError
 
@@ -35,7 +36,7 @@ class Temperature(NamedFilter):
     value: float = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        _require(self.value > 0, "temperature", "above 0", self.value)
+        validate.number("temperature", self.value, above=0.0)
 
     def __call__(self, logits: Logits) -> Logits:
         """The logits divided by the temperature."""
@@ -48,7 +49,7 @@ class TopK(NamedFilter):
     k: int = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        _require(self.k >= 1, "top_k", "at least 1", self.k)
+        validate.count("top_k", self.k)
 
     def __call__(self, logits: Logits) -> Logits:
         """The logits of the k likeliest tokens, minus infinity for the others."""
@@ -62,7 +63,7 @@ class Nucleus(NamedFilter):
     mass: float = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        _require(0 < self.mass <= 1, "nucleus", "in (0, 1]", self.mass)
+        validate.number("nucleus", self.mass, above=0.0, at_most=1.0)
 
     def __call__(self, logits: Logits) -> Logits:
         """The logits of the smallest set of likeliest tokens, minus infinity for the others."""
@@ -75,7 +76,7 @@ class MinP(NamedFilter):
     share: float = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        _require(0 <= self.share <= 1, "min_p", "in [0, 1]", self.share)
+        validate.fraction("min_p", self.share)
 
     def __call__(self, logits: Logits) -> Logits:
         """The logits of tokens that are likely enough, minus infinity for the others."""
@@ -92,7 +93,7 @@ class Eta(NamedFilter):
     epsilon: float = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        _require(0 < self.epsilon < 1, "eta", "in (0, 1)", self.epsilon)
+        validate.number("eta", self.epsilon, above=0.0, below=1.0)
 
     def __call__(self, logits: Logits) -> Logits:
         """The filtered logits; the likeliest token is always kept."""
@@ -111,7 +112,7 @@ class Typical(NamedFilter):
     mass: float = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        _require(0 < self.mass <= 1, "typical", "in (0, 1]", self.mass)
+        validate.number("typical", self.mass, above=0.0, at_most=1.0)
 
     def __call__(self, logits: Logits) -> Logits:
         """The logits of the most typical tokens, minus infinity for the others."""
@@ -176,8 +177,3 @@ def _smallest_set(logits: Logits, order: Logits, mass: float) -> Logits:
 def _entropy(log_p: Logits) -> Array:
     """Entropy in nats; a token of probability zero adds nothing."""
     return -jnp.sum(jnp.where(log_p == -jnp.inf, 0.0, jnp.exp(log_p) * log_p))
-
-
-def _require(fine: bool, name: str, expected: str, got: float | int) -> None:
-    if not fine:
-        raise ArgumentError(f"{name} is out of range", expected=expected, got=got)

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.plan import Plan
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.generation import Generation, generation
@@ -145,10 +146,9 @@ def syntax_generation(
         raise ArgumentError(f"{proposal!r} needs parts of speech", expected="gram=pos_gram(trees, words)", got=None)
     if proposal == "tried" and not causal:
         raise ArgumentError("'tried' needs the causal reading", expected="causal=True", got=False)
-    if share is not None and not 0.0 < share < 1.0:
-        raise ArgumentError("share is out of range", expected="in (0, 1)", got=share)
-    if not strength > 0.0:
-        raise ArgumentError("strength is out of range", expected="above 0", got=strength)
+    if share is not None:
+        validate.number("share", share, above=0.0, below=1.0)
+    validate.number("strength", strength, above=0.0)
     power = jnp.asarray(strength, jnp.result_type(float))
     leaf, internal = tagger.tags.ids(encode(tree))
     pos = tagger.tags.pos_ids(tree) if parts_of_speech else np.zeros(size, np.int64)

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator
 
 from smcinfer.ground.errors import ArgumentError
 
@@ -84,7 +83,8 @@ def parse_all(text: str) -> list[Tree]:
     """
     done: list[Tree] = []
     stack: list[_Open] = []
-    for token, at in _tokens(text):
+    for found in _TOKEN.finditer(text):
+        token, at = found.group(), found.start()
         if token == "(":
             if stack and stack[-1].word:
                 raise _fault(text, at, f"a constituent beside the word {stack[-1].word!r}")
@@ -128,10 +128,6 @@ class _Open:
         if self.label is None and not self.children:
             raise _fault(text, at, "an empty bracket")
         return Tree(self.label or "", tuple(self.children), self.word)
-
-
-def _tokens(text: str) -> Iterator[tuple[str, int]]:
-    return ((found.group(), found.start()) for found in _TOKEN.finditer(text))
 
 
 def _fault(text: str, at: int, reason: str) -> ArgumentError:

@@ -1,6 +1,6 @@
 """From a finished run of chains to its record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.status import Status
+from smcinfer.ground.arrays import Array
+from smcinfer.ground.programs import compiled
 from smcinfer.results.chains import Chains
 from smcinfer.results.finished import Driven
 from smcinfer.run.runner import as_typed_key
@@ -49,3 +51,9 @@ def chains_of[Kind: Chains](
         seconds=driven.seconds,
         compile_seconds=driven.compile_seconds,
     )
+
+
+@compiled
+def named(constrain: Callable[[Array], dict[str, Array]], positions: Array) -> dict[str, Array]:
+    """Unconstrained vectors, leading axes (chain, draw), as values under their own names."""
+    return jax.vmap(jax.vmap(constrain))(positions)

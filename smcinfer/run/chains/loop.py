@@ -15,6 +15,7 @@ import numpy as np
 
 from smcinfer.ground.arrays import Array, Count, Key, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import surfacing
+from smcinfer.ground.programs import compiled
 from smcinfer.results.finished import Driven
 from smcinfer.run.chains import lanes as ways
 from smcinfer.run.chains.lanes import Course, Lanes
@@ -113,7 +114,7 @@ def drive(
     return Driven(records, state, time.perf_counter() - started, compiling[0], draw_seconds)
 
 
-@eqx.filter_jit
+@compiled
 def _begin(sampler: Sampler, keys: Key[Array, " chains"], capacity: int) -> Progress:
     numbers = jnp.arange(keys.shape[0], dtype=jnp.int32)
     states = jax.vmap(lambda key, number: sampler.begin(jax.random.fold_in(key, 0), number))(keys, numbers)
@@ -129,7 +130,7 @@ def _course(segment: Segment, sampler: Sampler, state: Progress) -> Course:
     return Course(state.done + sampler.first, *(jnp.asarray(each, jnp.int32) for each in whole))
 
 
-@eqx.filter_jit
+@compiled
 def _advance(
     state: Progress,
     sampler: Sampler,
@@ -151,7 +152,7 @@ def _advance(
     return Progress(lanes, state.params, state.done, state.ticks), (spent, count, acceptance, ended)
 
 
-@eqx.filter_jit
+@compiled
 def _close(
     state: Progress, sampler: Sampler, keys: Key[Array, " chains"], thin: Count, num_records: int, tuning: bool
 ) -> tuple[Progress, dict[str, Any]]:

@@ -1,24 +1,22 @@
 """The front door of Markov chains: ``mcmc`` warms up, freezes the kernel, draws, and returns a `Chains`."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
-from smcinfer.ground.arrays import Array
+from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.files import check_writable
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name
 from smcinfer.results.chains import Chains
-from smcinfer.run.chains.finish import chains_of
+from smcinfer.run.chains.finish import chains_of, named
 from smcinfer.run.chains.loop import drive
 from smcinfer.run.chains.of_kernel import PACES, of_kernel
 from smcinfer.run.chains.plan import checked, paired
@@ -88,6 +86,7 @@ def mcmc(
             "the target comes before the kernel", expected="mcmc(key, target, kernel)", got=repr(target)
         )
     chosen = by_name(kernel)
+    use_cache()
     start_key, chain_key, share_key = jax.random.split(as_typed_key(key), 3)
     with compile_clock() as compiling:
         first = start(start_key, chosen, target, initial, num_chains)
@@ -104,7 +103,7 @@ def mcmc(
             checkpoint_seconds=checkpoint_seconds,
             description="mcmc",
         )
-        draws = _named(first.constrain, jnp.asarray(driven.records["position"]))
+        draws = named(first.constrain, jnp.asarray(driven.records["position"]))
     learned = driven.progress.params
     settings = {
         "kernel": kernel if isinstance(kernel, str) else type(chosen).__name__,
@@ -121,9 +120,3 @@ def mcmc(
         status |= Status.LOOP_CAP_REACHED
     whole = driven._replace(seconds=time.perf_counter() - started, compile_seconds=compiling[0])
     return chains_of(Chains, key, whole, jax.tree.map(np.asarray, draws), settings, status)
-
-
-@eqx.filter_jit
-def _named(constrain: Callable[[Array], dict[str, Array]], positions: Array) -> dict[str, Array]:
-    """Draws by their own names, leading axes (chain, draw)."""
-    return jax.vmap(jax.vmap(constrain))(positions)

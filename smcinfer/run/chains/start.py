@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.ground.arrays import Array, Float, Key, PyTree
 from smcinfer.ground.errors import ArgumentError, TargetError
-from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
+from smcinfer.ground.programs import compiled
+from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity, evaluated
 from smcinfer.static.contract import check_scalar
-from smcinfer.static.guard import Guarded, guarded_density
+from smcinfer.static.guard import Guarded, guarded_density, undefined
 from smcinfer.static.prior import BARE_NAME
 from smcinfer.static.target import StaticTarget
 
@@ -51,6 +51,7 @@ def start(key: Key[Array, ""], kernel: Kernel, target: Any, initial: Any, num_ch
     """
     if isinstance(target, StaticTarget):
         _check_base(target)
+        target = target.as_arrays()
         density, constrain = guarded_density(target, jnp.ones((), jnp.result_type(float))), target.constrain
         if initial is None:
             return _from_base(key, kernel, target, density, num_chains)
@@ -58,7 +59,8 @@ def start(key: Key[Array, ""], kernel: Kernel, target: Any, initial: Any, num_ch
         positions = _from_values(initial, target, num_chains) if named else _numbers("initial", initial)
         positions = _shaped(positions, num_chains, target.dim)
     elif callable(target):
-        density, constrain = _plain_density(target), _as_theta
+        density = TemperedDensity(_no_base, Guarded(target), jnp.ones((), jnp.result_type(float)))
+        constrain = _as_theta
         positions = _given(key, initial, num_chains)
         check_scalar("target", target, jax.ShapeDtypeStruct(positions.shape[1:], positions.dtype))
     else:
@@ -72,7 +74,7 @@ def start(key: Key[Array, ""], kernel: Kernel, target: Any, initial: Any, num_ch
     return Start(density, states, constrain, False)
 
 
-@eqx.filter_jit
+@compiled
 def _initialise(kernel: Kernel, positions: Float[Array, "chains dim"], density: TemperedDensity) -> KernelState:
     return jax.vmap(lambda position: kernel.init(position, density))(positions)
 
@@ -83,10 +85,6 @@ def _as_theta(x: Array) -> dict[str, Array]:
 
 def _no_base(x: Array) -> Array:
     return jnp.zeros((), x.dtype)
-
-
-def _plain_density(function: Callable[..., Any]) -> TemperedDensity:
-    return TemperedDensity(_no_base, Guarded(function), jnp.ones((), jnp.result_type(float)))
 
 
 def _check_base(target: StaticTarget) -> None:
@@ -107,19 +105,20 @@ def _from_base(
 ) -> Start:
     """The first draws of the base at which the target is not zero."""
 
-    positions, undefined = _draw(key, target, density, num_chains)
+    positions, bad = _draw(key, target, num_chains)
     states = _initialise(kernel, positions, density)
     _check_states(states, density)
-    return Start(density, states, target.constrain, bool(undefined))
+    return Start(density, states, target.constrain, bool(bad))
 
 
-@eqx.filter_jit
-def _draw(key: Key[Array, ""], target: StaticTarget, density: TemperedDensity, num_chains: int) -> tuple[Array, Array]:
+@compiled
+def _draw(key: Key[Array, ""], target: StaticTarget, num_chains: int) -> tuple[Array, Array]:
     positions = target.sample_base(key, TRIES * num_chains).astype(jnp.result_type(float))
-    raw = jax.vmap(target.log_potential)(positions)
+    there = jax.vmap(lambda position: evaluated(target.density(1.0), position))(positions)
+    bad = undefined(there.log_potential)
     # Those that can be started from first, in the order drawn.
-    order = jnp.argsort(~jnp.isfinite(jax.vmap(density)(positions)), stable=True)[:num_chains]
-    return positions[order], jnp.any(jnp.isnan(raw) | (raw == jnp.inf))
+    possible = jnp.isfinite(there.log_base + there.log_potential) & ~bad
+    return positions[jnp.argsort(~possible, stable=True)[:num_chains]], jnp.any(bad)
 
 
 def _from_values(values: dict[str, Any], target: StaticTarget, num_chains: int) -> Array:

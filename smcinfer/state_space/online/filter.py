@@ -13,6 +13,7 @@ from smcinfer.core.settings import Settings
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, PyTree
 from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError, surfacing
+from smcinfer.ground.keys import key_of_kind
 from smcinfer.results.record import Record, arrays
 from smcinfer.results.words import Lines, counted
 from smcinfer.run.checkpoint import program_digest
@@ -139,7 +140,7 @@ class Online(Standing):
                 hint="resume with the model that it was made with",
             )
         leaves = [paused.leaves[f"leaf{number}"] for number in range(len(wanted))]
-        keyed = lambda leaf: jax.random.wrap_key_data(jnp.asarray(leaf), impl=paused.generator)  # noqa: E731
+        keyed = lambda leaf: key_of_kind(jnp.asarray(leaf), paused.generator)  # noqa: E731
         found = [keyed(leaf) if _is_key(want) else jnp.asarray(leaf) for leaf, want in zip(leaves, wanted, strict=True)]
         self._leaves, self._t = self._at(jax.tree.unflatten(structure, found)), paused.step
         self._clock = Clock(*paused.clock) if paused.clock else None
@@ -188,9 +189,7 @@ class PausedFilter(Record):
         """
         names = ("num_particles", "num_runs", "lag", "resampling", "resample_below")
         words = jnp.asarray(np.asarray(self.settings["key"], np.uint32))
-        made = _made(
-            jax.random.wrap_key_data(words, impl=self.generator), model, **{name: self.settings[name] for name in names}
-        )
+        made = _made(key_of_kind(words, self.generator), model, **{name: self.settings[name] for name in names})
         return made._restore(self)
 
     def _title(self) -> str:

@@ -194,7 +194,7 @@ class Standing:
 
     def result(self) -> Result:
         """Where the filter stands as `smcinfer.sample` would return it, with the error bar of log Z, without a history."""
-        done = collect(self._now.state, [{}], self._model, self._settings)
+        done = collect(self._t, self._now.state, [{}], self._model, self._settings)
         return record(self._key, done, self._model, self._settings.num_particles, **self._common())
 
     def _pooled_log_weights(self) -> np.ndarray:

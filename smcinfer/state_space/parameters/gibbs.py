@@ -27,6 +27,7 @@ from smcinfer.ground.names import leaves_by_name
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name
 from smcinfer.results.particle_chains import ParticleChains
+from smcinfer.run.chains.finish import chains_of, named
 from smcinfer.run.chains.loop import drive
 from smcinfer.run.chains.of_kernel import tuned
 from smcinfer.run.chains.plan import checked, doubling
@@ -176,10 +177,14 @@ def particle_gibbs(
     )
     paths = leaves_by_name(driven.records["path"])
     changed = np.mean([np.mean(_moved(value), axis=(0, 1)) for value in paths.values()], axis=0)
-    return ParticleChains.of(
+    draws = {}
+    if isinstance(target, Parametric):
+        draws = named(target.prior.constrain, jnp.asarray(driven.records["position"]))
+    return chains_of(
+        ParticleChains,
+        key,
         driven,
-        target.prior.constrain if isinstance(target, Parametric) else None,
-        paths,
+        draws | {name if name not in draws else f"state.{name}": value for name, value in paths.items()},
         {
             "method": "particle Gibbs",
             "kernel": "none" if mover is None else kernel if isinstance(kernel, str) else type(mover).__name__,

@@ -18,7 +18,7 @@ from smcinfer.core.compose import Composed
 from smcinfer.core.conditional import Conditioned, Fixed, Path, log_joint
 from smcinfer.core.settings import Settings
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
-from smcinfer.ground.errors import TargetError, calling
+from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.state_space.smoothing.smooth import draw_path
 from smcinfer.static.prior import Prior
@@ -116,6 +116,14 @@ def next_path(key: KeyArray, model: Composed, path: Path, settings: Settings, *,
     Source: Andrieu, Doucet & Holenstein (2010), section 4.3; Lindsten, Jordan & Schon (2014).
     """
     return filter_path(key, Conditioned(model, Fixed(path), ancestor_sampling, model.num_steps), settings)
+
+
+def check_parametric(who: str, target: Any) -> None:
+    """Raise `ArgumentError` unless a target has parameters to draw: ``who`` asks for them."""
+    if not isinstance(target, Parametric):
+        raise ArgumentError(
+            f"target of {who} needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
+        )
 
 
 def check_model(model: Any, what: str = "target") -> Composed:

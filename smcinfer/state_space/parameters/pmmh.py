@@ -16,18 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.settings import Settings
+from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Float, KeyArray, PyTree
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels import RandomWalk
 from smcinfer.kernels.base import Kernel, KernelState
 from smcinfer.results.particle_chains import ParticleChains
+from smcinfer.run.chains.finish import chains_of, named
 from smcinfer.run.chains.loop import drive
 from smcinfer.run.chains.of_kernel import tuned
 from smcinfer.run.chains.plan import checked, doubling
 from smcinfer.run.chains.sampler import Info, Sampler
 from smcinfer.run.runner import as_typed_key
-from smcinfer.state_space.parameters.parametric import Parametric
+from smcinfer.state_space.parameters.parametric import Parametric, check_parametric
 from smcinfer.state_space.parameters.start import likely_position, tuned_to
 
 TARGET_ACCEPTANCE = 0.15
@@ -96,13 +98,8 @@ def pmmh(
         target: made by `parametric`.
         num_particles: of each filter. As many as bring the standard deviation of the log likelihood estimate to about one:
             the print says what it is.
-        num_chains: chains, side by side in one program; tuning learns from all of them.
-        num_draws, num_warmup, thin: draws kept of each chain, transitions before them, transitions a draw.
         kernel: a `RandomWalk` with settings of one's own.
-        resampling: name of a scheme.
-        progress: draw a bar on stderr.
-        checkpoint: a file to resume from and to save to.
-        checkpoint_seconds: least time between two writes, seconds.
+        num_chains, num_draws, num_warmup, thin, resampling, progress, checkpoint, checkpoint_seconds: as in `particle_gibbs`.
 
     Returns:
         `ParticleChains`, with the noise of the likelihood estimate.
@@ -113,10 +110,7 @@ def pmmh(
     """
     num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)
     num_particles = validate.count("num_particles", num_particles)
-    if not isinstance(target, Parametric):
-        raise ArgumentError(
-            "target of pmmh needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
-        )
+    check_parametric("pmmh", target)
     walk = random_walk("pmmh", kernel)
     settings = Settings(num_particles, resampling, history="none")
     sampler = PMMH(target, walk, settings)
@@ -133,10 +127,11 @@ def pmmh(
     )
     values = np.asarray(_noise(noise_key, sampler, driven.progress.lanes.states.position[0]), np.float64)
     dead = not np.isfinite(np.asarray(driven.records["log_likelihood"])[:, -1]).all()
-    return ParticleChains.of(
+    return chains_of(
+        ParticleChains,
+        key,
         driven,
-        target.prior.constrain,
-        {},
+        named(target.prior.constrain, jnp.asarray(driven.records["position"])),
         {
             "method": "PMMH",
             "kernel": "random_walk",
@@ -145,7 +140,7 @@ def pmmh(
             "thin": thin,
             "log_likelihood_sd": float(values.std(ddof=1)) if np.isfinite(values).all() else float("nan"),
         },
-        dead,
+        Status.ALL_WEIGHTS_ZERO if dead else Status.OK,
     )
 
 

@@ -32,7 +32,7 @@ from smcinfer.kernels.metropolis import metropolis
 from smcinfer.results import Result
 from smcinfer.results.from_run import record
 from smcinfer.run.runner import as_typed_key, run
-from smcinfer.state_space.parameters.parametric import Parametric, filter_to, log_z
+from smcinfer.state_space.parameters.parametric import Parametric, check_parametric, filter_to, log_z
 from smcinfer.state_space.parameters.pmmh import random_walk
 
 
@@ -63,7 +63,7 @@ class SMC2(FeynmanKac):
         settings: of the inner filters.
         num_moves: PMMH steps after a resampling.
         num_steps: T of the data.
-        lead: whether run 0 only chooses, for all the others.
+        led: whether run 0 only chooses, for all the others.
     """
 
     target: Parametric
@@ -71,19 +71,14 @@ class SMC2(FeynmanKac):
     settings: Settings = eqx.field(static=True)
     num_moves: int = eqx.field(static=True)
     num_steps: int = eqx.field(static=True)
-    lead: bool = eqx.field(static=True, default=True)
+    led: bool = eqx.field(static=True, default=True)
 
     @property
     def plan(self) -> Plan:
         """Particles are parameters, each with a filter of its own."""
         words = "parameters given all the data, p(theta | y_0:T); log Z is the log evidence of the data"
-        details = {"num_inner": self.settings.num_particles, "led": self.lead}
+        details = {"num_inner": self.settings.num_particles, "led": self.led}
         return Plan(words, label="SMC2", name="SMC2", details=details)
-
-    @property
-    def led(self) -> bool:
-        """Whether run 0 only chooses, as it was asked for."""
-        return self.lead
 
     def _filtered(self, key: KeyArray, position: Array, last: Array) -> Filtered:
         """The parameters with a new filter of the data up to ``last``."""
@@ -109,7 +104,7 @@ class SMC2(FeynmanKac):
         particles: Any = population.particles
         params = self.kernel.tune(shared.params, particles.position, population.log_weights, shared.acceptance)
         # A step size follows the acceptance of the last moves once, not again at every step without moves.
-        params = follow_leader(params) if self.lead else params
+        params = follow_leader(params) if self.led else params
         return Tuned(params, jnp.full_like(shared.acceptance, jnp.nan), shared.num_filters)
 
     def mutate(self, key: KeyArray, t: Int[Array, ""], particles: Any, shared: Tuned, resampled: Flag) -> Mutation:
@@ -206,10 +201,7 @@ def smc2(
     Properly weighted for: p(theta, y_0:T), run by run; exactly unbiased evidence where ``led``, a bias of order
     1/num_particles otherwise.
     """
-    if not isinstance(target, Parametric):
-        raise ArgumentError(
-            "target of smc2 needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
-        )
+    check_parametric("smc2", target)
     num_particles = validate.count("num_particles", num_particles)
     num_inner = validate.count("num_inner", num_inner)
     num_runs = validate.count("num_runs", num_runs)

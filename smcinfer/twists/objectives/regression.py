@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.core.compose import Composed
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
-from smcinfer.ground.errors import ArgumentError
 from smcinfer.twists.learned import LearnedTwist, Seen, attach
 from smcinfer.twists.objectives.base import Objective, Sample
 from smcinfer.twists.paths import Paths, watch
@@ -60,8 +60,7 @@ class LinearExponential(Objective):
 
     def __check_init__(self) -> None:
         for name, value in {"num_paths": self.num_paths, "batch_size": self.batch_size}.items():
-            if value < 1:
-                raise ArgumentError(f"{name} is out of range", expected="at least 1", got=value)
+            validate.count(name, value)
 
     @override
     def prepare(self, key: KeyArray, model: Composed, twist: LearnedTwist) -> Ahead:

@@ -12,21 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.language.constraints.patterns.nodes import (
-    Again,
-    Atomic,
-    Boundary,
-    Call,
-    Choice,
-    Group,
-    If,
-    Look,
-    Node,
-    Parsed,
-    Piece,
-    Repeat,
-    Sequence,
-)
+from smcinfer.language.constraints.patterns import nodes
 
 LARGEST = 256
 """Plain patterns that one may come to."""
@@ -73,7 +59,7 @@ _Marks = dict[int, str | None]
 _Found = list[tuple[Way, _Marks]]
 
 
-def ways(parsed: Parsed) -> list[Way]:
+def ways(parsed: nodes.Parsed) -> list[Way]:
     """The plain patterns that a pattern comes to.
 
     Raises:
@@ -89,11 +75,11 @@ def _trouble(reason: str, hint: str = "") -> ArgumentError:
 class _Expansion:
     """A pattern that is being spelt out."""
 
-    def __init__(self, parsed: Parsed) -> None:
+    def __init__(self, parsed: nodes.Parsed) -> None:
         self.parsed = parsed
         self.open: list[int] = []
 
-    def of(self, node: Node, marks: _Marks, apart: bool) -> _Found:
+    def of(self, node: nodes.Node, marks: _Marks, apart: bool) -> _Found:
         """All ways of a node, the preferred first; ``apart`` where each must be one way to match, but for its loops."""
         if not apart and (plain := self.plain(node)):
             return [((plain,), marks)]
@@ -102,25 +88,25 @@ class _Expansion:
             raise _trouble(f"more than {LARGEST} ways to spell it out")
         return found
 
-    def _spelt(self, node: Node, marks: _Marks, apart: bool) -> Iterator[tuple[Way, _Marks]]:
+    def _spelt(self, node: nodes.Node, marks: _Marks, apart: bool) -> Iterator[tuple[Way, _Marks]]:
         match node:
-            case Piece(source):
+            case nodes.Piece(source):
                 yield (Plain(source, False, _word(source)),), marks
-            case Sequence(items):
+            case nodes.Sequence(items):
                 yield from self._joined(items, marks, apart)
-            case Choice(options):
+            case nodes.Choice(options):
                 for option in options:
                     yield from self.of(option, marks, apart)
-            case Repeat():
+            case nodes.Repeat():
                 yield from self._repeated(node, marks, apart)
-            case Group(number, item):
+            case nodes.Group(number, item):
                 yield from self._group(number, item, marks, apart)
-            case Atomic(item):
+            case nodes.Atomic(item):
                 for way in _in_order(self._closed(item, marks, True)):
                     yield way, marks
-            case Look(item, ahead, negative):
+            case nodes.Look(item, ahead, negative):
                 yield (Condition(tuple(self._closed(item, marks, False)), ahead, negative),), marks
-            case Boundary(negative, letter):
+            case nodes.Boundary(negative, letter):
                 letters = Plain(letter, False)
                 for before in (True, False):
                     sides = (
@@ -128,18 +114,18 @@ class _Expansion:
                         Condition(((letters,),), True, before != negative),
                     )
                     yield sides, marks
-            case Again(group):
+            case nodes.Again(group):
                 # A group that took no part is repeated by nothing.
                 if (word := marks.get(self.parsed.number(group))) is not None:
                     yield (_spelled(word),), marks
-            case Call(group):
+            case nodes.Call(group):
                 with self._inside(group) as item:
                     found = self.of(item, marks, apart)
                 yield from ((way, marks) for way, _ in found)
-            case If():
+            case nodes.If():
                 yield from self._if(node, marks, apart)
 
-    def _joined(self, items: tuple[Node, ...], marks: _Marks, apart: bool) -> _Found:
+    def _joined(self, items: tuple[nodes.Node, ...], marks: _Marks, apart: bool) -> _Found:
         found: _Found = [((), marks)]
         for item in items:
             found = [(way + more, after) for way, before in found for more, after in self.of(item, before, apart)]
@@ -147,9 +133,9 @@ class _Expansion:
                 raise _trouble(f"more than {LARGEST} ways to spell it out")
         return found
 
-    def _repeated(self, node: Repeat, marks: _Marks, apart: bool) -> Iterator[tuple[Way, _Marks]]:
+    def _repeated(self, node: nodes.Repeat, marks: _Marks, apart: bool) -> Iterator[tuple[Way, _Marks]]:
         if node.style == "+":
-            yield from self.of(Atomic(dataclasses.replace(node, style="")), marks, apart)
+            yield from self.of(nodes.Atomic(dataclasses.replace(node, style="")), marks, apart)
             return
         body = self.of(node.item, marks, True) if apart else []
         item = _merged(body[0][0]) if len(body) == 1 and body[0][1] == marks else None
@@ -166,7 +152,7 @@ class _Expansion:
         else:
             yield from self._unrolled(node, node.least, node.most, marks, apart)
 
-    def _unrolled(self, node: Repeat, least: int, most: int, marks: _Marks, apart: bool) -> _Found:
+    def _unrolled(self, node: nodes.Repeat, least: int, most: int, marks: _Marks, apart: bool) -> _Found:
         if most == 0:
             return [((), marks)]
         more = [
@@ -179,7 +165,7 @@ class _Expansion:
             raise _trouble(f"more than {LARGEST} ways to spell it out")
         return enough + more if node.style == "?" else more + enough
 
-    def _group(self, number: int, item: Node, marks: _Marks, apart: bool) -> Iterator[tuple[Way, _Marks]]:
+    def _group(self, number: int, item: nodes.Node, marks: _Marks, apart: bool) -> Iterator[tuple[Way, _Marks]]:
         if number in self.parsed.quoted:
             for way, after in self._words(item, marks):
                 yield way, after | {number: "".join(part.word or "" for part in way if isinstance(part, Plain))}
@@ -188,7 +174,7 @@ class _Expansion:
             for way, after in self.of(item, marks, apart):
                 yield way, after | mark
 
-    def _words(self, item: Node, marks: _Marks) -> _Found:
+    def _words(self, item: nodes.Node, marks: _Marks) -> _Found:
         """All texts of a node, one way each."""
         found: _Found = []
         for way, after in self.of(item, marks, True):
@@ -201,8 +187,8 @@ class _Expansion:
             found += [((_spelled(text),), after) for text in texts]
         return found
 
-    def _if(self, node: If, marks: _Marks, apart: bool) -> Iterator[tuple[Way, _Marks]]:
-        if not isinstance(node.condition, Look):
+    def _if(self, node: nodes.If, marks: _Marks, apart: bool) -> Iterator[tuple[Way, _Marks]]:
+        if not isinstance(node.condition, nodes.Look):
             yield from self.of(node.yes if self.parsed.number(node.condition) in marks else node.no, marks, apart)
             return
         look = node.condition
@@ -210,7 +196,7 @@ class _Expansion:
             for way, after in self.of(branch, marks, apart):
                 yield (Condition(tuple(self._closed(look.item, marks, False)), look.ahead, negative), *way), after
 
-    def _closed(self, item: Node, marks: _Marks, apart: bool) -> list[Way]:
+    def _closed(self, item: nodes.Node, marks: _Marks, apart: bool) -> list[Way]:
         """Ways of something that no reference reaches into."""
         found = self.of(item, marks, apart)
         if any(after != marks for _, after in found):
@@ -218,7 +204,7 @@ class _Expansion:
         return [way for way, _ in found]
 
     @contextlib.contextmanager
-    def _inside(self, group: int | str) -> Iterator[Node]:
+    def _inside(self, group: int | str) -> Iterator[nodes.Node]:
         """A group's pattern, once."""
         number = self.parsed.number(group)
         if number in self.open or number == 0:
@@ -227,23 +213,23 @@ class _Expansion:
         yield self.parsed.groups[number]
         self.open.pop()
 
-    def plain(self, node: Node) -> Plain | None:
+    def plain(self, node: nodes.Node) -> Plain | None:
         """A node as it stands, in Rust's syntax, where that says all of it."""
         match node:
-            case Piece(source):
+            case nodes.Piece(source):
                 return Plain(source, False, _word(source))
-            case Sequence(items):
+            case nodes.Sequence(items):
                 return _merged(tuple(plain for item in items if (plain := self.plain(item))), len(items))
-            case Choice(options):
+            case nodes.Choice(options):
                 all_ = [plain for option in options if (plain := self.plain(option))]
                 source = "|".join(plain.source for plain in all_)
                 return Plain(f"(?:{source})", any(p.empty for p in all_)) if len(all_) == len(options) else None
-            case Repeat(item, least, most, style) if style != "+":
+            case nodes.Repeat(item, least, most, style) if style != "+":
                 plain = self.plain(item)
                 return plain and _times(plain, least, most)
-            case Group(number, item) if number not in self.parsed.quoted | self.parsed.tested:
+            case nodes.Group(number, item) if number not in self.parsed.quoted | self.parsed.tested:
                 return self.plain(item)
-            case Call(group):
+            case nodes.Call(group):
                 with self._inside(group) as item:
                     return self.plain(item)
         return None

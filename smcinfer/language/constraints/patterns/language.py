@@ -77,14 +77,11 @@ def _fits_nothing(condition: Condition) -> bool:
     return any(
         all(
             _fits_nothing(part) != part.negative if isinstance(part, Condition) else part.empty
-            for part in _settled(way)
+            for part in way
+            if isinstance(part, Condition | Plain)
         )
         for way in condition.ways
     )
-
-
-def _settled(way: Way) -> list[Condition | Plain]:
-    return [part for part in way if isinstance(part, Condition | Plain)]
 
 
 def _is_plain(way: Way) -> list[bool]:

@@ -2,27 +2,11 @@
 
 import re
 
-from smcinfer.language.constraints.patterns import flags
-from smcinfer.language.constraints.patterns.nodes import (
-    Again,
-    Atomic,
-    Boundary,
-    Call,
-    Choice,
-    Group,
-    If,
-    Look,
-    Node,
-    Parsed,
-    Piece,
-    Repeat,
-    Sequence,
-    UnknownSyntaxError,
-)
+from smcinfer.language.constraints.patterns import flags, nodes
 
 _ANY = "(?s:.)"
-_EDGES = {"^": Look(Piece(_ANY), False, True), "$": Look(Piece(_ANY), True, True)}
-_LINE_EDGES = {"^": Look(Piece(r"[^\n]"), False, True), "$": Look(Piece(r"[^\n]"), True, True)}
+_EDGES = {"^": nodes.Look(nodes.Piece(_ANY), False, True), "$": nodes.Look(nodes.Piece(_ANY), True, True)}
+_LINE_EDGES = {"^": nodes.Look(nodes.Piece(r"[^\n]"), False, True), "$": nodes.Look(nodes.Piece(r"[^\n]"), True, True)}
 _EDGE_ESCAPES = {"A": _EDGES["^"], "G": _EDGES["^"], "z": _EDGES["$"], "Z": _EDGES["$"]}
 _COUNT = re.compile(r"\{(?:(\d+)(?:(,)(\d*))?|,(\d+))\}")
 _UNCLEAR = re.compile(r"\{,\}")
@@ -57,7 +41,7 @@ def _literal(sign: str) -> str:
     return "\\" + sign if sign in "\\.+*?()|[]{}^$" else sign
 
 
-def parse(pattern: str) -> Parsed:
+def parse(pattern: str) -> nodes.Parsed:
     """Take a pattern apart.
 
     Raises:
@@ -70,7 +54,7 @@ def is_misread(pattern: str) -> bool:
     """Whether Rust's engine would read a pattern as something else (see `Parsed`)."""
     try:
         return parse(pattern).misread
-    except UnknownSyntaxError as error:
+    except nodes.UnknownSyntaxError as error:
         return error.misread
 
 
@@ -82,11 +66,11 @@ class _Reader:
         self.at = 0
         self.count = 0
         self.flags: frozenset[str] = frozenset()
-        self.parsed = Parsed()
+        self.parsed = nodes.Parsed()
         self.tested: list[int | str] = []
         self.quoted: list[int | str] = []
 
-    def whole(self) -> Parsed:
+    def whole(self) -> nodes.Parsed:
         """Read the pattern from beginning to end."""
         self.parsed.node = self._choice()
         if self.at < len(self.text):
@@ -95,9 +79,11 @@ class _Reader:
         self.parsed.quoted = {self.parsed.number(group) for group in self.quoted}
         return self.parsed
 
-    def _trouble(self, reason: str, hint: str = "", misread: bool = False) -> UnknownSyntaxError:
+    def _trouble(self, reason: str, hint: str = "", misread: bool = False) -> nodes.UnknownSyntaxError:
         misread = misread or _MISREAD.search(self.text) is not None
-        return UnknownSyntaxError(f"{reason} at {self.at}: {self.text[self.at :][:20]!r}", hint=hint, misread=misread)
+        return nodes.UnknownSyntaxError(
+            f"{reason} at {self.at}: {self.text[self.at :][:20]!r}", hint=hint, misread=misread
+        )
 
     def _takes(self, token: str) -> bool:
         found = self.text.startswith(token, self.at)
@@ -109,29 +95,29 @@ class _Reader:
         self.at = found.end() if found else self.at
         return found
 
-    def _choice(self, reset: bool = False) -> Node:
+    def _choice(self, reset: bool = False) -> nodes.Node:
         first, last, options = self.count, self.count, [self._sequence()]
         while self._takes("|"):
             last = max(last, self.count)
             self.count = first if reset else self.count
             options.append(self._sequence())
         self.count = max(last, self.count)
-        return options[0] if len(options) == 1 else Choice(tuple(options))
+        return options[0] if len(options) == 1 else nodes.Choice(tuple(options))
 
-    def _sequence(self) -> Node:
+    def _sequence(self) -> nodes.Node:
         items = []
         self._skip()
         while self.at < len(self.text) and self.text[self.at] not in "|)":
             items.append(self._repeated(self._item()))
             self._skip()
-        return items[0] if len(items) == 1 else Sequence(tuple(items))
+        return items[0] if len(items) == 1 else nodes.Sequence(tuple(items))
 
     def _skip(self) -> None:
         """Pass comments, and spaces where they are free."""
         while self._matches(_COMMENT) or ("x" in self.flags and self._matches(_SPACING)):
             pass
 
-    def _repeated(self, item: Node) -> Node:
+    def _repeated(self, item: nodes.Node) -> nodes.Node:
         while True:
             self._skip()
             if counted := self._matches(_COUNT):
@@ -142,17 +128,17 @@ class _Reader:
                 least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[sign]
             else:
                 return item
-            if isinstance(item, Look | Boundary) or (most is not None and most < least):
+            if isinstance(item, nodes.Look | nodes.Boundary) or (most is not None and most < least):
                 raise self._trouble("nothing to repeat")
             style = next((style for style in "?+" if self._takes(style)), "")
             self.parsed.misread |= style == "+"
-            item = Repeat(item, least, most, style)
+            item = nodes.Repeat(item, least, most, style)
 
-    def _item(self) -> Node:
+    def _item(self) -> nodes.Node:
         if self.text[self.at] == "(":
             return self._group()
         if self.text[self.at] == "[":
-            return Piece(flags.under(self.flags, self._class()))
+            return nodes.Piece(flags.under(self.flags, self._class()))
         if again := self._matches(_AGAIN):
             return self._quoted(again)
         if self.text[self.at] == "\\":
@@ -165,20 +151,20 @@ class _Reader:
         self.at += 1
         if sign in _EDGES:
             return (_LINE_EDGES if "m" in self.flags else _EDGES)[sign]
-        return Piece(flags.under(self.flags, sign if sign == "." else _literal(sign)))
+        return nodes.Piece(flags.under(self.flags, sign if sign == "." else _literal(sign)))
 
-    def _quoted(self, found: re.Match[str]) -> Again:
+    def _quoted(self, found: re.Match[str]) -> nodes.Again:
         group = next(int(text) if text.isdigit() else text for text in found.groups() if text)
         self.quoted.append(group)
-        return Again(group)
+        return nodes.Again(group)
 
-    def _escape(self) -> Node:
+    def _escape(self) -> nodes.Node:
         found = self._matches(_ESCAPE)
         if found is None:
             raise self._trouble("an escape without an end")
         sign = found[0][1]
         if sign in "bB":
-            return Boundary(sign == "B", flags.letter_of_words(self.flags))
+            return nodes.Boundary(sign == "B", flags.letter_of_words(self.flags))
         if sign in _EDGE_ESCAPES:
             return _EDGE_ESCAPES[sign]
         if sign.isalnum() and sign not in _KNOWN_ESCAPES:
@@ -186,7 +172,7 @@ class _Reader:
             instead = _WAYS_OUT.get(sign)
             raise self._trouble("unknown escape", "" if instead is None else f"write {instead}")
         source = found[0].replace("p{^", "P{") if sign.isalnum() else _literal(sign)
-        return Piece(flags.under(self.flags, source))
+        return nodes.Piece(flags.under(self.flags, source))
 
     def _class(self) -> str:
         start, depth = self.at, 0
@@ -204,7 +190,7 @@ class _Reader:
                 return self.text[start : self.at]
         raise self._trouble("unclosed class")
 
-    def _group(self) -> Node:
+    def _group(self) -> nodes.Node:
         before = self.flags
         if (setting := flags.SETTING.match(self.text, self.at)) and (setting[1] or setting[2] or setting[3] == ")"):
             return self._set(setting)
@@ -212,7 +198,7 @@ class _Reader:
         self.flags = before
         return node
 
-    def _set(self, setting: re.Match[str]) -> Node:
+    def _set(self, setting: re.Match[str]) -> nodes.Node:
         """Flags for a group, or for the rest of the one around."""
         before = self.flags
         on, off = set(setting[1]), set(setting[2] or "")
@@ -223,28 +209,28 @@ class _Reader:
         if {"a", "i"} <= self.flags:
             raise self._trouble("the flags a and i together", "spell out both cases of each letter, [Aa]")
         if setting[3] == ")":
-            return Sequence()
+            return nodes.Sequence()
         node = self._closed(self._choice())
         self.flags = before
         return node
 
-    def _plain_group(self) -> Node:
+    def _plain_group(self) -> nodes.Node:
         if again := self._matches(_AGAIN):
             return self._quoted(again)
         if call := self._matches(_CALL):
             self.parsed.misread |= call[2] == "R"
-            return Call(call[1] or (0 if call[2] == "R" else int(call[2])))
+            return nodes.Call(call[1] or (0 if call[2] == "R" else int(call[2])))
         if self.text.startswith("(?(", self.at):
             return self._if()
         if self._takes("(?:"):
             return self._closed(self._choice())
         if self._takes("(?>"):
-            return Atomic(self._closed(self._choice()))
+            return nodes.Atomic(self._closed(self._choice()))
         if self._takes("(?|"):
             return self._closed(self._choice(reset=True))
         for opening, (ahead, negative) in _LOOKS.items():
             if self._takes(opening):
-                return Look(self._closed(self._choice()), ahead, negative)
+                return nodes.Look(self._closed(self._choice()), ahead, negative)
         named = self._matches(_NAME)
         if named is None and self.text.startswith("(?", self.at):
             raise self._trouble("unknown group")
@@ -258,30 +244,30 @@ class _Reader:
             self.parsed.names[name] = number
         item = self._closed(self._choice())
         self.parsed.groups.setdefault(number, item)
-        return Group(number, item)
+        return nodes.Group(number, item)
 
-    def _if(self) -> Node:
-        condition: int | str | Look
+    def _if(self) -> nodes.Node:
+        condition: int | str | nodes.Look
         named = self._matches(_IF)
         if named is None:
             self.at += len("(?")
             look = self._plain_group()
-            if not isinstance(look, Look):
+            if not isinstance(look, nodes.Look):
                 raise self._trouble("unknown condition")
             condition = look
         else:
             condition = named[1] or int(named[2])
         branches = self._closed(self._choice())
         if condition == "DEFINE":
-            return Sequence()
-        options = branches.options if isinstance(branches, Choice) else (branches, Sequence())
+            return nodes.Sequence()
+        options = branches.options if isinstance(branches, nodes.Choice) else (branches, nodes.Sequence())
         if len(options) != 2:
             raise self._trouble("a condition has two branches")
-        if not isinstance(condition, Look):
+        if not isinstance(condition, nodes.Look):
             self.tested.append(condition)
-        return If(condition, *options)
+        return nodes.If(condition, *options)
 
-    def _closed(self, node: Node) -> Node:
+    def _closed(self, node: nodes.Node) -> nodes.Node:
         if not self._takes(")"):
             raise self._trouble("unclosed group")
         return node
