@@ -112,11 +112,12 @@ class LinearGaussian(eqx.Module):
         """A path x_0:T and data y_0:T of it, T = ``num_steps``."""
         return simulate(key, self.initial, self.transition, self.observation, num_steps)
 
-    def state_space(self, data: ArrayLike, kind: str = "guided", **options: Any) -> StateSpace:
+    def state_space(self, data: ArrayLike | None, kind: str = "guided", **options: Any) -> StateSpace:
         """The model with data, filtered in a named way.
 
         Args:
-            data: (T+1, k); NaN where nothing was observed (with ``missing="skip"``).
+            data: (T+1, k); NaN where nothing was observed (with ``missing="skip"``); ``None`` for observations to come
+                (`smcinfer.online`).
             kind: ``"bootstrap"``; ``"guided"`` by p(x_t | x_{t-1}, y_t), the best that looks no further; ``"auxiliary"``: that
                 and the exact look-ahead p(y_t | x_{t-1}), the fully adapted filter; ``"twisted"`` by the exact
                 p(y_{t+1:T} | x_t), with its proposal: no variance at all.
@@ -130,6 +131,10 @@ class LinearGaussian(eqx.Module):
         if kind == "auxiliary":
             parts["look_ahead"] = _LookAhead.of(self)
         if kind == "twisted":
+            if data is None:
+                raise ArgumentError(
+                    "the exact twist looks at all data", expected="data, or another kind", got="data=None"
+                )
             exact = _backward(self, data)
             parts = {"twist": exact.log_psi, "proposal": exact.guide, "initial_proposal": exact.initial(self, data)}
         return state_space(self.initial, self.transition, self.observation, data, **(parts | options))

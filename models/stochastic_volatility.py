@@ -62,11 +62,11 @@ class StochasticVolatility(eqx.Module):
         """The log variance x_0:T, the truth, and returns y_0:T, T = ``num_steps``."""
         return simulate(key, self.initial, self.transition, self.observation, num_steps)
 
-    def state_space(self, data: ArrayLike, kind: str = "bootstrap", **options: Any) -> StateSpace:
+    def state_space(self, data: ArrayLike | None, kind: str = "bootstrap", **options: Any) -> StateSpace:
         """The model with data.
 
         Args:
-            data: (T+1,), returns; NaN where there was none (with ``missing="skip"``).
+            data: (T+1,), returns; NaN where there was none (with ``missing="skip"``); ``None`` for returns to come.
             kind: ``"bootstrap"``, or ``"guided"`` by `guide`.
             options: of `smcinfer.state_space.state_space`.
         """

@@ -17,11 +17,17 @@ from smcinfer.paths import ESS, ConditionalESS, Exponents, Moves, Path, Schedule
 from smcinfer.results import Bound, Record, Result, load
 from smcinfer.results.chains import Chains
 from smcinfer.results.finished import Run
+from smcinfer.results.forecast import Forecast
+from smcinfer.results.gaussian import GaussianMoments
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.chains.run import mcmc
 from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, state_space
+from smcinfer.state_space.gaussian.doors import ensemble_filter, gaussian_filter
+from smcinfer.state_space.online.filter import Online, online
+from smcinfer.state_space.panel import Panel, panel
 from smcinfer.state_space.parameters.gibbs import particle_gibbs
+from smcinfer.state_space.parameters.likeliest import maximum_likelihood
 from smcinfer.state_space.parameters.parametric import parametric
 from smcinfer.state_space.parameters.pmmh import pmmh
 from smcinfer.state_space.parameters.smc2 import smc2
@@ -49,12 +55,16 @@ __all__ = [
     "Exponents",
     "FeynmanKac",
     "FileError",
+    "Forecast",
+    "GaussianMoments",
     "Guided",
     "HostFunction",
     "MixedPath",
     "Moves",
     "Mutation",
     "Nested",
+    "Online",
+    "Panel",
     "Path",
     "Plan",
     "Population",
@@ -83,19 +93,24 @@ __all__ = [
     "compose",
     "condition",
     "diffusion",
+    "ensemble_filter",
     "from_numpyro",
     "from_pymc",
     "from_stan",
+    "gaussian_filter",
     "graph_from_numpyro",
     "graphs",
     "kernels",
     "language",
     "load",
     "log_density",
+    "maximum_likelihood",
     "mcmc",
     "mixed_from_numpyro",
     "models",
     "on_host",
+    "online",
+    "panel",
     "parametric",
     "particle_gibbs",
     "plots",

@@ -23,7 +23,18 @@ DOORS = (
         "log_density",
         "from_numpyro",
     ),
-    *("state_space", "smooth", "smooth by a lag", "mcmc", "pmmh", "particle_gibbs", "smc2", "parametric", "compose"),
+    *(
+        "state_space",
+        "online",
+        "smooth",
+        "smooth by a lag",
+        "mcmc",
+        "pmmh",
+        "particle_gibbs",
+        "smc2",
+        "parametric",
+        "compose",
+    ),
     *(
         "condition",
         "sandwich",
@@ -35,6 +46,7 @@ DOORS = (
         "check",
         "check_model",
     ),
+    *("gaussian_filter", "ensemble_filter", "panel", "maximum_likelihood"),
     *(
         "check_kernel",
         "check_target",

@@ -132,7 +132,9 @@ class Composed(FeynmanKac):
         known = self.ahead(t, state) if self.ahead is not None else self.proposal.look_ahead(t, state)
         return None if known is None else jnp.where(t > self.num_steps, 0.0, known - log_twist)
 
-    def _carry(self, t: Time, states: Particles) -> Particles:
+    def carry(self, t: Time, states: Particles) -> Particles:
+        """Particles in these states after step t, with their twist and what is known of step t + 1."""
+
         def one(state: PyTree[Any]) -> _Particle:
             log_twist = jnp.asarray(self._log_twist(t, state), jnp.result_type(float))
             return _Particle(state, log_twist, self._log_ahead(t + 1, state, log_twist))
@@ -157,7 +159,7 @@ class Composed(FeynmanKac):
             states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *jnp.shape(leaf))), state)
         else:
             states = jax.vmap(lambda x: self.process.advance(t, None, x))(x)
-        particles = self._carry(t, states)
+        particles = self.carry(t, states)
         return Mutation(
             particles, log_w + jax.vmap(lambda state: self.potential(t, state))(states) + particles.log_twist
         )
@@ -174,7 +176,7 @@ class Composed(FeynmanKac):
     def advance(self, t: Time, particles: Particles, x: Particles, log_w: LogWeights) -> Mutation:
         """Particles moved to given x_t, weighted by what the look-ahead did not hold."""
         states = jax.vmap(lambda state, x: self.process.advance(t, state, x))(particles.state, x)
-        moved = self._carry(t, states)
+        moved = self.carry(t, states)
         log_w = log_w + moved.log_twist - particles.log_twist
         if not self.proposal.includes_potential:
             log_w = log_w + self._log_potentials(t, states)

@@ -29,6 +29,7 @@ class Status(enum.IntFlag):
     PHASE_TRANSITION = 2048
     PATHS_DISAGREE = 4096
     MASS_MISSED = 8192
+    DIVERGED = 16384
 
 
 EXPLANATIONS: dict[Status, str] = {
@@ -55,10 +56,12 @@ EXPLANATIONS: dict[Status, str] = {
     'them is of which kind was left to chance; believe a path of levels, method="nested"',
     Status.PATHS_DISAGREE: "another path to the same target found another log Z, by more than chance: either can only have "
     "missed something, so believe the larger until more particles make them agree",
+    Status.DIVERGED: "the moments of a Gaussian filter are no numbers from some step on, or no covariances: "
+    "take another method, or float64",
 }
 
 # What makes a result wrong or partial, as against what only widens an error bar.
-SERIOUS = Status.ALL_WEIGHTS_ZERO | Status.SCHEDULE_UNFINISHED
+SERIOUS = Status.ALL_WEIGHTS_ZERO | Status.SCHEDULE_UNFINISHED | Status.DIVERGED
 
 
 def raise_bit(status: Int[Array, ""], bit: Status, condition: Array) -> Int[Array, ""]:

@@ -103,3 +103,9 @@ def small(key: Any) -> Any:
     """A key of JAX's default kind as one that draws the same numbers from smaller programs; any other key as it is."""
     same = str(jax.random.key_impl(key)) == "threefry2x32" and jax.config.jax_threefry_partitionable
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=SMALL) if same else key
+
+
+def plain(key: Any) -> Any:
+    """The reverse of `small`: for laws that draw by JAX's own kind of key alone (Poisson)."""
+    same = str(jax.random.key_impl(key)) == KIND
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32") if same else key

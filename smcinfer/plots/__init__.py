@@ -6,6 +6,7 @@ from smcinfer.plots.diagnostics import plot_ess_temperature, plot_weights
 from smcinfer.plots.diffusion import plot_reward_evaluations, plot_reward_path, plot_samples
 from smcinfer.plots.evidence import plot_log_z
 from smcinfer.plots.filtering import plot_filter, plot_track
+from smcinfer.plots.forecasting import plot_forecast
 from smcinfer.plots.genealogy import plot_genealogy
 from smcinfer.plots.posterior import plot_posterior, save_all
 from smcinfer.plots.smoothing import plot_smoothed
@@ -15,6 +16,7 @@ __all__ = [
     "plot_error_curves",
     "plot_ess_temperature",
     "plot_filter",
+    "plot_forecast",
     "plot_genealogy",
     "plot_log_z",
     "plot_posterior",

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
+from smcinfer.ground.dates import dated
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.plots.style import EMPHASIS, FAINT, PALETTE, finish, new_figure, recorded, styled
 from smcinfer.results.estimates import Estimates
@@ -51,18 +52,20 @@ def plot_filter(result: Estimates, *, truth: Any = None, data: Any = None, max_s
     Raises:
         ArgumentError: the history has no filtered means, or truth or data are of another length.
     """
-    return draw_bands(filtered_bands(result)[:max_scalars], "filtered mean", truth=truth, data=data)
+    bands = filtered_bands(result)[:max_scalars]
+    return draw_bands(bands, "filtered mean", truth=truth, data=data, dates=dated(result.settings))
 
 
-def draw_bands(bands: list[Band], mean: str, *, truth: Any, data: Any) -> Figure:
+def draw_bands(bands: list[Band], mean: str, *, truth: Any, data: Any, dates: np.ndarray | None = None) -> Figure:
     """One panel a band, truth in it, and data below: what filters and smoothers both show.
 
     Args:
         bands: what to draw.
         mean: what the mean is called.
         truth, data: as `plot_filter` takes them.
+        dates: of the times, where there are any.
     """
-    steps = np.arange(bands[0].mean.size)
+    steps = np.arange(bands[0].mean.size) if dates is None else dates
     truths = [None] * len(bands) if truth is None else _scalars("truth", truth, steps.size)
     panels = len(bands) + (data is not None)
     with styled():
@@ -77,7 +80,7 @@ def draw_bands(bands: list[Band], mean: str, *, truth: Any, data: Any) -> Figure
         if data is not None:
             _draw_data(axes[-1], steps, data)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
-        axes[-1].set_xlabel("time t")
+        axes[-1].set_xlabel("time t" if dates is None else "")
     return figure
 
 

@@ -49,6 +49,7 @@ class Estimates(Record):
         history: what was recorded, by name, each of shape (num_runs, num_steps + 1, ...); entry 0 is the initial
             population, and floats after a run's last step are NaN. A tree of arrays becomes ``name.leaf``.
         upper_bound: stochastic upper bound on log Z, or ``None``: it needs an exact draw (`Result.with_upper_bound`).
+        model: what was sampled, where this process sampled it: a file has none.
         described: what the target tells of itself beside draws; a file does not keep it.
         check: what another path to the same target found, or ``None`` (`smcinfer.certify`).
         status: the bits of all runs, and what their estimates of log Z say of each other.
@@ -62,6 +63,7 @@ class Estimates(Record):
     num_steps: np.ndarray = arrays("run")
     history: dict[str, Any] = arrays("run")
     upper_bound: Bound | None = revived(lambda pair: Bound(*pair), default=None)
+    model: Any = not_kept(None)
     described: Described | None = not_kept(None)
     check: Check | None = revived(lambda fields: Check(*fields), default=None)
     status: Status = dataclasses.field(init=False, default=Status.OK)

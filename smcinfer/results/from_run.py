@@ -31,7 +31,7 @@ def record(key: Array, done: Run, model: FeynmanKac, num_particles: int, **commo
     """
     shown = leaves_by_name((_shown if model.on_host else _shown_compiled)(model, done.particles))
     found = result_of(done, shown, settings_of(key, model, num_particles, **common))
-    return dataclasses.replace(found, described=model.described)
+    return dataclasses.replace(found, described=model.described, model=model)
 
 
 def _shown(model: FeynmanKac, particles: Any) -> Any:
@@ -64,13 +64,14 @@ def settings_of(key: Array, model: FeynmanKac, num_particles: int, **common: Any
     )
 
 
-def result_of(done: Run, particles: Mapping[str, Any], settings: dict[str, Any]) -> Result:
+def result_of(done: Run, particles: Mapping[str, Any], settings: dict[str, Any], model: Any = None) -> Result:
     """The record of a finished run.
 
     Args:
         done: the run.
         particles: its final particles by name, each of shape ``(num_runs, num_particles, ...)``.
         settings: how it was made (`settings_of`).
+        model: what ran, where a result may be asked to go on with it.
     """
     genealogy = {
         "eve_variance": np.asarray(done.eve_variance).tolist(),
@@ -84,6 +85,7 @@ def result_of(done: Run, particles: Mapping[str, Any], settings: dict[str, Any])
         status_runs=np.asarray(done.status),
         num_steps=np.asarray(done.num_steps),
         history=done.history,
+        model=model,
         settings=settings | genealogy,
         seconds=done.seconds,
         compile_seconds=done.compile_seconds,

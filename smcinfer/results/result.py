@@ -4,13 +4,16 @@ import dataclasses
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from smcinfer.ground.arrays import KeyArray
+from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.lazy import Later
 from smcinfer.results import export, report, transition
 from smcinfer.results.estimates import Estimates
 from smcinfer.results.evidence import Bound, Check
+from smcinfer.results.forecast import Forecast
 from smcinfer.results.summary import summary_table
 from smcinfer.results.words import Lines
 
@@ -50,6 +53,41 @@ class Result(Estimates):
             target: what was sampled, where the result came from a file.
         """
         return export.to_arviz(self, key, num_draws, groups=groups, target=target)
+
+    def forecast(
+        self,
+        horizon: int,
+        *,
+        future_times: Any = None,
+        future_inputs: Any = None,
+        num_draws: int = 1000,
+        key: KeyArray | int = 0,
+    ) -> Forecast:
+        """Draws of what follows the data of a filter.
+
+        Args:
+            horizon: steps ahead.
+            future_times, future_inputs: of the steps to come, with a leading axis of ``horizon``, where the model has times or
+                inputs.
+            num_draws: paths.
+            key: a random key, or an integer seed.
+
+        Returns:
+            A `Forecast`: quantiles, draws, scores of what came; `smcinfer.plots.plot_forecast` draws it.
+
+        Raises:
+            ArgumentError: the result is not of a `state_space` model that was sampled in this process.
+        """
+        if not hasattr(self.model, "forecast"):
+            raise ArgumentError(
+                "nothing is known of what follows this result",
+                expected="a result of smcinfer.sample of a state_space model, in the process that sampled it",
+                got=self.settings.get("model") if self.model is None else type(self.model).__name__,
+                hint="a file holds no model: sample again, or keep an online filter",
+            )
+        used = jax.random.key(key) if isinstance(key, int) else key
+        cloud = (self.particles, self.pooled_log_weights)
+        return self.model.forecast(used, *cloud, horizon, num_draws, self.settings, future_times, future_inputs)
 
     def with_upper_bound(self, bound: Bound | None) -> "Result":
         """The same result with a stochastic upper bound on log Z, which came from runs through exact draws.

@@ -144,7 +144,7 @@ def run(
                 over = _over(t, state, model)
                 if watch.on:
                     watch.look(*_glance(t, state, model), count, Saved(t, state, records), over=over)
-        result = _collect(t, state, records, model, settings)
+        result = collect(t, state, records, model, settings)
     return dataclasses.replace(result, seconds=time.perf_counter() - started, compile_seconds=compiling[0])
 
 
@@ -308,8 +308,15 @@ def _glance(t: int, state: smc.SMCState, model: FeynmanKac) -> tuple[float, str]
 _without_leader = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf[1:], tree))
 
 
-def _collect(t: int, state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: Settings) -> Run:
-    """Everything a finished run is asked for, with what only the end can tell about its status."""
+def collect(t: int, state: smc.SMCState, records: list[smc.Record], model: FeynmanKac, settings: Settings) -> Run:
+    """Everything a finished run is asked for, with what only the end can tell about its status.
+
+    Args:
+        t: the last step.
+        state: after it.
+        records: the history in parts, empty dicts where none was kept.
+        model, settings: of the run.
+    """
     unfinished = _asked(t, state, model)[1]
     particles = _without_leader(state.population.particles) if model.led else state.population.particles
     rest = _to_host(eqx.tree_at(lambda tree: tree.population.particles, state, None))

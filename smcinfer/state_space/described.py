@@ -8,7 +8,7 @@ import numpy as np
 
 from smcinfer.core.described import Described, Named
 from smcinfer.ground.names import BARE_STATE, leaves_by_name
-from smcinfer.state_space.observed import Observations
+from smcinfer.state_space.observations import Observations
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
 from smcinfer.core.nouns import Bootstrap, Guided, Proposal
-from smcinfer.ground.arrays import Array, Bool, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
+from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.state_space.joint import as_law
-from smcinfer.state_space.observed import Observations
+from smcinfer.state_space.observations import Observations
 
 
 class GuideWhereComplete(eqx.Module):
@@ -34,7 +34,8 @@ class AheadWhereComplete(eqx.Module):
     def __call__(self, t: Time, x: PyTree[Any]) -> Array:
         """A guess of log p(y_t | x_{t-1}), nats."""
         guess = self.function(t, x, self.data.at(t))
-        return guess if self.data.complete is None else jnp.where(self.data.complete[t], guess, 0.0)
+        complete = self.data.complete_at(t)
+        return guess if complete is None else jnp.where(complete, guess, 0.0)
 
 
 class WhereComplete(Proposal):
@@ -42,17 +43,17 @@ class WhereComplete(Proposal):
 
     Attributes:
         guided: the proposal that looks at y_t.
-        complete: Bool["T+1"], where it may.
+        data: the observations, which say where it may.
     """
 
     guided: Guided
-    complete: Bool[Array, " steps"]
+    data: Observations
     includes_potential: bool = eqx.field(static=True, default=False)
 
     def _choose(self, t: Time, act: Callable[[Proposal], Any]) -> Any:
         """What one proposal or the other does: t is the same for all particles, so only one is computed."""
         blind = Bootstrap(self.guided.process)
-        return jax.lax.cond(self.complete[t], lambda: act(self.guided), lambda: act(blind))
+        return jax.lax.cond(self.data.complete_at(t), lambda: act(self.guided), lambda: act(blind))
 
     def __call__(self, key: KeyArray, t: Time, state: PyTree[Any]) -> tuple[PyTree[Any], Scalar]:
         """A draw of x_t and its log weight in nats, by the guide or by the transition."""

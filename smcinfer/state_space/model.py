@@ -8,29 +8,34 @@ The observation densities are the potentials, so the run's particles after step 
 is the log likelihood.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro.distributions import Distribution
 
 from smcinfer.core.compose import Composed, compose
-from smcinfer.core.feynman_kac import Population
+from smcinfer.core.feynman_kac import Mutation, Population
 from smcinfer.core.nouns import Bootstrap, Guided, Process, Proposal
 from smcinfer.core.plan import Plan
 from smcinfer.core.weights import normalise
-from smcinfer.ground import validate
-from smcinfer.ground.arrays import Flag, PyTree, Scalar, Time
+from smcinfer.ground import dates, validate
+from smcinfer.ground.arrays import Flag, Float, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.labels import as_json, index_of
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.results.forecast import Forecast
 from smcinfer.state_space.described import DescribedData
+from smcinfer.state_space.forecast import forecast, onwards
 from smcinfer.state_space.guides import AheadWhereComplete, GuideWhereComplete, WhereComplete
 from smcinfer.state_space.joint import as_law
-from smcinfer.state_space.observed import Observations, Observed, fitted, observations
+from smcinfer.state_space.known import Informed, Known, read_known
+from smcinfer.state_space.observations import Observations, observations
+from smcinfer.state_space.observed import Observed, fitted
 from smcinfer.state_space.summaries import moments, quantiles
 from smcinfer.state_space.supports import check_cover, check_guide
 
@@ -56,9 +61,11 @@ class StateSpace(Composed):
     Attributes:
         quantiles: levels of the filter's quantiles that the history keeps, or ``None``.
         described: the data as exports show them.
+        known: times and inputs of the steps, where there are any.
     """
 
     quantiles: tuple[float, ...] | None = eqx.field(static=True, default=None)
+    known: Known | None = None
     described: DescribedData | None = eqx.field(static=True, default=None)
 
     @property
@@ -79,16 +86,68 @@ class StateSpace(Composed):
         potential: Any = self.potential
         return potential.data
 
+    @property
+    def one_state(self) -> PyTree[Any]:
+        """Shapes and dtypes of one state."""
+        process: Any = self.process
+        return jax.eval_shape(lambda key: process.initial().sample(key), jax.random.key(0))
+
     def observation(self, t: Time, x: PyTree[Any]) -> Distribution:
         """Law of y_t given x_t."""
         potential: Any = self.potential
         return as_law(potential.observation(t, x), "observation")
 
+    def forecast(
+        self,
+        key: KeyArray,
+        particles: Mapping[str, Any],
+        log_weights: Float[np.ndarray, "num_runs num_particles"],
+        horizon: int,
+        num_draws: int,
+        settings: dict[str, Any],
+        times: Any = None,
+        inputs: PyTree[Any] = None,
+    ) -> Forecast:
+        """What follows the data, from the particles of a result (`Result.forecast`).
+
+        Args:
+            key: one random key.
+            particles: of the last step by name, each ``(num_runs, num_particles, ...)``.
+            log_weights: over all runs together, nats.
+            horizon: steps ahead.
+            num_draws: paths.
+            settings: of the result.
+            times, inputs: of the steps to come, where the model has any.
+        """
+        states = jax.tree.unflatten(jax.tree.structure(self.one_state), list(particles.values()))
+        labels = None if self.described is None else self.described.times
+        to_come = {"times": as_json(dates.onwards(labels, validate.count("horizon", horizon)))}
+        model = onwards(self, self.num_steps + 1, horizon, times, inputs, self.known.clock if self.known else None)
+        return forecast(key, model, states, log_weights, self.num_steps, horizon, num_draws, settings | to_come)
+
     def informative(self, t: Time) -> Flag | None:
         """Whether anything was observed at t: where nothing was, a bootstrap filter's particles move and no more."""
-        anything = self.observations.anything
         plain = isinstance(self.proposal, Bootstrap) and self.ahead is None and self.twist is None
-        return anything[t] if plain and anything is not None else None
+        return self.observations.anything_at(t) if plain else None
+
+    def start(self, x: Particles, log_w: LogWeights) -> Mutation:
+        """Particles at given x_0, weighted by y_0 and what the draws weigh.
+
+        Raises:
+            TargetError: the model was made without data.
+        """
+        self.check_data()
+        return super().start(x, log_w)
+
+    def check_data(self) -> None:
+        """Raise `TargetError` where the model was made without data."""
+        if self.observations.awaited:
+            raise TargetError(
+                "the model has no data",
+                expected="state_space(initial, transition, observation, data)",
+                got="data=None",
+                hint="smcinfer.online filters observations one by one, as they come",
+            )
 
     def record(self, t: Time, population: Population) -> dict[str, Any]:
         """Mean, standard deviation and, where asked for, quantiles of the filter p(x_t | y_0:t)."""
@@ -107,8 +166,10 @@ def state_space(
     initial: Any,
     transition: Callable[[Time, PyTree[Any]], Any],
     observation: Callable[[Time, PyTree[Any]], Any],
-    data: PyTree[Any],
+    data: PyTree[Any] = None,
     *,
+    times: Any = None,
+    inputs: PyTree[Any] = None,
     missing: str = "refuse",
     proposal: Callable[[Time, PyTree[Any], PyTree[Any]], Any] | None = None,
     initial_proposal: Any = None,
@@ -126,10 +187,15 @@ def state_space(
         transition: ``(t, x) -> law`` of x_t given x = x_{t-1}, t = 1 .. T (an integer scalar, traced).
         observation: ``(t, x) -> law`` of y_t given x = x_t, t = 0 .. T.
         data: y_0 .. y_T: an array, a list of numbers, a column of a table, or a tree of them, with leading axis T + 1. The
-            index of a pandas column, dates say, is the axis of time in exports.
+            index of a pandas column, dates say, is the axis of time in exports. ``None`` for a model whose observations come
+            one by one (`smcinfer.online`).
+        times: (T+1,) of the observations, increasing, numbers in a unit of your own. All functions but the twist get one more
+            argument, ``now``, with ``now.time`` and ``now.dt``, the time since the step before (zero at step 0).
+        inputs: what acts on the process from outside: an array or a tree of them with leading axis T + 1. All functions but
+            the twist get one more argument, ``now``, with ``now.inputs``, the row of the step. Without data, arrays of no rows.
         missing: ``"refuse"`` raises where a number is missing: NaN, ``None``, an entry of a masked array, NA of a nullable
             column. ``"skip"`` takes it for what was not observed: log potential zero. Single coordinates may be missing
-            where the observation's law makes them independent.
+            where the observation's law makes them independent, or is a `MultivariateNormal`, which they leave exactly.
         proposal: ``(t, x, y) -> law`` to draw x_t from, given x_{t-1} and y_t (the guided filter); it must cover the
             transition. Where part of y_t is missing the transition itself is drawn from.
         initial_proposal: law to draw x_0 from instead of ``initial``; it must cover it.
@@ -153,15 +219,27 @@ def state_space(
     Source: Gordon, Salmond & Smith (1993); Doucet, Godsill & Andrieu (2000) for guided proposals.
     """
     levels = None if quantiles is None else _levels(quantiles)
+    told = None if times is None and inputs is None else _known(times, inputs, data)
+    functions: list[Any] = [transition, observation, proposal, look_ahead]
+    if told is not None:
+        functions = [None if function is None else Informed(function, told) for function in functions]
+    transition, observation, proposal, look_ahead = functions
     process = Dynamics(as_law(initial, "initial"), transition)
-    observed = _checked(process, Observed(observation, observations(data, missing)))
+    observed = _checked(process, observation, data, missing)
     mover: Proposal | None = None
     if proposal is not None or initial_proposal is not None:
         mover = _guided(process, observed.data, proposal, initial_proposal)
     ahead = None if look_ahead is None else AheadWhereComplete(look_ahead, observed.data)
     made = compose(process, observed, twist, mover, num_steps=observed.data.num_steps, look_ahead=ahead)
-    told = DescribedData(observed.data, index_of(data))
-    return StateSpace.extending(made, quantiles=levels, described=told)
+    described = DescribedData(observed.data, index_of(data))
+    return StateSpace.extending(made, quantiles=levels, described=described, known=told)
+
+
+def _known(times: Any, inputs: PyTree[Any], data: PyTree[Any]) -> Known:
+    """Times and inputs of as many rows as there are data; of a model without data, one row in their place."""
+    if data is None:
+        return Known.of(Known.of(read_known(times, inputs, 0)).blank())
+    return Known.of(read_known(times, inputs, observations(data, "skip").num_steps + 1))
 
 
 def _levels(quantiles: Any) -> tuple[float, ...]:
@@ -185,7 +263,7 @@ def _guided(
     with _tracing("proposal"):
         x = jax.eval_shape(lambda key: process.initial().sample(key), jax.random.key(0))
         check_guide(process.transition, guide, x)
-    return guided if data.complete is None else WhereComplete(guided, data.complete)
+    return guided if data.complete is None else WhereComplete(guided, data)
 
 
 def _tracing(name: str) -> AbstractContextManager[None]:
@@ -193,7 +271,7 @@ def _tracing(name: str) -> AbstractContextManager[None]:
     return calling(name, hint="functions get one particle and must be JAX functions of static shape")
 
 
-def _checked(process: Dynamics, observed: Observed) -> Observed:
+def _checked(process: Dynamics, observation: Callable[..., Any], data: PyTree[Any], missing: str) -> Observed:
     """One step on shapes alone, with errors in the words of state-space models; the potential with data that fit it."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     with _tracing("initial"):
@@ -211,4 +289,4 @@ def _checked(process: Dynamics, observed: Observed) -> Observed:
             hint="both must have draws of the same structure, shapes and dtypes",
         )
     with _tracing("observation"):
-        return fitted(observed, x)
+        return fitted(observation, data, missing, x)

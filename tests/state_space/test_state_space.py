@@ -99,7 +99,7 @@ def test_the_potential_of_what_is_missing() -> None:
     assert model.potential(t + 1, x) == 0.0
     # A gradient of what is missing is zero, not NaN.
     assert jnp.isfinite(jax.grad(lambda x: model.potential(t, x) + model.potential(t + 1, x))(x)).all()
-    dependent = lambda t, x: dist.MultivariateNormal(x, jnp.eye(2))  # noqa: E731
+    dependent = lambda t, x: dist.MultivariateStudentT(5.0, x, jnp.eye(2))  # noqa: E731
     with pytest.raises(SmcinferError, match="its coordinates are dependent"):
         state_space(initial, stay, dependent, data, missing="skip")
     whole = state_space(initial, stay, dependent, data[[0, 2]], missing="skip")
