@@ -26,6 +26,7 @@ from smcinfer.core.settings import Settings
 from smcinfer.core.state import Record, SMCState, freeze, over_runs, record, shard_state
 from smcinfer.core.weights import Weighed, compensated_add, unweighed, weigh
 from smcinfer.ground.arrays import Array, Float, Int, Key, PyTree
+from smcinfer.ground.keys import plain
 from smcinfer.ground.programs import merged
 
 __all__ = ["Record", "SMCState", "init", "scan", "step"]
@@ -50,7 +51,7 @@ def _started(key: Key[Array, " num_runs"], model: FeynmanKac, settings: Settings
     num_particles = settings.num_particles
 
     def start(run_key: Array) -> tuple[SMCState, Record]:
-        mutation = model.init(jax.random.fold_in(run_key, 0), num_particles)
+        mutation = model.init(plain(jax.random.fold_in(run_key, 0)), num_particles)
         mutation.check(num_particles, "init")
         uniform = jnp.full((num_particles,), -jnp.log(num_particles), jnp.result_type(float))
         weighed = weigh(uniform, mutation.log_weights)
@@ -150,7 +151,7 @@ class _Moved(eqx.Module):
 
 def _move(t: Int[Array, ""], model: FeynmanKac, run: SMCState, ahead: _Ahead, particles: PyTree[Any]) -> _Moved:
     """One run's chosen particles moved, and weighed by what the look-ahead did not hold."""
-    mutation = model.mutate(ahead.key[1], t, particles, ahead.shared, jnp.any(ahead.decision.needed))
+    mutation = model.mutate(plain(ahead.key[1]), t, particles, ahead.shared, jnp.any(ahead.decision.needed))
     log_weights, informative = ahead.decision.log_weights, model.informative(t)
     mutation.check(log_weights.shape[0], "mutate")
     if informative is None:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.ground.arrays import Array
+from smcinfer.ground.programs import apart
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
@@ -93,15 +94,12 @@ def key_of_kind(words: Array, kind: str) -> Array:
     return jax.random.wrap_key_data(words, impl=SMALL if kind == KIND else kind)
 
 
-def plain(key: Array) -> Array:
-    """A `small` key as JAX's own; any other as it is."""
-    kept = str(jax.random.key_impl(key)) == KIND
-    return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32") if kept else key
-
-
 def small(key: Any) -> Any:
-    """A key of JAX's default kind as one that draws the same numbers from smaller programs; any other key as it is."""
-    same = str(jax.random.key_impl(key)) == "threefry2x32" and jax.config.jax_threefry_partitionable
+    """A key of JAX's default kind as one that draws the same numbers from smaller programs; any other key as it is.
+
+    What is written outside the package gets `plain` keys: some laws draw by no other kind. Over several devices none is small.
+    """
+    same = str(jax.random.key_impl(key)) == "threefry2x32" and jax.config.jax_threefry_partitionable and apart()
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=SMALL) if same else key
 
 

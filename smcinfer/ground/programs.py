@@ -40,6 +40,11 @@ def merged(enabled: bool) -> Iterator[None]:
         _apart.reset(token)
 
 
+def apart() -> bool:
+    """Whether functions stay apart in what is traced now."""
+    return _apart.get()
+
+
 class _Kept[Value]:
     """The last values that were asked for, by what they were made of."""
 

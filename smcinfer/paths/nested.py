@@ -25,6 +25,7 @@ from smcinfer.core.resampling import systematic
 from smcinfer.core.weights import normalise
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, PyTree, Scalar
+from smcinfer.ground.keys import plain, small
 from smcinfer.paths.levels import Level, Levels, Survival
 from smcinfer.paths.path import Path
 from smcinfer.paths.rising import Travelled, outside
@@ -131,8 +132,8 @@ class LevelPath(Path):
 
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
         """Draws of the base, with nothing left behind."""
-        start_key, tie_key = jax.random.split(key)
-        begun = super().init(start_key, num_particles)
+        start_key, tie_key = jax.random.split(small(key))
+        begun = super().init(plain(start_key), num_particles)
         shared, weights = begun.shared, begun.log_weights
         zero = jnp.zeros((), weights.dtype)
         log_z = logsumexp(outside(self.log_potential(begun.particles))) - jnp.log(num_particles).astype(weights.dtype)
@@ -201,7 +202,7 @@ class LevelPath(Path):
     def mutate(self, key: KeyArray, t: Int[Array, ""], particles: Any, shared: Any, resampled: Flag) -> Mutation:
         """Moves above the level; at the end, the draws that were kept."""
         del t, resampled
-        keep_key, order_key, move_key, tie_key = jax.random.split(key, 4)
+        keep_key, order_key, move_key, tie_key = jax.random.split(small(key), 4)
         states, after, info, status = self.moved(move_key, particles.states, shared, wanted=~shared.at.last)
         fallen, size = shared.fallen, particles.ties.shape[0]
         chosen = systematic(keep_key, normalise(fallen.log_weights)[0], size)

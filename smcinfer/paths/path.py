@@ -22,6 +22,7 @@ from smcinfer.core.status import Status, raise_bit
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.keys import plain, small
 from smcinfer.paths.moves import Moves, chain, repeat, rise_of_mean
 from smcinfer.paths.rising import Place, Rising, Travelled
 
@@ -131,11 +132,12 @@ class Path(Rising):
         Returns:
             The particles, what to keep, what the history records, and status bits.
         """
+        key = small(key)
         params, zero = self.prepare(shared.at, shared.params), jnp.zeros((), jnp.result_type(float))
         before = self.log_potential(particles)
 
         def once(key: KeyArray, particles: Particles) -> tuple[Particles, dict[str, Scalar]]:
-            particles, report = self.move(key, particles, shared.at, params)
+            particles, report = self.move(plain(key), particles, shared.at, params)
             return particles, self._checked(report, zero)
 
         look = (self.log_potential, self.coordinates)

@@ -26,7 +26,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
-from smcinfer.ground.keys import plain, small
+from smcinfer.ground.keys import small
 from smcinfer.ground.memory import refuse_program_that_cannot_fit, refuse_what_cannot_fit, size_of
 from smcinfer.ground.programs import compiled, executable
 from smcinfer.results.finished import Run
@@ -45,7 +45,7 @@ _init, _step = compiled(smc.init), compiled(smc.step)
 
 
 def as_typed_key(key: Any) -> Array:
-    """A typed key from a typed or an old-style (uint32) one, `small` where that can be; a clear error for anything else."""
+    """A typed key from a typed or an old-style (uint32) one; a clear error for anything else."""
     if isinstance(key, int) or not hasattr(key, "dtype"):
         raise ArgumentError("key is not a random key", expected="jax.random.key(seed)", got=repr(key))
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -56,7 +56,7 @@ def as_typed_key(key: Any) -> Array:
         raise ArgumentError("key is not a random key", expected="jax.random.key(seed)", got=f"dtype {key.dtype}")
     if typed.shape != ():
         raise ArgumentError("one key is wanted", expected="shape ()", got=f"shape {typed.shape}")
-    return small(typed)
+    return typed
 
 
 def run(
@@ -127,7 +127,7 @@ def run(
     if model.on_host and model.led:
         raise ArgumentError("a model on the host cannot be led", expected="led is False", got=type(model).__name__)
     # Over several devices a draw must be seen through, to be made where it is wanted.
-    key = as_typed_key(key) if mesh is None else plain(as_typed_key(key))
+    key = small(as_typed_key(key)) if mesh is None else as_typed_key(key)
     keys = jax.random.split(key, num_runs + model.led)
     capacity = chunk_steps or _capacity(model, progress or checkpoint is not None)
     started = time.perf_counter()

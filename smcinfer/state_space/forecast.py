@@ -19,7 +19,6 @@ from smcinfer.core.nouns import Bootstrap
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Particles, PyTree, Time
-from smcinfer.ground.keys import plain
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results.forecast import Forecast, observations_by_name
 from smcinfer.results.pooling import resample
@@ -53,7 +52,7 @@ def forecast(
     horizon, num_draws = validate.count("horizon", horizon), validate.count("num_draws", num_draws, at_least=2)
     started = time.perf_counter()
     with compile_clock() as compiling:
-        choose_key, draw_key = jax.random.split(plain(key))
+        choose_key, draw_key = jax.random.split(key)
         chosen = resample(choose_key, np.asarray(log_weights).reshape(-1), num_draws)
         start = jax.tree.map(lambda leaf: jnp.asarray(leaf).reshape(-1, *leaf.shape[2:])[chosen], states)
         first = jnp.asarray(t + 1, jnp.int32)

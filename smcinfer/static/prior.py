@@ -21,6 +21,7 @@ from numpyro.distributions.transforms import ExpTransform, IdentityTransform
 
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.keys import small
 from smcinfer.ground.names import check_names
 from smcinfer.static.on_reals import LOST_LIMIT, inner_bijection, lost_share, on_reals, strip, to_finite
 
@@ -176,7 +177,7 @@ class Prior(eqx.Module):
             key: one random key.
             n: how many.
         """
-        keys = jax.random.split(key, len(self.distributions))
+        keys = jax.random.split(small(key), len(self.distributions))
         draws: list[Any] = [on_reals(leaf).sample(keys[j], (n,)) for j, leaf in enumerate(self.distributions)]
         return jnp.concatenate([draw.reshape(n, -1) for draw in draws], axis=1).astype(jnp.result_type(float))
 

@@ -18,6 +18,7 @@ from smcinfer.core.feynman_kac import Mutation, Population, follow_leader
 from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.keys import small
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.kernels.registry import name_of
 from smcinfer.paths.humps import sparseness
@@ -140,7 +141,7 @@ def sweep(
         The states after one step, and what the kernel says of every particle.
     """
     size = states.position.shape[0]
-    share_key, lanes_key = jax.random.split(key, 2)
+    share_key, lanes_key = jax.random.split(small(key), 2)
     params = kernel.share(share_key, params)
     # Followers then take trajectories as long as those that the leader stopped on, and one loop bound serves all runs.
     params = follow_leader(params) if led else params

@@ -89,6 +89,23 @@ def test_missing_data_are_updates_that_kalman_skips(precision: str) -> None:
             assert_mean_one_log(done.log_z, model.posterior(wrong).log_z)
 
 
+def test_counts_are_drawn_by_keys_of_the_kind_that_they_need() -> None:
+    """Poisson draws ask for JAX's own kind of key; log Z is a sum over all paths of counts up to 40."""
+    data = np.array([2.0, 3.0, 1.0])
+    counts = jnp.arange(41.0)
+    forward = dist.Poisson(3.0).log_prob(counts)
+    for y in data:
+        forward = forward + dist.Normal(counts, 1.0).log_prob(y)
+        steps = dist.Poisson(0.5 * counts[:, None] + 1.0).log_prob(counts[None, :])
+        log_z = jax.nn.logsumexp(forward)
+        forward = jax.nn.logsumexp(forward[:, None] + steps, axis=0)
+    model = state_space(
+        dist.Poisson(3.0), lambda t, x: dist.Poisson(0.5 * x + 1.0), lambda t, x: dist.Normal(x, 1.0), data
+    )
+    done = run(jax.random.key(8), model, 64, num_runs=RUNS)
+    assert_mean_one_log(done.log_z, float(log_z))
+
+
 def test_the_potential_of_what_is_missing() -> None:
     x, t = jnp.array([0.3, -0.2]), jnp.asarray(1)
     data = np.array([[0.0, 1.0], [math.nan, 2.0], [math.nan, math.nan]])

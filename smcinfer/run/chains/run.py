@@ -13,6 +13,7 @@ from smcinfer.ground import validate
 from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.files import check_writable
+from smcinfer.ground.keys import small
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name
 from smcinfer.results.chains import Chains
@@ -87,7 +88,7 @@ def mcmc(
         )
     chosen = by_name(kernel)
     use_cache()
-    start_key, chain_key, share_key = jax.random.split(as_typed_key(key), 3)
+    start_key, chain_key, share_key = jax.random.split(small(as_typed_key(key)), 3)
     with compile_clock() as compiling:
         first = start(start_key, chosen, target, initial, num_chains)
         sampler = of_kernel(chosen, first.density, first.states, pace)

@@ -15,7 +15,6 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
-from smcinfer.ground.keys import plain
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results.gaussian import GaussianMoments
 from smcinfer.run.runner import as_typed_key
@@ -77,7 +76,7 @@ def ensemble_filter(key: Any, model: StateSpace, *, num_members: int = 256, tran
     """
     model = validate.instance("model", model, StateSpace, "a model made by smcinfer.state_space")
     members, transform = validate.count("num_members", num_members, at_least=2), validate.flag("transform", transform)
-    typed, method = plain(as_typed_key(key)), "ensemble transform" if transform else "ensemble"
+    typed, method = as_typed_key(key), "ensemble transform" if transform else "ensemble"
     return _record(model, method, {"num_members": members}, lambda: _drawn(typed, model, members, transform=transform))
 
 
