@@ -12,8 +12,13 @@ from smcinfer.language.decoding.segment_gibbs import SegmentChains
 from smcinfer.models.open_mixture.chains import MixtureChains
 from smcinfer.results import Record, Result
 from smcinfer.results.chains import Chains
+from smcinfer.results.forecast import Forecast
+from smcinfer.results.gaussian import GaussianMoments
+from smcinfer.results.likeliest import Likeliest
+from smcinfer.results.panel import PanelFiltered
 from smcinfer.results.particle_chains import ParticleChains
 from smcinfer.results.smoothed import Smoothed
+from smcinfer.state_space.online.filter import PausedFilter
 
 
 def make_result(num_runs: int = 4, num_particles: int = 50, steps: int = 6, seed: int = 0, **changes: Any) -> Result:
@@ -156,6 +161,73 @@ def make_cascade() -> Cascade:
     )
 
 
+def make_forecast() -> Forecast:
+    """Six draws of three steps."""
+    rng = np.random.default_rng(0)
+    values = {"states": {"x": rng.normal(size=(6, 3, 2))}, "observations": {"y": rng.normal(size=(6, 3))}}
+    return Forecast(**values, first=7, settings={"num_particles": 10}, **COMMON)
+
+
+def make_gaussian_moments() -> GaussianMoments:
+    """Four steps of a state of two entries."""
+    rng = np.random.default_rng(0)
+    mean, covariance = rng.normal(size=(4, 2)), np.broadcast_to(np.diag([1.0, 2.0]), (4, 2, 2)).copy()
+    return GaussianMoments(
+        method="kalman",
+        mean=mean,
+        covariance=covariance,
+        smoothed_mean=mean + 0.1,
+        smoothed_covariance=0.5 * covariance,
+        log_z_increments=rng.normal(size=4),
+        names=["x[0]", "x[1]"],
+        settings={},
+        **COMMON,
+    )
+
+
+def make_likeliest() -> Likeliest:
+    """Two parameters after three steps."""
+    rng = np.random.default_rng(0)
+    return Likeliest(
+        estimate={"drift": np.array(0.4), "scale": np.array(1.5)},
+        se={"drift": np.array(0.1), "scale": np.array(0.2)},
+        information=np.diag([100.0, 25.0]),
+        positions=rng.normal(size=(3, 2)),
+        log_likelihoods=rng.normal(size=3),
+        log_likelihood_runs=rng.normal(size=4),
+        settings={"num_particles": 10},
+        **COMMON,
+    )
+
+
+def make_panel_filtered() -> PanelFiltered:
+    """Two series of three and two observations, two runs."""
+    rng = np.random.default_rng(0)
+    moments = {"x": np.where(np.array([[True] * 3, [True, True, False]]), rng.random((2, 3)), np.nan)}
+    return PanelFiltered(
+        lengths=np.array([3, 2]),
+        log_z_runs=rng.normal(size=(2, 2)),
+        mean=moments,
+        sd=moments,
+        status_series=np.zeros(2, np.int32),
+        settings={"num_particles": 10},
+        **COMMON,
+    )
+
+
+def make_paused_filter() -> PausedFilter:
+    """Two arrays of a filter after its fifth step."""
+    return PausedFilter(
+        leaves={"0": np.arange(1.0, 7.0), "1": np.array([3, 4], np.uint32)},
+        step=5,
+        identity="00ff",
+        generator="threefry2x32",
+        clock=[0.0, 2.5],
+        settings={"num_particles": 3, "num_runs": 2},
+        **COMMON,
+    )
+
+
 RECORDS: dict[str, Callable[[], Record]] = {
     "Result": make_result,
     "Chains": make_chains,
@@ -166,5 +238,10 @@ RECORDS: dict[str, Callable[[], Record]] = {
     "Sandwich": make_sandwich,
     "BoundsByParticles": make_bounds_by_particles,
     "Cascade": make_cascade,
+    "Forecast": make_forecast,
+    "GaussianMoments": make_gaussian_moments,
+    "Likeliest": make_likeliest,
+    "PanelFiltered": make_panel_filtered,
+    "PausedFilter": make_paused_filter,
 }
 """One record of every kind."""

@@ -14,8 +14,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from smcinfer.ground.errors import ArgumentError
 
 
@@ -32,7 +30,7 @@ def count(name: str, value: Any, *, at_least: int = 1, at_most: int | None = Non
     """
     expected = f"a whole number, at least {at_least}" if at_most is None else f"a whole number, {at_least} to {at_most}"
     hint = f"{name}={int(value)}" if isinstance(value, float) and value.is_integer() else ""
-    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+    if _is_flag(value) or not hasattr(value, "__index__"):
         raise ArgumentError(f"{name} is not a whole number", expected=expected, got=repr(value), hint=hint)
     try:
         whole = operator.index(value)
@@ -64,7 +62,12 @@ def number(
         ArgumentError: for another type (a bool, a text), NaN or an infinity, or a number out of range.
     """
     expected = _range(above, at_least, below, at_most)
-    if isinstance(value, bool | np.bool_ | str | bytes) or not hasattr(value, "__float__") or np.ndim(value):
+    if (
+        _is_flag(value)
+        or isinstance(value, str | bytes)
+        or not hasattr(value, "__float__")
+        or getattr(value, "ndim", 0)
+    ):
         raise ArgumentError(f"{name} is not a number", expected=expected, got=repr(value))
     real = float(value)
     inside = (above is None or real > above) and (at_least is None or real >= at_least)
@@ -113,7 +116,7 @@ def flag(name: str, value: Any) -> bool:
     Raises:
         ArgumentError: for another type, the text "no" say.
     """
-    if not isinstance(value, bool | np.bool_):
+    if not _is_flag(value):
         raise ArgumentError(f"{name} is neither True nor False", expected="True or False", got=repr(value))
     return bool(value)
 
@@ -179,3 +182,9 @@ def _range(above: float | None, at_least: float | None, below: float | None, at_
     low = f"({above:g}" if above is not None else f"[{at_least:g}" if at_least is not None else "(-inf"
     high = f"{below:g})" if below is not None else f"{at_most:g}]" if at_most is not None else "inf)"
     return f"a number in {low}, {high}"
+
+
+def _is_flag(value: Any) -> bool:
+    """Whether a value is Python's or numpy's bool, told without importing numpy: ``smcinfer --help`` waits for nothing."""
+    kind = type(value)
+    return kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"))
