@@ -63,6 +63,7 @@ def target(**given: Any) -> smcinfer.StaticTarget:
     return smcinfer.posterior(dist.Normal(0.0, 1.0), lambda x, *y: -0.5 * (x - sum(y, 1.0)) ** 2, **given)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("family", MODELS)
 def test_what_cannot_act_on_a_model_is_refused_by_name(family: str, option: str) -> None:

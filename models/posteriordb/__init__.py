@@ -20,7 +20,7 @@ from smcinfer.ground.errors import ArgumentError
 from smcinfer.models.posteriordb import evidence, latent, regression
 from smcinfer.models.posteriordb.database import posterior_names, read_data, read_description, read_draws
 from smcinfer.static import StaticTarget, from_numpyro
-from smcinfer.static.numpyro_model import LAPLACE, Reference
+from smcinfer.static.numpyro_model import LAPLACE, Start
 
 Draws = dict[str, NDArray[np.float64]]
 
@@ -121,7 +121,7 @@ def names(folder: str | Path) -> list[str]:
     return [name for name in every if read_description(folder, name)["model_name"] in MODELS]
 
 
-def load(folder: str | Path, name: str, *, reference: Reference = None) -> Posterior:
+def load(folder: str | Path, name: str, *, reference: Start = None) -> Posterior:
     """One posterior of a posteriordb folder.
 
     Args:

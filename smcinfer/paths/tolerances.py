@@ -68,7 +68,7 @@ class TolerancePath(Path):
         shared: Any = begun.shared
         wide = jnp.full_like(shared.at.exponent, jnp.inf)
         shared = dataclasses.replace(shared, at=Place(shared.at.t, wide, jnp.zeros_like(wide)))
-        known = {name: begun.info[name] for name in ("num_evals", "num_move_steps", "autocorrelation")}
+        known = {name: begun.info[name] for name in ("num_evals", "num_move_steps", "autocorrelation", "gap")}
         return dataclasses.replace(begun, shared=shared, info=self.info(shared) | known)
 
     def adapt(self, t: Int[Array, ""], population: Population, shared: Travelled) -> Travelled:

@@ -215,6 +215,7 @@ def test_potential_faults_are_named(log_likelihood: Callable[[Array], Array], co
     assert failed(checks.check(gaussian(log_likelihood), KEY)) == [complaint]
 
 
+@pytest.mark.slow
 def test_models_that_look_across_runs_are_traced_as_the_driver_runs_them(target: StaticTarget) -> None:
     report = checks.check(Tempering().model(target, Walk()), KEY, num_particles=64)
     assert report.passed, report

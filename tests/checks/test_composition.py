@@ -115,6 +115,7 @@ class Table(Twist):
         return jax.vmap(lambda symbol: self(t, symbol))(symbols)
 
 
+@pytest.mark.slow
 def test_twist_checks() -> None:
     good = checks.check_twist(Table(), chain(), KEY, num_steps=4)
     assert all(check.passed for check in good.checks) and "next gives one number a symbol" in str(good)
@@ -206,6 +207,7 @@ def test_a_proposal_that_includes_the_potential_is_compared_with_it() -> None:
     assert report.passed, report
 
 
+@pytest.mark.slow
 def test_composed_models_are_checked_part_by_part() -> None:
     wrong = Altered(TwistInduced(chain(), Table()), lambda log_w: log_w + 0.1)
     model = compose(chain(), lambda t, x: jnp.where(x == 2, 0.0, -1.0), Table(), wrong, num_steps=4)

@@ -108,6 +108,7 @@ def test_enumerated_laws_are_unbiased(name: str) -> None:
 # Negative controls: what the law tests must catch
 
 
+@pytest.mark.dealt
 @EVERY
 def test_forcing_slot_zero_is_conditional_for_multinomial_only(name: str) -> None:
     ancestors = law_draws(name, False, 5)[0]

@@ -37,6 +37,7 @@ def test_z_hat_is_unbiased_however_particles_are_twisted_and_moved(kind: str, re
     assert_mean_one_log(done.log_z, exact_models.hmm_log_z())
 
 
+@pytest.mark.slow
 def test_weighted_particles_estimate_the_target(precision: str) -> None:
     """E[Z_hat sum_i W_i f(x_i)] = gamma(f): the filter's unnormalised marginal."""
     done = run(jax.random.key(3), exact_models.hmm("twisted"), 8, num_runs=RUNS)
@@ -48,6 +49,7 @@ def test_weighted_particles_estimate_the_target(precision: str) -> None:
     assert_mean(estimates, alpha)
 
 
+@pytest.mark.slow
 def test_exact_twist_has_no_variance() -> None:
     done = run(jax.random.key(4), exact_models.hmm("exact_twist"), 16, num_runs=8)
     # Only the first step is drawn from the prior; all that follows is known.
@@ -61,6 +63,7 @@ def test_twist_in_weights_alone_telescopes_without_resampling() -> None:
     np.testing.assert_allclose(plain.log_z, twisted.log_z, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_linear_gaussian_against_kalman(precision: str) -> None:
     model, log_z = exact_models.linear_gaussian()
     done = run(jax.random.key(6), model, 64, num_runs=1000)
@@ -137,6 +140,7 @@ def test_host_loop_and_scan_are_the_same_step() -> None:
     np.testing.assert_allclose(state.population.particles.state, scanned.population.particles.state, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_no_noise_is_used_twice() -> None:
     """The draws of all steps and runs share no value, and run r of R is the same for every R."""
     model, _ = exact_models.linear_gaussian(8)
@@ -175,6 +179,7 @@ def test_history_levels(level: str) -> None:
         assert done.history["particles"].state.shape == (2, 6, 16)
 
 
+@pytest.mark.slow
 def test_chunks_do_not_change_the_numbers() -> None:
     model, _ = exact_models.linear_gaussian(12)
     whole = run(jax.random.key(14), model, 32, num_runs=2)

@@ -174,6 +174,7 @@ def test_every_way_has_the_same_log_z(way: str) -> None:
         assert_mean_one_log(found, exact_log_z(model) + 0.5)
 
 
+@pytest.mark.slow
 def test_rewards_on_the_host_and_of_other_temperature(precision: str) -> None:
     def values(x: np.ndarray) -> np.ndarray:
         return -2 * CURVATURE * (x[:, 0] - CENTRE) ** 2
@@ -360,6 +361,7 @@ def sequence_log_z(process: Any, data: np.ndarray, noise: float, slope: float) -
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proposal", [pytest.param("prior", marks=pytest.mark.slow), "gradient"])
 def test_a_sequence_of_frames_is_filtered(proposal: str) -> None:
     data, noise, slope = np.array([0.2, 1.4, 0.9]), 0.6, 0.8

@@ -58,6 +58,7 @@ def after(graph: FactorGraph, kernel: BlockGibbs, probabilities: np.ndarray, num
     return np.bincount(codes, minlength=len(STATES))
 
 
+@pytest.mark.slow
 def test_exact_starts_stay_exact(graph: FactorGraph, probabilities: np.ndarray) -> None:
     moves = (untrained(graph).moves(graph), single_sites(graph))
     assert_chi2(after(graph, BlockGibbs(moves, scan="systematic"), probabilities), probabilities)
@@ -103,6 +104,7 @@ class Faulty(NeuralBlocks):
         return self.fault(super().law(prepared, graph, blocks, around))
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("fault", [Averaged, OneComponent])
 def test_a_mistaken_density_is_caught(graph: FactorGraph, probabilities: np.ndarray, fault: type) -> None:
     right = untrained(graph)
@@ -122,6 +124,7 @@ def test_a_blanket_touched_by_the_move_is_caught(graph: FactorGraph, probabiliti
         assert_chi2(counts, probabilities)
 
 
+@pytest.mark.slow
 def test_states_and_data_drawn_in_turn_keep_their_joint_law() -> None:
     # Geweke: x from the prior, then data given x and x given data in turn; x must keep the prior's law.
     grid = binary_grid(jax.random.key(3), SIDE, 0.5, leak=0.1)
@@ -189,6 +192,7 @@ def test_adaptive_annealing_finds_log_z() -> None:
     assert not result.serious
 
 
+@pytest.mark.slow
 def test_observed_variables_stay(graph: FactorGraph) -> None:
     seen = graph.observe({4: 1})
     chains = block_gibbs(
@@ -201,6 +205,7 @@ def test_observed_variables_stay(graph: FactorGraph) -> None:
     assert_mean(chains.draws["x"][:, -1], expected)
 
 
+@pytest.mark.slow
 def test_the_front_adapts_and_repeats(graph: FactorGraph, probabilities: np.ndarray) -> None:
     def run() -> smcinfer.Chains:
         return block_gibbs(

@@ -41,6 +41,7 @@ def mixed_graph() -> FactorGraph:
     )
 
 
+@pytest.mark.slow
 def test_local_ratio_is_that_of_the_joint(precision: str) -> None:
     graphs = [binary_grid(jax.random.key(0), 5, 0.5, leak=0.05).graph(), mixed_graph()]
     members = [[(0, 1), (6, 12), (23, 24)], [(0, 2), (1, 2), (2, 0)]]
@@ -57,6 +58,7 @@ def test_local_ratio_is_that_of_the_joint(precision: str) -> None:
         assert local[-1] == 0.0  # the block of nothing
 
 
+@pytest.mark.slow
 def test_one_table_may_serve_all_factors() -> None:
     scope, table = [[0, 1], [1, 2], [2, 3]], np.log([[[0.2, 0.8], [0.6, 0.4]]])
     groups = tables(scope, table), tables(scope, np.repeat(table, 3, 0))
@@ -73,6 +75,7 @@ def test_one_table_may_serve_all_factors() -> None:
     np.testing.assert_array_equal(moves[0][0], moves[1][0])
 
 
+@pytest.mark.slow
 def test_factors_that_do_not_change_are_not_read() -> None:
     graph = binary_grid(jax.random.key(0), 5, 0.5).graph()
     poisoned = np.array(graph.factors["cpt"].log_tables)
@@ -89,6 +92,7 @@ def test_factors_that_do_not_change_are_not_read() -> None:
     np.testing.assert_array_equal(blocks.log_score(broken, own, around), blocks.log_score(graph, own, around))
 
 
+@pytest.mark.slow
 def test_every_candidate_scores_as_it_would_alone() -> None:
     graph = binary_grid(jax.random.key(0), 4, 0.5, leak=0.05).graph().tempered(0.3)
     blocks = grid_motif(2, 2).find(graph)
@@ -102,6 +106,7 @@ def test_every_candidate_scores_as_it_would_alone() -> None:
         np.testing.assert_allclose(scores[:, at], blocks.log_score(graph, one, around), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_candidates_of_a_mixed_graph_score_as_they_would_alone() -> None:
     graph = mixed_graph()
     blocks = blocks_of(graph, [(0, 1)])

@@ -132,6 +132,7 @@ def test_bridged_samplers_never_enter_nan(kernel: Kernel) -> None:
     check_support(kernel)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kernel", [BRIDGED_HMC, BRIDGED["nuts"]], ids=["hmc", "nuts"])
 def test_nan_gradients_cost_no_exactness(kernel: Kernel) -> None:
     check_invariance(kernel, "NaN gradient", (1.0,))

@@ -44,6 +44,7 @@ def test_leaves_tempered_densities_invariant(kernel: Kernel, precision: str) -> 
     check_invariance(kernel, "two wells", (0.0, 0.3, 1.0))
 
 
+@pytest.mark.slow
 def test_a_clipped_drift_keeps_invariance() -> None:
     check_invariance(CrankNicolsonLangevin(max_drift=0.3), "two wells", (1.0,))
 
@@ -169,5 +170,6 @@ def test_settings_are_checked(make: Any, complaint: str) -> None:
         make()
 
 
+@pytest.mark.slow
 def test_names() -> None:
     assert isinstance(by_name("pcn"), CrankNicolson) and isinstance(by_name("pcnl"), CrankNicolsonLangevin)

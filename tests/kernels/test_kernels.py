@@ -84,6 +84,7 @@ def test_mutations_are_found(module: str, kernel: Kernel, accept: Any, monkeypat
         check_invariance(kernel, "two wells", (1.0,), variant=accept)
 
 
+@pytest.mark.dealt
 @all_kernels()
 def test_never_enters_nan(kernel: Kernel) -> None:
     check_support(kernel)

@@ -84,6 +84,7 @@ def test_never_enters_nan(kernel: Kernel) -> None:
     check_support(kernel)
 
 
+@pytest.mark.dealt
 @each(KERNELS)
 def test_state_and_info_keep_their_contract(kernel: Kernel) -> None:
     target = Target()
@@ -281,6 +282,7 @@ def test_names() -> None:
         assert isinstance(by_name(name), kind)
 
 
+@pytest.mark.slow
 def test_slice_kernels_are_blackjax_samplers() -> None:
     def run(kernel: Kernel, key: Any) -> Any:
         algorithm = as_blackjax(kernel, lambda x: -0.5 * jnp.sum((x["a"] - 1.0) ** 2))

@@ -71,7 +71,7 @@ KINDS: dict[str, tuple[Callable[[], Constraint], Callable[[str], bool]]] = {
 }
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_log_z_is_the_sum_over_the_set(kind: str, x64: None) -> None:
     build, member = KINDS[kind]
@@ -121,6 +121,7 @@ def test_the_bounds_hold_log_z_between_them(x64: None) -> None:
     assert low <= exact.log_z <= high and not sandwich.crossed
 
 
+@pytest.mark.slow
 def test_a_set_that_nothing_is_in_ends_with_its_status() -> None:
     never = regex("a", WORDS, EOS) & regex("b", WORDS, EOS)
     done = run(jax.random.key(0), constrained(small_lm(), PROMPT, never, max_tokens=LENGTH), 16, num_runs=2)
@@ -140,7 +141,7 @@ def test_a_limit_that_no_sequence_ends_by_is_named() -> None:
     assert np.isfinite(cut.log_z).all() and not np.asarray(cut.status).any()
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["open", "force"])
 def test_an_end_that_the_model_hardly_wants_comes_by_the_limit(end: str, x64: None) -> None:
     r"""Tokens are independent, so that :math:`Z = \sum_{k < T} p(a)^k\, p(\mathrm{EOS})`."""
@@ -282,7 +283,7 @@ def no_double(text: str, ended: bool) -> bool:
     return all(a != b for a, b in zip(text, text[1:], strict=False)) and (not ended or text.endswith("c"))
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["two_rounds", "recursive"])
 def test_generation_by_rejection_has_the_right_normaliser(variant: str, x64: None) -> None:
     def score(string: tuple[int, ...]) -> float:
@@ -300,6 +301,7 @@ def test_generation_by_rejection_has_the_right_normaliser(variant: str, x64: Non
     assert 0 < predicate.num_calls < VOCAB * LENGTH * 16 * 256
 
 
+@pytest.mark.slow
 def test_what_a_predicate_raises_comes_out() -> None:
     def raises(text: str, ended: bool) -> bool:
         raise KeyError("no such word")

@@ -168,6 +168,7 @@ def written(value: Any) -> list[str]:
     return ["".join(ways) for ways in itertools.product(*[[spot, f"{spot} "] for spot in spots[:-1]], spots[-1:])]
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("seed", range(NUM_GRAMMARS // 2))
 def test_a_schema_has_all_cuts_of_its_texts(seed: int) -> None:
     schema, values = random_schema(random.Random(seed), 1)
@@ -214,7 +215,7 @@ def test_an_engine_that_would_choose_is_not_left_in_silence(monkeypatch: pytest.
         masked(regex("abab", WORDS, EOS), LENGTH)
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["regex", "texts"])
 def test_samples_of_a_forced_text_have_its_normaliser(kind: str, x64: None) -> None:
     build = {

@@ -111,6 +111,7 @@ def test_every_filter_weighs_each_token_it_keeps_by_the_model(name: str) -> None
     np.testing.assert_allclose(jax.vmap(drawn_and_weighed)(table), expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_filtered_run_is_unbiased_for_the_strings_it_keeps() -> None:
     rule, kept = CASES["chain"]
     assert_mean_one_log(log_z_of(target(filtered(rule))), restricted_log_z(kept))

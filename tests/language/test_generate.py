@@ -65,6 +65,7 @@ def refuse(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.slow
 def test_text_as_asked_with_both_bounds_in_a_file(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +84,7 @@ def test_text_as_asked_with_both_bounds_in_a_file(
     assert found["no_upper_bound_because"] is None
 
 
+@pytest.mark.slow
 def test_a_pattern_is_kept_to(model: Path, tmp_path: Path) -> None:
     (tmp_path / "any.lark").write_text("start: /[ abc.]*/")
     out = tmp_path / "texts.json"
@@ -107,6 +109,7 @@ def test_a_potential_without_a_known_bound_has_no_upper_bound() -> None:
     assert upper is None and "no known largest value" in why
 
 
+@pytest.mark.slow
 def test_what_a_function_raises_is_named(model: Path, functions: Path, refuse: Callable[..., str]) -> None:
     assert "the potential fails raised LookupError" in refuse(
         "--model", model, "--prompt", "A", "--potential", f"{functions}:fails"

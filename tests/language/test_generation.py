@@ -68,12 +68,14 @@ def test_through_exact_draws_the_reciprocal_is_unbiased_and_the_law_kept(case: s
     assert_chi2(truth(case).counts(tokens), truth(case).probabilities)
 
 
+@pytest.mark.slow
 def test_in_float64(x64: None) -> None:
     done = run(jax.random.key(0), target("forced_twisted"), PARTICLES, num_runs=500)
     assert done.log_z.dtype == jnp.float64
     assert_mean_one_log(done.log_z, truth("forced_twisted").log_z)
 
 
+@pytest.mark.slow
 def test_the_exact_twist_leaves_no_noise() -> None:
     model = target("forced").with_twist(TabulatedTwist.of(truth("forced")))
     done = run(jax.random.key(0), model, 4, num_runs=20)
@@ -171,6 +173,7 @@ def test_temperature_is_part_of_the_base_law() -> None:
     assert_mean_one_log(done.log_z, float(expected))
 
 
+@pytest.mark.slow
 def test_symbols_of_a_large_vocabulary() -> None:
     for vocab in (130, 257):  # one with divisors near its root, one without
         logits = 2.0 * jax.random.normal(jax.random.key(8), (vocab,))

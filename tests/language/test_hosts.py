@@ -113,6 +113,7 @@ def test_functions_are_models() -> None:
     np.testing.assert_allclose(models[1].forward(tokens).logits[1:], lm.forward(tokens).logits[1:])
 
 
+@pytest.mark.slow
 def test_a_model_on_the_host_is_weighed_right() -> None:
     lm = numpy_table()
     model = generation(lm, PROMPT, exact_language.stepwise_score, max_tokens=LENGTH, eos_id=EOS, end="force")
@@ -146,6 +147,7 @@ WAYS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_what_a_model_in_jax_can_do_one_on_the_host_can(way: str) -> None:
     on_host, in_jax = (
@@ -169,6 +171,7 @@ def test_bounds_from_above_and_enumeration_call_the_host() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_keeps_nothing_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     lm = numpy_table()
     model = generation(lm, PROMPT, exact_language.stepwise_score, max_tokens=LENGTH, eos_id=EOS)

@@ -98,6 +98,7 @@ def test_the_table_reads_as_it_writes(precision: str) -> None:
     np.testing.assert_array_equal(with_cache(lm, tokens, 2), whole[1:])
 
 
+@pytest.mark.slow
 def test_a_random_model_reads_as_it_writes() -> None:
     config = LlamaConfig(300, 16, 24, 2, 4, 2, 4, 64, (None, 3), qk_norm=True, rope=(("rope_theta", 100.0),))
     lm = random_llama(0, config, scale=0.3)

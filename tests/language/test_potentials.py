@@ -139,6 +139,7 @@ def totals() -> dict[str, np.ndarray]:
     return dict(zip(CASES, np.asarray(values).T, strict=True))
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", CASES)
 def test_potentials_say_what_plain_python_says(name: str, totals: dict[str, np.ndarray]) -> None:
     factor, reference = CASES[name]
@@ -149,6 +150,7 @@ def test_potentials_say_what_plain_python_says(name: str, totals: dict[str, np.n
     assert len(set(np.round(expected, 3))) > 1, "the case is the same for all strings"
 
 
+@pytest.mark.slow
 def test_a_run_with_text_on_the_host_is_unbiased_and_asks_once_a_text() -> None:
     asked: list[str] = []
 
@@ -259,6 +261,7 @@ def test_a_special_token_spells_nothing() -> None:
     assert bytes(np.asarray(text[: int(size)]).tolist()) == b" s"
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_whole_word_at_the_end_of_a_text_may_still_grow(ended: bool) -> None:
     def found(text: str) -> bool:

@@ -70,6 +70,7 @@ def test_a_sweep_that_forgets_what_follows_is_caught(x64: None) -> None:
         assert_chi2(sweep_once(Forgetful, 20_000), law)
 
 
+@pytest.mark.slow
 def test_chains_end_in_the_law_and_keep_what_is_given(x64: None, tmp_path: Path) -> None:
     texts, law = all_texts()
     options: dict[str, Any] = {
@@ -149,6 +150,7 @@ def test_one_cut_into_tokens_is_biased(x64: None) -> None:
     assert abs(naive[1] + naive[3] - exact[ord("a")]) > 0.02
 
 
+@pytest.mark.slow
 def test_attribute_tokens_come_more_often_and_the_weight_takes_it_back(x64: None) -> None:
     law = jax.nn.softmax(jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05])))
     steered = jax.nn.softmax(attribute_tokens([2, 3], 0.3)(jnp.log(law)))
@@ -198,6 +200,7 @@ def score_so_far(tokens: jax.Array, length: jax.Array) -> jax.Array:
     return 1.5 * jnp.sum(here & (tokens == 2)).astype(jnp.result_type(float))
 
 
+@pytest.mark.slow
 def test_segments_kept_by_rejection_are_weighed_right(x64: None) -> None:
     exact = strings(lambda string: 1.5 * string.count(2))
     options: dict[str, Any] = {

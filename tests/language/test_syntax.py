@@ -97,6 +97,7 @@ def enumerated(tree: Tree, model: WordTable, tagger: Tagger, parts_of_speech: bo
     return Exact(sentences, *values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("proposal", "causal", "strength", "pos"),
     [
@@ -143,6 +144,7 @@ class Unweighted(TreeProposal):
         return tokens, jnp.where(log_w == -jnp.inf, log_w, 0.0)
 
 
+@pytest.mark.slow
 def test_a_proposal_that_forgets_its_weights_is_caught() -> None:
     model, tagger = tiny_model(), tiny_tagger()
     exact = enumerated(TREE, model, tagger)

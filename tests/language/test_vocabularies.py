@@ -79,6 +79,7 @@ def test_the_same_vocabulary_read_twice_is_the_same() -> None:
     assert target.num_steps == 2
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("every_step", [False, True])
 def test_a_function_of_text_sees_what_decode_shows(every_step: bool) -> None:
     seen: list[str] = []
@@ -94,6 +95,7 @@ def test_a_function_of_text_sees_what_decode_shows(every_step: bool) -> None:
     assert every_step or shown == set(seen)
 
 
+@pytest.mark.slow
 def test_its_normaliser_is_that_of_the_text(x64: None) -> None:
     def reward(text: str) -> float:
         return 0.8 * text.count(" ")
@@ -108,6 +110,7 @@ def test_its_normaliser_is_that_of_the_text(x64: None) -> None:
     assert_mean(np.exp(np.asarray(done.log_z) - exact.log_z), 1.0)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("batched", [False, True])
 def test_yes_and_no_are_a_condition(batched: bool, x64: None) -> None:
     def condition(text: Any) -> Any:

@@ -27,6 +27,7 @@ def from_base(target, seed, size):
     return importance_log_z(target.log_potential, draws)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", conjugate.EXAMPLES)
 def test_conjugate_evidence(name):
     exact = conjugate.EXAMPLES[name]()
@@ -36,6 +37,7 @@ def test_conjugate_evidence(name):
         assert_mean_one_log(estimates, exact.log_z + 0.3)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", [name for name in conjugate.EXAMPLES if name != "linear_regression_unknown_noise"])
 def test_conjugate_posterior_is_joint_over_evidence(name, x64):
     exact = conjugate.EXAMPLES[name]()

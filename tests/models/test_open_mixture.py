@@ -86,6 +86,7 @@ def check_posterior(state: om.MixtureState) -> None:
         assert_ks(*means)
 
 
+@pytest.mark.slow
 def test_evidence_of_one_and_two_data_is_known(x64: None) -> None:
     model = small()
     cover = scipy.stats.multivariate_normal(np.zeros(2), (1.5**2 + 0.6**2) * np.eye(2))
@@ -113,6 +114,7 @@ def test_joint_density_is_the_product_of_its_parts(x64: None) -> None:
 
 
 # Single sites are checked against the evidence below too.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("gibbs", "split_merge")), "learned"]
 )
@@ -143,6 +145,7 @@ def one_naming(self: pair_law.PairLaw, values: jax.Array) -> jax.Array:
 SLOW_FAULTS = [pytest.param(fault, marks=pytest.mark.slow, id=fault.__name__) for fault in (averaged_log, one_naming)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [pytest.param(component_density, id="component_density"), *SLOW_FAULTS])
 def test_wrong_proposal_density_is_caught(fault: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair_law.PairLaw, "log_prob", fault)
@@ -150,6 +153,7 @@ def test_wrong_proposal_density_is_caught(fault: Callable[..., Any], monkeypatch
         check_posterior(after(MOVES["learned"]())[1])
 
 
+@pytest.mark.slow
 def test_split_without_its_slots_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     # An allocation walk that forgets its own probability proposes splits for nothing.
     walk = split_merge._allocate
@@ -220,6 +224,7 @@ def test_geweke(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gibbs", pytest.param("all", marks=pytest.mark.slow)])
 def test_evidence_over_all_numbers_of_components(name: str) -> None:
     move = om.Gibbs() if name == "gibbs" else om.InTurn(tuple(make() for make in MOVES.values()))
@@ -237,6 +242,7 @@ def test_schedule_of_its_own_ends_at_the_posterior() -> None:
     assert result.status == 0
 
 
+@pytest.mark.slow
 def test_trained_proposal_beats_the_untrained_on_its_own_ground() -> None:
     from smcinfer.proposals.mixture_pair.instances import draw_instances, expected_acceptance, inclusive_kl
 
@@ -247,6 +253,7 @@ def test_trained_proposal_beats_the_untrained_on_its_own_ground() -> None:
     assert loss < loss_before - 0.3 and acceptance > acceptance_before + 0.1
 
 
+@pytest.mark.slow
 def test_tempered_block_density_is_the_model_s(x64: None) -> None:
     """What the learned move weighs, against the joint density summed over labels, at an exponent below one."""
     from smcinfer.proposals.mixture_pair.anchors import Motif, frame, log_pair, log_single
@@ -300,6 +307,7 @@ def test_learned_move_refuses_data_in_space() -> None:
         MOVES["learned"]()(jax.random.key(1), truth, model, jnp.ones(()))
 
 
+@pytest.mark.slow
 def test_chains_run_from_one_component_to_the_truth(tmp_path: Path) -> None:
     data, _ = om.simulate(jax.random.key(1), 40, 3, spread=3.0)
     model = om.open_mixture(data, num_slots=6, spread=3.0)

@@ -184,6 +184,7 @@ def test_pseudo_likelihood_is_that_of_the_graph(x64: None) -> None:
     np.testing.assert_allclose(training.skip_loss(field, field.batch(sentences)), -np.mean(expected), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_training_finds_what_the_words_say() -> None:
     sentences = [
         tagging_crf.Sentence(("the", "Zed", "ran"), ("O", "B-a", "O")),
@@ -201,6 +202,7 @@ def test_training_finds_what_the_words_say() -> None:
     assert chain_f1(training.outside_disfavoured(trained, -20.0), sentences) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("chain_2", "skip"), pytest.param(("chain_3",), marks=pytest.mark.slow)])
 def test_learned_blocks_leave_the_field_invariant(names: tuple[str, ...]) -> None:
     x, acceptance = moved(learned(*names))
@@ -208,6 +210,7 @@ def test_learned_blocks_leave_the_field_invariant(names: tuple[str, ...]) -> Non
     check_law(x)
 
 
+@pytest.mark.slow
 def test_single_sites_and_exact_runs_leave_the_field_invariant() -> None:
     graph, _ = small()
     kernel = inference.tag_kernel(graph, inference.exact_runs(graph, [WORDS], 2))
@@ -231,6 +234,7 @@ def averaged_log(self: TagLaw, values: jax.Array) -> jax.Array:
     return jnp.sum(jnp.exp(weights) * logs, axis=-1)
 
 
+@pytest.mark.slow
 def test_density_of_a_law_is_that_of_its_draws() -> None:
     """Both where tables are shared and where they are not; and the mixture is what its components say."""
     key = jax.random.key(0)
@@ -251,6 +255,7 @@ def test_density_of_a_law_is_that_of_its_draws() -> None:
             assert_chi2(counts, np.exp(logs)[:, block], num_comparisons=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -266,6 +271,7 @@ def test_wrong_proposal_density_is_caught(fault: Callable[..., Any], monkeypatch
     jax.clear_caches()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chain_2", "skip"])
 def test_training_instances_are_exact_draws(name: str) -> None:
     """The block's probability under its own conditional law, enumerated: its mean is what the law says."""
@@ -282,6 +288,7 @@ def test_training_instances_are_exact_draws(name: str) -> None:
         assert_mean((cell // stride % 13 == 0) - outside, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["chain_2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("chain_3", "chain_4", "skip"))]
 )
@@ -312,6 +319,7 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
         chain_tags.MOTIFS["chain_2"].match(graph.observe({2: 0}), [(1, 2)])
 
 
+@pytest.mark.slow
 def test_tag_by_blocks_agrees_with_the_exact_marginals() -> None:
     graph, probabilities = small()
     kernel = inference.tag_kernel(graph)

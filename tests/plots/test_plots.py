@@ -159,6 +159,7 @@ def test_arviz_draws_the_exported_tree() -> None:
         plt.close("all")
 
 
+@pytest.mark.slow
 def test_save_all_writes_every_figure(tmp_path: Path) -> None:
     paths = save_all(make_result(), tmp_path / "deep" / "folder")
     assert [path.stem for path in paths] == [

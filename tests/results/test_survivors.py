@@ -219,6 +219,7 @@ class TestRuns:
         assert low < scipy.stats.norm.logsf(2.5) < high and result.lower_bound.se > 0.3
         assert Status.FEW_SURVIVORS in result.status
 
+    @pytest.mark.slow
     def test_a_constant_likelihood_gives_no_alarm(self, precision: str) -> None:
         constant = 0.0 if precision == "float32" else -3.7
         target = smcinfer.posterior(dist.Normal(0.0, 1.0), lambda x: 0 * x + constant)

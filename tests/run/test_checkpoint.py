@@ -39,6 +39,7 @@ def gaussian_path(max_move_steps: int = 4):  # noqa: ANN201
     return Tempering(moves=Moves(max_move_steps, 1, 0.0)).model(target, RandomWalk())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["filter", "tempering"])
 def test_resume_continues_bit_for_bit(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = exact_models.linear_gaussian(20)[0] if family == "filter" else gaussian_path()
@@ -68,6 +69,7 @@ def test_resume_continues_bit_for_bit(family: str, tmp_path: Path, monkeypatch: 
     np.testing.assert_array_equal(whole.log_z, again.log_z)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     model, _ = exact_models.linear_gaussian(4)
     path = tmp_path / "run.ckpt"
@@ -151,6 +153,7 @@ def test_kill_minus_nine_and_resume(tmp_path: Path) -> None:
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp") and name.startswith(".a")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["filter", "tempering"])
 def test_the_clock_does_not_change_the_numbers(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = exact_models.linear_gaussian(40)[0] if family == "filter" else gaussian_path()
@@ -185,6 +188,7 @@ def test_every_flipped_bit_is_seen(tmp_path: Path) -> None:
             _read(path)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_warning_and_the_run_goes_on(small_disk: Path) -> None:
     model, _ = exact_models.linear_gaussian(30)
     path = small_disk / "run.ckpt"
@@ -207,6 +211,7 @@ def interrupting(after: int) -> Any:
     return bar
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = exact_models.linear_gaussian(30)
     path = tmp_path / "run.ckpt"

@@ -96,6 +96,7 @@ def ctrl_c(enabled: bool, description: str) -> Iterator[Any]:
     yield lambda fraction, message: fraction > 0.8 and signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chains: Chains) -> None:
     path = tmp_path / "run.ckpt"
     options: dict[str, Any] = {"checkpoint": path, "checkpoint_seconds": 0.0, "pace": "flat"}

@@ -30,6 +30,7 @@ def the_data() -> np.ndarray:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_parallel", [False, True])
 def test_kalman_is_exact_with_entries_missing(in_parallel: bool, precision: str) -> None:
     truth = linear_gaussian.example()
@@ -66,6 +67,7 @@ def test_a_square_by_points_has_the_moments_of_a_square(x64: None) -> None:
         np.testing.assert_allclose([float(part.squeeze()) for part in extended(square, given)], exact, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_a_position_that_follows_from_its_velocity(x64: None) -> None:
     """Point masses, a tree of states, and a start that is known: smoothing is the conditioning of one large Gaussian."""
     y, q, r = np.array([0.3, 1.1, 1.8, 3.2]), 0.5, 0.4
@@ -91,6 +93,7 @@ def test_a_position_that_follows_from_its_velocity(x64: None) -> None:
         np.testing.assert_allclose(found.sd(smoothed=True).T.ravel() ** 2, spread, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", [False, True])
 def test_ensembles_tend_to_kalman(transform: bool) -> None:
     truth = linear_gaussian.example()
@@ -119,6 +122,7 @@ def exact_log_likelihood(a: float) -> float:
     return model.posterior(ar_data()[:, None]).log_z
 
 
+@pytest.mark.slow
 def test_the_likelihood_and_its_slope(x64: None) -> None:
     value, slope = jax.value_and_grad(lambda a: log_likelihood(ar(a)))(0.6)
     assert value == pytest.approx(exact_log_likelihood(0.6), abs=1e-9)
@@ -128,6 +132,7 @@ def test_the_likelihood_and_its_slope(x64: None) -> None:
     assert parallel == pytest.approx(difference, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_parameters_by_tempering_with_kalmans_likelihood() -> None:
     target = smcinfer.posterior(dist.Uniform(0.0, 1.0), lambda a: log_likelihood(ar(a)))
     result = smcinfer.sample(
@@ -156,6 +161,7 @@ def test_a_gaussian_guide_is_the_best_of_a_linear_model(method: str, x64: None) 
     assert np.abs(found.mean - plain.mean).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_guided_filter_of_a_model_that_bends() -> None:
     start, move = dist.Normal(0.0, 1.0), lambda t, x: dist.Normal(0.9 * x, 1.0)
     look = lambda t, x: dist.Normal(x + 0.02 * x**2, 0.1)  # noqa: E731

@@ -136,6 +136,7 @@ def check_filter(name: str, done: Run, *, is_twisted: bool) -> None:
     assert_mean((ratios * done.history["filtered_mean"])[:, untwisted], means[untwisted])
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kind", linear_gaussian.KINDS)
 @pytest.mark.parametrize("name", ["oscillation", "chain"])
 def test_every_filter_is_unbiased(name: str, kind: str) -> None:
@@ -195,6 +196,7 @@ def volatility(shared_data: Path) -> tuple[StochasticVolatility, np.ndarray, flo
     return model, np.asarray(reference["y"]), -1054.90
 
 
+@pytest.mark.slow
 def test_stochastic_volatility_reference(shared_data: Path) -> None:
     model, returns, log_z = volatility(shared_data)
     result = smcinfer.sample(jax.random.key(0), model.state_space(returns), num_particles=2048, progress=False)
@@ -248,6 +250,7 @@ def error_bars(model: Any, num_particles: int, num_runs: int = 200) -> tuple[Run
     return done, float(np.std(done.log_z, ddof=1)), np.sqrt(np.asarray(done.log_z_variance)), flagged
 
 
+@pytest.mark.slow
 def test_single_run_error_bars_are_honest() -> None:
     _, spread, own, flagged = error_bars(chain(40)[0].state_space(chain(40)[1], "bootstrap"), 300)
     assert not flagged.any()

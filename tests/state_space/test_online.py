@@ -68,6 +68,7 @@ def same(filter: Online, other: Online) -> bool:
     return all(np.array_equal(one, two) for one, two in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "data"), [("bootstrap", GAPS), ("guided", GAPS), ("auxiliary", DATA)])
 def test_online_is_offline_bit_for_bit(kind: str, data: np.ndarray, precision: str) -> None:
     missing = "skip" if np.isnan(data).any() else "refuse"
@@ -103,6 +104,7 @@ def test_means_quantiles_and_spreads_pool_the_runs(model: StateSpace) -> None:
     assert made.status == 0 and f"after step {STEPS}" in repr(made) and made.ess.shape == (2,)
 
 
+@pytest.mark.slow
 def test_the_last_steps_are_smoothed_as_offline() -> None:
     lag = 3
     whole = smooth(
@@ -127,6 +129,7 @@ def test_the_last_steps_are_smoothed_as_offline() -> None:
         _ = fed(DATA[:1], walk("guided")).smoothed
 
 
+@pytest.mark.slow
 def test_forecasts_follow_kalmans_prediction(model: StateSpace) -> None:
     made = fed(DATA, model, num_particles=50_000, num_runs=1)
     before = made.log_z
@@ -212,6 +215,7 @@ def test_what_cannot_be_filtered_is_refused_and_changes_nothing(strict: Online, 
     assert strict.t == 1 and all(one is two for one, two in zip(strict._leaves, before, strict=True))
 
 
+@pytest.mark.slow
 def test_trees_counts_and_laws_of_several_kinds() -> None:
     made = state_space(
         {"level": dist.Normal(0.0, 1.0), "rate": dist.Gamma(2.0, 1.0)},

@@ -28,6 +28,7 @@ STEPS = 12
 RUNS = 16
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("method", METHODS)
 def test_means_and_spreads_are_those_of_the_exact_smoother(method: str) -> None:
     mean, covariance = exact_paths.walk_posterior(STEPS)
@@ -67,6 +68,7 @@ def test_paths_have_the_exact_correlation_of_neighbours(precision: str) -> None:
         plot_smoothed(found, truth=np.zeros(3))
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("method", ["backward", "ffbs"])
 def test_twisted_discrete_chain(method: str) -> None:
     model = exact_models.hmm("twisted")
@@ -75,6 +77,7 @@ def test_twisted_discrete_chain(method: str) -> None:
     assert_smoothed(found, exact_models.hmm_log_z(), is_state, exact_paths.hmm_marginals())
 
 
+@pytest.mark.slow
 def test_forgetting_to_take_the_twist_out_is_caught() -> None:
     model = exact_models.hmm("twisted_weights")
     done = run(jax.random.key(4), model, 128, num_runs=RUNS, history="full")
@@ -93,6 +96,7 @@ def _chances(model: Any, particles: Any, log_weights: jax.Array) -> jax.Array:
     return jnp.sum(weights[..., None] * (particles.state[..., None] == jnp.arange(exact_models.NUM_STATES)), axis=1)
 
 
+@pytest.mark.slow
 def test_blocks_do_not_change_the_marginals(monkeypatch: pytest.MonkeyPatch) -> None:
     history = run(jax.random.key(4), exact_paths.walk(5), 50, history="full").history
     particles, log_weights = jax.tree.map(
@@ -114,6 +118,7 @@ def test_genealogies_by_hand() -> None:
     np.testing.assert_array_equal(fixed_lag(ancestors, log_weights, 99)[0], trace(ancestors, jnp.arange(3)))
 
 
+@pytest.mark.slow
 def test_a_short_lag_is_biased_and_a_genealogy_coalesces() -> None:
     mean, _ = exact_paths.walk_posterior(STEPS)
     model = exact_paths.walk(STEPS)
@@ -182,6 +187,7 @@ def test_a_state_that_follows_from_the_one_before_is_not_smoothed_by_a_density(m
         smooth(jax.random.key(0), sine(POINT_MASSES[name]), method=method)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("method", ["genealogy", "fixed_lag"])
 def test_a_state_that_follows_from_the_one_before_is_smoothed_by_its_parents(method: str) -> None:
     lag = {"lag": 5} if method == "fixed_lag" else {}
@@ -190,6 +196,7 @@ def test_a_state_that_follows_from_the_one_before_is_smoothed_by_its_parents(met
     assert found.mean_se("p")[0] < 0.004 and found.status == 0
 
 
+@pytest.mark.slow
 def test_a_transition_of_scale_zero_is_found_by_what_its_density_misses() -> None:
     with pytest.raises(TargetError, match="misses the filter's own moves"):
         smooth(jax.random.key(0), sine(lambda p: dist.Normal(p, 0.0 * jnp.abs(p))), num_particles=64, num_runs=2)

@@ -46,6 +46,7 @@ TARGET = smcinfer.posterior(PRIOR, log_likelihood)
 FEW = smcinfer.Tempering(moves=smcinfer.Moves(3, 1, 0.5))
 
 
+@pytest.mark.slow
 def test_the_mixture_is_normalised_and_drawn_as_it_is_weighed(x64: None) -> None:
     rng = np.random.default_rng(0)
     vectors = np.concatenate([rng.normal(-3.0, 0.5, (300, 2)), rng.normal(2.0, 1.0, (300, 2)) * [1.0, 3.0]])
@@ -59,6 +60,7 @@ def test_the_mixture_is_normalised_and_drawn_as_it_is_weighed(x64: None) -> None
     assert_mean(ratios, 1.0)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kind", ["good", "displaced"])
 def test_log_z_is_unbiased_whatever_the_draws(kind: str) -> None:
     draws = exact_draws(400)
@@ -166,6 +168,7 @@ def test_correlated_draws_tell_a_larger_error() -> None:
     assert errors[0] > 1.5 * errors[1]
 
 
+@pytest.mark.slow
 def test_bridge_sampling_finds_the_evidence_of_chains_of_another_sampler() -> None:
     found = bridge_sampling(jax.random.key(0), TARGET, exact_draws(4000))
     assert found.se < 0.05 and abs(found.log_z - exact_log_z()) < 5 * found.se

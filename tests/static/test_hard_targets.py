@@ -33,6 +33,7 @@ def draws_of(exact: HardTarget, num: int = 2000) -> jax.Array:
     return jax.jit(exact.draw, static_argnums=1)(jax.random.key(1), num)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", SMALL)
 def test_facts_agree(name: str, precision: str) -> None:
     """Z by importance sampling from the base; draws by their scalar's law, and their modes."""
@@ -81,6 +82,7 @@ def test_normalisers_by_grid(x64: None) -> None:
         assert log_grid_integral(exact.log_density, 2, reach, 1200) == pytest.approx(exact.log_z, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_second_moments_in_high_dimension(x64: None) -> None:
     """What small cases cannot show: the sizes that the benchmark uses."""
     disk = hard_targets.hyperplane_disk()
@@ -118,6 +120,7 @@ def test_wrong_arguments(make, said: str) -> None:
         make()
 
 
+@pytest.mark.slow
 def test_modes_are_stationary(x64: None) -> None:
     for exact in (hard_targets.axial_modes(4), hard_targets.double_well(), hard_targets.ring_mixture()):
         assert exact.modes is not None

@@ -26,6 +26,7 @@ def hierarchical(effects):
     numpyro.deterministic("spread", theta.max() - theta.min())
 
 
+@pytest.mark.slow
 def test_numpyro_base_is_the_joint_prior_and_potential_the_likelihood(precision):
     target = from_numpyro(hierarchical, EFFECTS)
     x = base_draws(target, 0, 20)
@@ -62,6 +63,7 @@ def test_a_support_that_depends_on_another_site_is_normalised(x64):
     assert log_grid_integral(target.log_base, 2, 40.0, 1600) == pytest.approx(0.0, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_plates_of_simplices_and_scaled_sites():
     def model(y):
         with numpyro.plate("rows", 2):
@@ -87,6 +89,7 @@ def test_plates_of_simplices_and_scaled_sites():
     np.testing.assert_allclose(each(target.log_potential, x), potential, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_latent_sites_inside_a_scan():
     def model(y):
         noise = numpyro.sample("noise", dist.LogNormal(0.0, 1.0))

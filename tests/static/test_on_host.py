@@ -49,6 +49,7 @@ def test_log_z_is_that_of_the_same_function_in_jax(precision: str) -> None:
     assert "400 evaluations" in repr(hosted)
 
 
+@pytest.mark.slow
 def test_without_a_gradient_a_random_walk_is_taken_and_with_one_hmc() -> None:
     hosted = on_host(workers.log_likelihood)
     result = sampled(hosted, 64, num_runs=20)
@@ -104,6 +105,7 @@ def test_a_point_that_the_last_call_had_is_not_evaluated_again() -> None:
     assert (hosted.tally.evaluations, hosted.tally.repeats, hosted.tally.calls) == (4, 4, 2)
 
 
+@pytest.mark.slow
 def test_filters_and_potentials_take_it() -> None:
     data = np.array([0.3, -0.2, 0.9])
     hosted = on_host(lambda x: 0.5 * x)
@@ -200,6 +202,7 @@ def test_what_goes_wrong_ends_the_run_in_words(name: str) -> None:
         jax.block_until_ready(jax.vmap(jax.grad(function) if function.differentiable else function)(jnp.arange(3.0)))
 
 
+@pytest.mark.slow
 def test_nan_has_weight_zero_and_a_status() -> None:
     hosted = on_host(lambda theta: np.nan if theta > 1 else workers.log_likelihood(theta))
     result = sampled(hosted, 64)
@@ -225,6 +228,7 @@ def test_wrong_calls_are_refused(name: str) -> None:
         on_host(**({"function": workers.slow} | options))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_with_another_executor(tmp_path: Path) -> None:
     file = tmp_path / "run.safetensors"
     found = sampled(on_host(workers.log_likelihood), checkpoint=file)

@@ -99,6 +99,7 @@ def test_model_agrees_with_its_reference_draws(name, folder, x64):
     assert_mean(stein_residuals(posterior.target.log_prob, vectors), 0.0)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", with_the_rest_slow(name for name in NAMES if not name.startswith("gp")))
 def test_evidence_by_importance_sampling(name, folder, x64):
     posterior, vectors = in_double(folder, name)
@@ -160,6 +161,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_changed_model_is_found_out(mutant, folder, x64):
     name, model = MUTANTS[mutant]

@@ -59,6 +59,7 @@ def test_led_runs_are_unbiased(kernel, precision: str) -> None:  # noqa: ANN001
     assert_mean(weighted, exact_mean())
 
 
+@pytest.mark.slow
 def test_adaptation_is_biased_with_few_particles() -> None:
     """The negative control of the test above: a run that chooses by its own particles pays for it."""
     model = Tempering(moves=Moves(3, 1, 0.5), led=False).model(conjugate(), HMC())
@@ -91,6 +92,7 @@ def test_every_schedule_ends_and_agrees(schedule) -> None:  # noqa: ANN001
         assert_weighted_mean(done.log_z, exact_log_z(), (weights * offset**power).sum(axis=1), moment)
 
 
+@pytest.mark.slow
 def test_waste_free_is_unbiased_and_uses_every_state() -> None:
     model = Tempering(PATH, chain_length=8).model(conjugate(), RandomWalk())
     done = run(jax.random.key(3), model, 64, num_runs=1500, resample_below=1.0)
@@ -100,6 +102,7 @@ def test_waste_free_is_unbiased_and_uses_every_state() -> None:
         run(jax.random.key(3), model, 63)
 
 
+@pytest.mark.slow
 def test_waste_free_error_bar_knows_that_chains_are_dependent() -> None:
     """Chains that hardly move: counting their states as independent would be far too bold."""
     sticky = Tempering(PATH, chain_length=32).model(conjugate(), RandomWalk(target_acceptance=0.99))
@@ -109,6 +112,7 @@ def test_waste_free_error_bar_knows_that_chains_are_dependent() -> None:
         assert_error_bars(done.log_z, done.log_z_variance, exact_log_z())
 
 
+@pytest.mark.slow
 def test_data_annealing_gives_every_partial_evidence() -> None:
     model = DataAnnealing(moves=Moves(30, 1, 0.1)).model(conjugate(), RandomWalk())
     done = run(jax.random.key(5), model, 512, num_runs=16)
@@ -140,6 +144,7 @@ def test_data_annealing_needs_data() -> None:
         DataAnnealing(batch_size=7).model(conjugate(), RandomWalk())
 
 
+@pytest.mark.slow
 def test_half_the_base_outside_the_support_does_not_freeze_the_path() -> None:
     """log Z of an indicator is the log of its mass, and the ESS rule must not wait for the dead."""
     target = posterior(dist.Normal(0.0, 1.0), lambda x: jnp.where(x > 0.5, -2.0 * x, -jnp.inf))
@@ -150,6 +155,7 @@ def test_half_the_base_outside_the_support_does_not_freeze_the_path() -> None:
     assert (np.asarray(done.num_steps) < 10).all()
 
 
+@pytest.mark.slow
 def test_nan_region_is_never_entered_and_shows_in_the_status() -> None:
     target = log_density(lambda x: jnp.where(x > 1.0, jnp.nan, -0.5 * x**2), dist.Normal(0.0, 2.0))
     done = run(jax.random.key(8), Tempering().model(target, HMC()), 256, num_runs=16, resample_below=1.0)
@@ -160,6 +166,7 @@ def test_nan_region_is_never_entered_and_shows_in_the_status() -> None:
     assert_mean_one_log(done.log_z, exact)
 
 
+@pytest.mark.slow
 def test_nowhere_positive_is_a_status() -> None:
     target = posterior(dist.Normal(0.0, 1.0), lambda x: jnp.where(x > 1e6, 0.0, -jnp.inf))
     done = run(jax.random.key(9), Tempering().model(target, RandomWalk()), 64, num_runs=2, resample_below=1.0)
@@ -168,6 +175,7 @@ def test_nowhere_positive_is_a_status() -> None:
     assert not any(np.isnan(np.asarray(leaf)).any() for leaf in jax.tree.leaves(done.particles))
 
 
+@pytest.mark.slow
 def test_a_path_that_runs_out_of_steps_says_so() -> None:
     model = Tempering(ESS(0.9), max_steps=2).model(conjugate(), RandomWalk())
     done = run(jax.random.key(10), model, 256, num_runs=2, resample_below=1.0)
@@ -175,6 +183,7 @@ def test_a_path_that_runs_out_of_steps_says_so() -> None:
     assert (done.history["exponent"][:, -1] < 1).all()
 
 
+@pytest.mark.slow
 def test_moves_that_do_not_mix_say_so() -> None:
     """Two far modes: no random walk of five steps forgets which one it started in."""
     target = posterior(dist.Normal(0.0, 10.0), lambda x: jnp.logaddexp(-50.0 * (x - 9.0) ** 2, -50.0 * (x + 9.0) ** 2))

@@ -87,6 +87,7 @@ class Flipped(Objective):
         return -ContrastiveTwist()(twist, sample)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objective",
     [
@@ -198,6 +199,7 @@ def test_a_wrong_table_keeps_the_evidence_unbiased(precision: str) -> None:
         assert_mean_one_log(-run(jax.random.key(4), path, 5, num_runs=2000, resampling="multinomial").log_z, -log_z)
 
 
+@pytest.mark.slow
 def test_the_exact_table_has_no_variance(x64: None) -> None:
     """log chi* = log phi_t + log P(y_{t+1:T} | x_t), from the first draw on."""
     hmm = finite_hmm.example()
@@ -234,6 +236,7 @@ def kalman_model(num_steps: int = 8) -> tuple[linear_gaussian.LinearGaussian, ja
     return exact, y, exact.state_space(y, "bootstrap")
 
 
+@pytest.mark.slow
 def test_controlled_regressions_find_the_kalman_twist(x64: None) -> None:
     """Two rounds are exact: no variance of log Z, the curvature of the information filter, divergences of zero."""
     exact, y, model = kalman_model()
@@ -289,6 +292,7 @@ def family(num_given: int = 2) -> twists.Family:
     return infilling(small_lm(), jnp.asarray(PROMPT), num_tokens=3, num_given=num_given)
 
 
+@pytest.mark.slow
 def test_infilling_weighs_the_whole_string_and_reads_paths_at_once() -> None:
     """p0(s) p0(o | s) is the model's probability of both; what is read at once is what is read step by step."""
     many = family()
@@ -314,6 +318,7 @@ def test_infilling_weighs_the_whole_string_and_reads_paths_at_once() -> None:
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_infilling_head_starts_as_the_bigram_law_at_the_seam_and_flat_before() -> None:
     """log p0 of the first given token after each last free one, by the model itself."""
     config = LlamaConfig(11, 8, 8, 1, 2, 2, 4, 16, (None,), tied=True)
@@ -395,6 +400,7 @@ def fixed_length(potential) -> Composed:  # noqa: ANN001
     return generation(small_lm(), PROMPT, potential, max_tokens=LENGTH, eos_id=None)
 
 
+@pytest.mark.slow
 def test_rollouts_stay_proper_and_need_their_floor() -> None:
     """E[Z_hat / Z] = 1 for a twist by walks; without a floor states whose walks all failed are lost."""
     never = lambda state: jnp.where(state.tokens[-1] == 4, 0.0, -jnp.inf)  # noqa: E731
@@ -411,6 +417,7 @@ def test_rollouts_stay_proper_and_need_their_floor() -> None:
             assert_mean_one_log(log_z, exact.log_z)
 
 
+@pytest.mark.slow
 def test_a_probe_on_frozen_features_lowers_the_variance() -> None:
     """A logistic regression on 200 exact draws: log Z_hat varies less, and is unbiased still."""
     exact = strings(lambda string: 0.0 if string[-1] == 4 else -3.0, eos=None)
@@ -444,6 +451,7 @@ def test_a_twist_is_saved_with_the_mark_of_its_base(tmp_path: Path) -> None:
         twists.load(file, lm, head)
 
 
+@pytest.mark.slow
 def test_the_library_entry_serves_its_model_and_no_other() -> None:
     """The infilling twist of the stories model goes onto a generation; on another model it is refused."""
     pretrained = stories.load()

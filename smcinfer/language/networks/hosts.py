@@ -9,6 +9,7 @@ else, and whatever is done with a model in JAX can be done with one on the host,
 
 import abc
 import dataclasses
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -156,7 +157,12 @@ class HostNetwork(CausalLM):
             )
         rows = np.broadcast_to(tokens, (*batch, tokens.shape[-1])).reshape(-1, tokens.shape[-1])
         with calling("the model on the host"):
-            logits = self._step(prompts[0], np.ascontiguousarray(rows), int(slots[0]))
+            try:
+                logits = self._step(prompts[0], np.ascontiguousarray(rows), int(slots[0]))
+            except BaseException as error:
+                # An error holds the frames that it went through, and they the network's cache.
+                traceback.clear_frames(error.__traceback__)
+                raise
         return self._checked(logits, len(rows)).reshape(*batch, -1)
 
     def _step(self, prompt: np.ndarray, tokens: np.ndarray, slot: int) -> np.ndarray:
