@@ -24,7 +24,7 @@ from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, Particles,
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.keys import plain, small
 from smcinfer.paths.moves import Moves, chain, repeat, rise_of_mean
-from smcinfer.paths.rising import Place, Rising, Travelled
+from smcinfer.paths.rising import Rising, Travelled
 
 # A waste-free chain is too short where its mean keeps more than this share of the potential's variance: at 1/2 a chain
 # is worth two independent states, and the variance within it says little about the variance of its mean.
@@ -56,7 +56,7 @@ class Path(Rising):
 
     @abc.abstractmethod
     def move(
-        self, key: KeyArray, particles: Particles, at: Place, params: PyTree[Any]
+        self, key: KeyArray, particles: Particles, at: Any, params: PyTree[Any]
     ) -> tuple[Particles, dict[str, Scalar]]:
         """One move of every particle that leaves the law at ``at.exponent`` invariant, and what it reports.
 
@@ -70,7 +70,7 @@ class Path(Rising):
             The moved particles, and a number for each name in `reports`.
         """
 
-    def prepare(self, at: Place, params: PyTree[Any]) -> PyTree[Any]:
+    def prepare(self, at: Any, params: PyTree[Any]) -> PyTree[Any]:
         """What all moves at one exponent share, computed once a step from its parameters."""
         del at
         return params

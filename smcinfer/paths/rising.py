@@ -40,9 +40,15 @@ class Place(eqx.Module):
 
 
 class Travelled(eqx.Module):
-    """What a run keeps between steps: its place, the parameters of the moves, and what the last moves reported."""
+    """What a run keeps between steps.
 
-    at: Place
+    Attributes:
+        at: its place: a `Place` by exponents, a `smcinfer.paths.levels.Level` by levels.
+        params: of the moves.
+        report: of the last moves.
+    """
+
+    at: Any
     params: PyTree[Any]
     report: dict[str, Scalar]
 

@@ -21,6 +21,7 @@ from smcinfer.run.runner import run
 from smcinfer.static import posterior
 from smcinfer.static.methods import Nested
 from smcinfer.static.nested import NestedPath
+from tests.signatures import unchecked
 from tests.statistics import assert_mean, assert_mean_one_log
 
 KEY = jax.random.key(0)
@@ -127,7 +128,7 @@ def test_a_small_region_is_found_from_the_plateau_around_it() -> None:
     ],
 )
 def test_wrong_arguments(make: Any, said: str) -> None:
-    with pytest.raises(ArgumentError, match=said):
+    with unchecked(), pytest.raises(ArgumentError, match=said):
         make()
 
 
