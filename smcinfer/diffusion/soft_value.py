@@ -153,4 +153,4 @@ def soft_value(
         sizes = {"width": validate.count("width", width), "depth": validate.count("depth", depth)}
         network = value_network(network_key, process.schedule, process.shape, **sizes)
     done = run(path_key, attach(target, None), num_paths, resample_below=0.0, history="none")
-    return SoftValue(network, done.log_z[0], process.times)
+    return SoftValue(network, jnp.asarray(done.log_z[0]), process.times)

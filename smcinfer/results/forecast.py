@@ -139,5 +139,5 @@ class Forecast(Record):
         for name in self.observations:
             low, high = self.quantile([0.05, 0.95], name)
             width = (high - low).reshape(self.horizon, -1).mean(axis=1)
-            found.append((name, f"90% band of width {width[0]:.3g} one step ahead, {width[-1]:.3g} at the last"))
+            found.append((name, f"90% band of width {width[0]:#.3g} one step ahead, {width[-1]:#.3g} at the last"))
         return found

@@ -266,6 +266,7 @@ def test_model_weights_are_tried_in_a_short_run() -> None:
     assert failed(checks.check(Drift(log_w=jnp.asarray(-jnp.inf)), KEY)) == [zero]
 
 
+@pytest.mark.slow
 def test_models_on_the_host_are_run_not_traced() -> None:
     assert checks.check(Drift(on_host=True), KEY).passed
     assert failed(checks.check(Drift("info", on_host=True), KEY)) == ["mutate reports the info that init does"]

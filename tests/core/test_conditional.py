@@ -23,12 +23,14 @@ def hmm_log_z(kind: str, draw, *, scheme: str = "multinomial", below: float = 1.
     return run(jax.random.key(1), model, 6, num_runs=RUNS, resampling=scheme, resample_below=below).log_z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", resampling.SCHEMES)
 def test_reciprocal_is_unbiased_in_every_scheme(scheme: str) -> None:
     log_z = hmm_log_z("bootstrap", exact_paths.draw_hmm_path, scheme=scheme)
     assert_mean_one_log(-log_z, -exact_models.hmm_log_z())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["auxiliary", "twisted"])
 def test_reciprocal_is_unbiased_however_particles_move(kind: str) -> None:
     log_z = hmm_log_z(kind, exact_paths.draw_hmm_path, scheme="systematic", below=0.7, ancestors=True)
@@ -64,6 +66,7 @@ def test_log_joint_of_every_path_sums_to_z() -> None:
     np.testing.assert_allclose(jax.nn.logsumexp(values), exact_models.hmm_log_z(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bad_paths_and_models_are_refused() -> None:
     model = exact_models.hmm("bootstrap")
     with pytest.raises(TargetError, match="path"):

@@ -13,6 +13,7 @@ from tests import exact_models
 from tests.statistics import assert_mean_one_log
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("scheme", resampling.SCHEMES)
 def test_children_stand_in_the_line_that_plain_resampling_makes(scheme):
     n = 37
@@ -53,6 +54,7 @@ def test_the_loop_over_rows_has_the_gradient_of_a_gather():
     np.testing.assert_allclose(ours, plain, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("islands", [1, 2])
 def test_z_hat_is_unbiased_when_particles_are_moved_in_place(monkeypatch, islands, precision):
     monkeypatch.setattr(in_place, "LARGE", 0)

@@ -122,6 +122,7 @@ def test_forcing_slot_zero_is_conditional_for_multinomial_only(name: str) -> Non
             assert_law(copies_of(shuffled, 5), law)
 
 
+@pytest.mark.slow
 def test_each_scheme_fails_the_law_of_the_others() -> None:
     copies = {name: copies_of(law_draws(name, False, 5)[0], 5) for name in SCHEMES}
     for name, other in itertools.permutations(SCHEMES, 2):

@@ -66,6 +66,7 @@ CASES: dict[str, tuple[Any, float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_integrated_weights_find_log_z(case: str) -> None:
     build, exact = CASES[case]
@@ -110,6 +111,7 @@ def mutated(target: Composed, kind: type[Corrector]) -> Composed:
     return compose(other, other.log_potential, num_steps=other.num_steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [WideStart, pytest.param(NoVolume, marks=pytest.mark.slow)])
 def test_faults_of_integrated_weights_are_seen(kind: type[Corrector]) -> None:
     build, exact = CASES["power"]
@@ -187,6 +189,7 @@ def test_mixture_facts() -> None:
     assert_chi2(np.bincount(nine.nearest(jnp.asarray(tilted)), minlength=9), first.weights)
 
 
+@pytest.mark.slow
 def test_a_power_of_a_mixture_on_a_grid(shared_data: Path) -> None:
     law, facts = gaussian_mixtures.from_json(shared_data / "targets" / "mixture40.json")
     wide = law.power(3.0, facts["sigma_max"], points=400)
@@ -196,6 +199,7 @@ def test_a_power_of_a_mixture_on_a_grid(shared_data: Path) -> None:
     assert_chi2(np.bincount(np.asarray(law.nearest(jnp.asarray(draws))), minlength=40), sharp.masses)
 
 
+@pytest.mark.slow
 def test_forty_modes_to_a_power(shared_data: Path) -> None:
     """Few particles and steps already find every mode: exact ratios are unbiased, and the masses are near."""
     law, facts = gaussian_mixtures.from_json(shared_data / "targets" / "mixture40.json")

@@ -73,18 +73,21 @@ WEIGHTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", WEIGHTED)
 def test_a_weighted_start_keeps_log_z(start: str) -> None:
     path = target()
     assert_mean_one_log(estimates(WEIGHTED[start](path)), log_z(path))
 
 
+@pytest.mark.slow
 def test_an_unweighted_search_does_not() -> None:
     path = target()
     with pytest.raises(AssertionError, match="mean differs"):
         assert_mean_one_log(estimates(initial.best_of(path, 4)), log_z(path))
 
 
+@pytest.mark.slow
 def test_the_reward_twice_is_seen() -> None:
     """The mutation: the tilt of the start is not taken back, so that the reward counts at the start and again."""
     path = target()
@@ -110,6 +113,7 @@ def ends(kernel: str, step_size: float | None) -> tuple[np.ndarray, scipy.stats.
     return np.asarray(x)[:, 0], scipy.stats.norm(mean, std)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kernel", ["pcnl", "pcn", "mala"])
 def test_chains_reach_the_tilted_noise(kernel: str) -> None:
     draws, law = ends(kernel, None)
@@ -122,6 +126,7 @@ def test_unadjusted_chains_do_not() -> None:
         assert_ks(draws, law.cdf)
 
 
+@pytest.mark.slow
 def test_pooled_and_converged_chains_weigh_alike() -> None:
     for how in ({"pooled": True}, {"pooled": False, "converged": True}):
         start = initial.chains(KEY, target(), num_steps=2, step_size=0.5, **how)

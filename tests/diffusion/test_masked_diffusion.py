@@ -76,6 +76,7 @@ GUIDED = {
 QUICK = ("tilted, twisted", "in parallel")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [how if how in QUICK else pytest.param(how, marks=pytest.mark.slow) for how in GUIDED])
 def test_log_z_of_a_reward(rough: discrete.MaskedModel, how: str) -> None:
     target = discrete.alignment(rough, bonus, 0.7, **GUIDED[how])
@@ -90,6 +91,7 @@ class WithoutPositions(Guided):
         return own.log_prob(x) - self.guide(t, state).log_prob(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [pytest.param(None, marks=pytest.mark.slow), 2])
 def test_dropping_the_ratio_of_positions_is_seen(rough: discrete.MaskedModel, steps: int | None) -> None:
     target = discrete.alignment(rough, bonus, 0.7, num_steps=steps, guide_order=SURE)
@@ -112,6 +114,7 @@ def test_the_order_does_not_matter_to_exact_conditionals(table: masked_table.Mas
     assert_mean_one_log(estimates(careless, 1), exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_multiplied(table: masked_table.MaskedTable, rough: discrete.MaskedModel, steps: int | None) -> None:
     target = discrete.multiplied([table.model, rough], [1.5, -0.5], bonus, num_steps=steps, guide_order="confidence")
@@ -130,6 +133,7 @@ def test_sharpened_conditionals_without_weights_are_seen(table: masked_table.Mas
         assert_mean_one_log(estimates(plain, 2), log_z(target))
 
 
+@pytest.mark.slow
 def test_masses_of_a_weighted_run(table: masked_table.MaskedTable) -> None:
     target = discrete.power(table.model, 2.0, bonus, guide_order="confidence")
     done = run(jax.random.key(3), target, 64, num_runs=300)
@@ -141,6 +145,7 @@ def test_masses_of_a_weighted_run(table: masked_table.MaskedTable) -> None:
     assert_mean(masses, exact)
 
 
+@pytest.mark.slow
 def test_the_exact_twist_and_tilt_leave_no_variance(table: masked_table.MaskedTable, precision: str) -> None:
     fresh = masked_table.example(VOCAB, LENGTH)
     rewards = jax.vmap(bonus)(fresh.sequences)
@@ -151,6 +156,7 @@ def test_the_exact_twist_and_tilt_leave_no_variance(table: masked_table.MaskedTa
     assert not done.history["resampled"].any()
 
 
+@pytest.mark.slow
 def test_what_is_given_stays(table: masked_table.MaskedTable) -> None:
     target = discrete.alignment(table.model, bonus, start=[VOCAB, 1, VOCAB])
     assert target.num_steps == 2

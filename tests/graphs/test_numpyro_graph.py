@@ -49,6 +49,7 @@ def test_scopes_fall_apart_by_element() -> None:
     assert np.asarray(blocks_of(graph, [(3,)]).blanket)[0].tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_joint_density_is_the_model_s(precision: str) -> None:
     graph = graph_from_numpyro(mixture, DATA)
     x = jnp.array([0.3, -0.2, 0.0, 2.0, 1.0])
@@ -57,6 +58,7 @@ def test_the_joint_density_is_the_model_s(precision: str) -> None:
     assert float(graph.log_prob(x)) == pytest.approx(float(exact), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_finite_model_becomes_tables_and_its_moves_are_right() -> None:
     data = (0.9, 0.1)
     graph = graph_from_numpyro(chain, data)

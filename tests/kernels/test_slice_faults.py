@@ -19,6 +19,7 @@ PARTS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.dealt
 @PARTS
 def test_sub_kernels_are_reversible(part: str, arcs: str) -> None:
     check_flux(GibbsianPolarSlice(affine=False, width=0.4, max_steps_out=4, max_shrinks=6), part, NUM_FLUX, arcs)
@@ -78,6 +79,7 @@ FLUX_FAULTS = [
 ]
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(("part", "name", "fault", "kernel"), FLUX_FAULTS)
 def test_faults_of_the_sub_kernels_are_found(
     part: str, name: str | None, fault: Any, kernel: Any, monkeypatch: pytest.MonkeyPatch
@@ -108,6 +110,7 @@ INVARIANCE_FAULTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "fault"), INVARIANCE_FAULTS)
 def test_faults_of_the_polar_density_are_found(name: str, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = GibbsianPolarSlice(radius="linear", affine=False, max_steps_out=8)

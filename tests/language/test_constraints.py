@@ -269,6 +269,7 @@ def test_tokens_are_drawn_without_replacement(precision: str) -> None:
         assert_chi2(counts.ravel(), np.outer(LAW, LAW).ravel())
 
 
+@pytest.mark.slow
 def test_nothing_accepted_weighs_zero() -> None:
     for limit in (None, 3):
         drawn = draw_accepted(

@@ -124,6 +124,7 @@ def test_every_filtered_run_is_unbiased_for_the_strings_it_keeps(name: str) -> N
     assert_mean_one_log(log_z_of(target(filtered(rule))), restricted_log_z(kept))
 
 
+@pytest.mark.slow
 def test_with_a_share_of_the_model_nothing_is_excluded() -> None:
     assert_mean_one_log(log_z_of(target(filtered(TopK(2), model_share=0.3))), exact.strings().log_z)
 
@@ -179,6 +180,7 @@ def proposed_by_second(prompt: list[int] | None = None, temperature: float = 1.0
     return generation(exact.small_lm(), exact.PROMPT, readers=readers, proposal=second_model(temperature), **options)
 
 
+@pytest.mark.slow
 def test_a_second_model_proposes_for_the_first() -> None:
     model = proposed_by_second(
         potential=terminal(exact.terminal_score), max_tokens=exact.LENGTH, eos_id=exact.EOS, temperature=1.3

@@ -50,8 +50,8 @@ def conditional_run(case: str) -> Run:
     return run(jax.random.key(1), condition(target(case), truth(case).draw), PARTICLES, num_runs=RUNS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*list(CASES)[:-1], pytest.param("fixed_twisted", marks=pytest.mark.slow)])
-@pytest.mark.dealt
 def test_z_is_unbiased(case: str) -> None:
     done = run(jax.random.key(0), target(case), PARTICLES, num_runs=RUNS)
     assert_mean_one_log(done.log_z, truth(case).log_z)
@@ -113,6 +113,7 @@ def test_given_tokens_need_a_potential_of_their_own() -> None:
         generation(exact_language.small_lm(), PROMPT, max_tokens=2, continuation=[1], proposal=OwnWeights)
 
 
+@pytest.mark.slow
 def test_a_forced_end_without_its_weight_is_caught() -> None:
     model = target("forced")
     free = FreeOfCharge(model.proposal.process, model.proposal.inner, model.proposal.given)
@@ -146,6 +147,7 @@ def test_bounds_hold_z_between_them() -> None:
         assert abs(found_kl[0] - exact_kl) < z_threshold(2) * found_kl[1]
 
 
+@pytest.mark.slow
 def test_infilling_is_conditioning_on_what_follows() -> None:
     last = (2, 4)
     model = generation(exact_language.small_lm(), PROMPT, max_tokens=LENGTH - 2, continuation=last)
@@ -163,6 +165,7 @@ def test_simulated_infilling_draws_what_it_asks_for() -> None:
     np.testing.assert_array_equal(model.potential.given.tokens, [-1, -1, -1, -1, *np.asarray(path[4:])])
 
 
+@pytest.mark.slow
 def test_temperature_is_part_of_the_base_law() -> None:
     """At one step, where everything can be said at a glance."""
     lm = exact_language.small_lm()

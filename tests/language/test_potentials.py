@@ -261,7 +261,7 @@ def test_a_special_token_spells_nothing() -> None:
     assert bytes(np.asarray(text[: int(size)]).tolist()) == b" s"
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_whole_word_at_the_end_of_a_text_may_still_grow(ended: bool) -> None:
     def found(text: str) -> bool:

@@ -19,6 +19,7 @@ PLAIN = [
 ]
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("module", [taggers, parsers], ids=["tagger", "parser"])
 def test_plain_sentences_are_read_as_a_person_would(module: object) -> None:
     reader = module.load()  # pyright: ignore[reportAttributeAccessIssue]

@@ -110,7 +110,7 @@ def test_its_normaliser_is_that_of_the_text(x64: None) -> None:
     assert_mean(np.exp(np.asarray(done.log_z) - exact.log_z), 1.0)
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("batched", [False, True])
 def test_yes_and_no_are_a_condition(batched: bool, x64: None) -> None:
     def condition(text: Any) -> Any:

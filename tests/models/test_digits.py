@@ -34,6 +34,7 @@ def test_thirds_share_no_image(thirds: dict[str, digits.Images]) -> None:
     np.testing.assert_array_equal(rows, np.sort(digits.images().pixels, axis=0))
 
 
+@pytest.mark.slow
 def test_cards_say_what_the_weights_do(found: digits.Digits, thirds: dict[str, digits.Images]) -> None:
     metrics = nn.read_metadata(digits.FILE)["metrics"]
     for name in ("reward", "judge"):

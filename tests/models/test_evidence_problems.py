@@ -27,6 +27,7 @@ PLANE = {
 SIDE = 1000
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", PLANE)
 def test_log_z_by_quadrature(name: str, precision: str) -> None:
     """The integral of prior times likelihood over midpoints of a grid, on the user's own space."""

@@ -158,6 +158,7 @@ def test_chain_draws_are_exact() -> None:
     assert_chi2(np.bincount(np.asarray(draws) @ [9, 3, 1], minlength=27), np.exp(logs))
 
 
+@pytest.mark.slow
 def test_graph_is_the_field(x64: None) -> None:
     field = random_field(tags=TAGS[:5])
     scores = table(field, WORDS)

@@ -26,6 +26,7 @@ def mixed(batch: tuple[int, ...] = ()) -> Mixture:
     return network(network.embed(fixed), changing)
 
 
+@pytest.mark.slow
 def test_the_law_sums_to_one(precision: str) -> None:
     law = mixed()
     grid = np.linspace(-30.0, 30.0, 12001)

@@ -53,6 +53,7 @@ def log_z(kind: Any = example.Rankings, **options: Any) -> Any:
     return run(KEY, kind(ITEMS, COST, **({"moves": FEW} | options)), 16, num_runs=1500).log_z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"schedule": ESS(0.6)}, {"schedule": PATH, "led": False}, {"schedule": PATH, "moves": Moves(), "chain_length": 4}],

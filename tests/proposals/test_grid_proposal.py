@@ -63,6 +63,7 @@ def _law(grid: BinaryGrid) -> jax.Array:
     return jax.nn.softmax(jax.jit(jax.vmap(grid.graph().log_prob))(jnp.asarray(states, jnp.int32)))
 
 
+@pytest.mark.slow
 def test_one_line_runs_it_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "model.py"
     file.write_text(FILE, encoding="utf8")
@@ -107,6 +108,7 @@ def test_training_learns() -> None:
         expected_acceptance(jax.random.key(0), start, random_instances()(jax.random.key(1), 1))
 
 
+@pytest.mark.slow
 def test_exact_marginals_are_those_of_an_enumeration(precision: str) -> None:
     grid = binary_grid(jax.random.key(5), 3, 0.5, leak=0.05)
     graph = grid.graph()

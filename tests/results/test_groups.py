@@ -158,6 +158,7 @@ def test_a_variable_called_like_an_axis_is_not_lost() -> None:
     assert set(tree["posterior"].data_vars) == {"dose_"} and tree["log_likelihood/y"].dims[-1] == "dose"
 
 
+@pytest.mark.slow
 def test_time_is_dated_by_the_index_of_the_data() -> None:
     days = pd.date_range("2024-01-01", periods=4)
     data = pd.Series([0.1, np.nan, 0.3, -0.2], index=days)

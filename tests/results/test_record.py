@@ -81,6 +81,7 @@ class TestEveryKind:
         record = dataclasses.replace(RECORDS[name](), settings=RECORDS[name]().settings | {"weighted_for": "the moon"})
         assert record.weighted_for == "the moon" and "the moon" in str(record)
 
+    @pytest.mark.dealt
     def test_a_flipped_bit_is_refused(self, name: str, tmp_path: Path) -> None:
         record = RECORDS[name]()
         path = record.save(tmp_path / "record.nc")

@@ -59,6 +59,7 @@ def travel(
     return arrived(sampler, lanes), lanes.rows, lanes.ticks
 
 
+@pytest.mark.slow
 def test_own_pace_is_in_step_bit_for_bit(precision: str) -> None:
     keys, states = begin(48)
 
@@ -88,6 +89,7 @@ def test_own_pace_takes_the_steps_of_the_kernel(x64: None) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [OfTickKernel, OfKernel])
 def test_stops_change_nothing(kind: Any) -> None:
     """Stops in the middle of a transition's ticks, or between the transitions of a record, leave no trace."""
@@ -113,6 +115,7 @@ def test_a_chain_goes_on_where_it_was() -> None:
     np.testing.assert_array_equal(whole, np.concatenate([head, tail]))
 
 
+@pytest.mark.slow
 def test_lanes_end_by_transitions_not_by_ticks() -> None:
     """From exact draws, lanes that take K transitions stay exact; lanes looked at after so many ticks do not."""
     keys, states = begin(4096)

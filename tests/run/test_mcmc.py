@@ -122,6 +122,7 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         sample(GibbsianPolarSlice(), **options)
 
 
+@pytest.mark.slow
 def test_what_it_prints(chains: Chains) -> None:
     text = str(chains)
     assert "GibbsianPolarSlice, 40 draws x 32 chains" in text

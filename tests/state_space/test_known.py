@@ -43,6 +43,7 @@ def whole_law(times: np.ndarray, inputs: np.ndarray) -> Any:
 EXACT = float(whole_law(TIMES, INPUTS).logpdf(DATA))
 
 
+@pytest.mark.slow
 def test_transitions_see_the_time_between_and_observations_the_inputs() -> None:
     done = run(jax.random.key(0), ornstein(DATA, TIMES, INPUTS), 64, num_runs=200)
     assert_mean_one_log(done.log_z, EXACT)
@@ -57,6 +58,7 @@ def test_kalman_at_irregular_times(in_parallel: bool, precision: str) -> None:
     assert found.log_z == pytest.approx(EXACT, abs=1e-9 if precision == "float64" else 1e-4)
 
 
+@pytest.mark.slow
 def test_times_and_inputs_come_one_by_one(tmp_path: Any) -> None:
     whole = run(jax.random.key(1), ornstein(DATA, TIMES, INPUTS), 64, lag=10)
     made = online(jax.random.key(1), ornstein(None, [], np.zeros(0)), num_particles=64)

@@ -143,6 +143,7 @@ def test_every_filter_is_unbiased(name: str, kind: str) -> None:
     check_filter(name, filtered(name, kind), is_twisted=kind == "twisted")
 
 
+@pytest.mark.slow
 def test_a_wrong_model_is_caught() -> None:
     model, data = oscillation()
     slower = linear_gaussian.linear_gaussian(
@@ -160,6 +161,7 @@ def test_a_wrong_model_is_caught() -> None:
         assert_mean(done.history["filtered_mean"], slower.posterior(data).mean)
 
 
+@pytest.mark.slow
 def test_looking_ahead_helps_and_the_exact_twist_leaves_nothing() -> None:
     spreads = {kind: float(np.std(filtered("oscillation", kind).log_z)) for kind in linear_gaussian.KINDS}
     assert spreads["guided"] < 0.8 * spreads["bootstrap"] and spreads["auxiliary"] < 0.8 * spreads["bootstrap"]

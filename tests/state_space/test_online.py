@@ -92,6 +92,7 @@ def test_online_is_offline_bit_for_bit(kind: str, data: np.ndarray, precision: s
     np.testing.assert_allclose(increments[4], 0.0 if missing == "skip" else increments[4], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_means_quantiles_and_spreads_pool_the_runs(model: StateSpace) -> None:
     made = fed(DATA, model)
     shares = np.exp(made.log_z_runs) / np.exp(made.log_z_runs).sum()
@@ -177,6 +178,7 @@ def test_steps_left_out_were_not_observed(model: StateSpace) -> None:
     assert made.t == 5 and same(made, other)
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_steps_that_are_over(model: StateSpace) -> None:
     made = fed(DATA, model)
     gc.collect()
@@ -233,6 +235,7 @@ def test_trees_counts_and_laws_of_several_kinds() -> None:
         told.update({"count": -1, "seen": [0.1, 0.2]})
 
 
+@pytest.mark.slow
 def test_models_that_cannot_be_online() -> None:
     with pytest.raises(TargetError, match="looks at data to come"):
         online(jax.random.key(0), walk("bootstrap", twist=lambda t, x: -(x**2)))

@@ -57,6 +57,7 @@ def test_longer_neighbours_change_nothing(found: Any) -> None:
     np.testing.assert_allclose(alone.log_z_runs[0], found.log_z_runs[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_shared_parameters_by_exact_likelihoods(x64: None) -> None:
     def exact(a: float) -> float:
         model = linear_gaussian([0.0], [[1.0]], [[a]], [[Q**2]], [[1.0]], [[R**2]])
@@ -71,6 +72,7 @@ def test_shared_parameters_by_exact_likelihoods(x64: None) -> None:
     assert_mean_one_log(estimates, exact(0.5))
 
 
+@pytest.mark.slow
 def test_what_is_its_own_comes_as_inputs() -> None:
     offsets = [0.0, 3.0]
     look = lambda t, x, now: dist.Normal(x + now.inputs, R)  # noqa: E731

@@ -101,6 +101,7 @@ def gibbs_step(ancestor_sampling: bool) -> Any:
     return step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ancestor_sampling", [True, False])
 def test_particle_gibbs_leaves_the_joint_law_invariant(ancestor_sampling: bool) -> None:
     assert_still_joint(*gibbs_chains(gibbs_step(ancestor_sampling)))
@@ -163,10 +164,12 @@ def through(key: jax.Array, model: Composed, path: jax.Array, settings: Settings
     return log_z(state)
 
 
+@pytest.mark.slow
 def test_pmmh_leaves_the_prior_invariant_over_data() -> None:
     assert_ks(marginal_chains(False), lambda v: scipy.stats.norm.cdf(v, 0.6, 0.5))
 
 
+@pytest.mark.slow
 def test_an_estimate_made_again_at_each_step_is_caught() -> None:
     with pytest.raises(AssertionError):
         assert_ks(marginal_chains(True), lambda v: scipy.stats.norm.cdf(v, 0.6, 0.5))

@@ -68,7 +68,7 @@ def test_paths_have_the_exact_correlation_of_neighbours(precision: str) -> None:
         plot_smoothed(found, truth=np.zeros(3))
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["backward", "ffbs"])
 def test_twisted_discrete_chain(method: str) -> None:
     model = exact_models.hmm("twisted")
@@ -187,7 +187,7 @@ def test_a_state_that_follows_from_the_one_before_is_not_smoothed_by_a_density(m
         smooth(jax.random.key(0), sine(POINT_MASSES[name]), method=method)
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["genealogy", "fixed_lag"])
 def test_a_state_that_follows_from_the_one_before_is_smoothed_by_its_parents(method: str) -> None:
     lag = {"lag": 5} if method == "fixed_lag" else {}

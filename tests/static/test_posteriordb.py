@@ -99,7 +99,7 @@ def test_model_agrees_with_its_reference_draws(name, folder, x64):
     assert_mean(stein_residuals(posterior.target.log_prob, vectors), 0.0)
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("name", with_the_rest_slow(name for name in NAMES if not name.startswith("gp")))
 def test_evidence_by_importance_sampling(name, folder, x64):
     posterior, vectors = in_double(folder, name)
@@ -114,6 +114,7 @@ def test_evidence_by_importance_sampling(name, folder, x64):
         assert_mean_one_log(estimates, log_z + 0.1)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", with_the_rest_slow(name for name in FROM_MODE if not name.startswith("diamonds")))
 def test_references_cover_their_posteriors(name, folder):
     posterior = posteriordb.load(folder, name)
@@ -171,6 +172,7 @@ def test_a_changed_model_is_found_out(mutant, folder, x64):
         assert_mean(stein_residuals(changed.log_prob, vectors), 0.0)
 
 
+@pytest.mark.slow
 def test_a_lost_jacobian_is_found_out(folder, x64):
     posterior, vectors = in_double(folder, "sblrc-blr")
     assert posterior.target.constrain(jnp.zeros(6))["sigma"] == 1.0

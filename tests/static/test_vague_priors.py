@@ -117,6 +117,7 @@ WRAPPED = {
 }
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", WRAPPED)
 def test_laws_on_the_reals_are_those_carried_there(name, x64):
     law = WRAPPED[name]()

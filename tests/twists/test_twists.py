@@ -370,6 +370,7 @@ def test_a_twist_of_a_family_narrows_the_bounds_and_serves_generation() -> None:
     assert_mean_one_log(run(jax.random.key(4), twisted, 4, num_runs=1000).log_z, log_z)
 
 
+@pytest.mark.slow
 def test_lines_are_the_ancestry_and_weigh_for_the_target(x64: None) -> None:
     """Along a line what was seen after a step is what is seen before the next; weighted, the lines have the target's mean."""
     hmm = finite_hmm.example()
@@ -465,6 +466,7 @@ def test_the_library_entry_serves_its_model_and_no_other() -> None:
         proposals.load("infilling_stories", lm=eqx.tree_at(lambda lm: lm.norm, pretrained.lm, 2.0 * pretrained.lm.norm))
 
 
+@pytest.mark.slow
 def test_the_library_entry_weighs_in_both_precisions(precision: str) -> None:
     """Kept in one, loaded in the current one, and run on a model of single precision in either."""
     twist = proposals.load("infilling_stories")
@@ -476,6 +478,7 @@ def test_the_library_entry_weighs_in_both_precisions(precision: str) -> None:
     assert np.isfinite(run(jax.random.key(0), twisted, 8, num_runs=1, resample_below=0.0).log_z).all()
 
 
+@pytest.mark.slow
 def test_learning_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     """A second call finds the work done, and another training is refused."""
     model, _, table = hmm_with_table()
@@ -487,6 +490,7 @@ def test_learning_resumes_from_its_checkpoint(tmp_path: Path) -> None:
         twists.learn(jax.random.key(2), model, "ctl", validate=False, **options)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_learned_is_refused_before_any_work() -> None:
     """Errors that name the fault."""
     key, model = jax.random.key(0), language_model()
