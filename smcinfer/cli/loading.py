@@ -52,7 +52,10 @@ def load_object(reference: str, kinds: tuple[type, ...]) -> Any:
 
 
 def _load_module(path: Path) -> ModuleType:
-    """Run a Python file as a module, its folder importable as it is for a script."""
+    """Run a Python file as a module.
+
+    Its folder is searched after all others, so that no `json.py` beside it hides a library.
+    """
     if not path.is_file():
         raise ArgumentError("no such file", expected="FILE.py:NAME with FILE.py an existing file", got=path)
     if path.suffix != ".py":
@@ -62,7 +65,7 @@ def _load_module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None, "a file that ends in .py always has a loader"
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))
+    sys.path.append(str(path.resolve().parent))
     # Dataclasses and equinox look their own module up by name.
     sys.modules[name] = module
     _call(lambda: _execute(path, module), str(path), path)

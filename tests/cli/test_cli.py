@@ -3,7 +3,7 @@
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +69,6 @@ Files = dict[str, Path]
 
 # A command reads the sampler's signature when it is imported: before a test puts another function in its place.
 build().resolved_commands()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def path_of_modules() -> Iterator[None]:
-    """The folders of targets, in which a `json.py` may stand, are no longer searched after these tests."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "path", list(sys.path))
-        yield
 
 
 @pytest.fixture(scope="module")
