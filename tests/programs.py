@@ -15,9 +15,9 @@ MOST_BYTES = 3 * 2**30
 """Size of the folder above which a run begins with an empty one."""
 
 
-def put_whole(cache: LRUCache, key: str, value: bytes) -> None:
+def put_whole(self: LRUCache, key: str, value: bytes) -> None:
     """What JAX's own ``put`` does where nothing is evicted, by a name of the process's own and a rename."""
-    entry = cache.path / f"{key}-cache"
+    entry = self.path / f"{key}-cache"
     if not entry.exists():
         unfinished = entry.with_name(f"{entry.name}.{os.getpid()}")
         unfinished.write_bytes(value)
