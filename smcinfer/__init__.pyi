@@ -21,6 +21,7 @@ from smcinfer.results.forecast import Forecast
 from smcinfer.results.gaussian import GaussianMoments
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.chains.run import mcmc
+from smcinfer.run.chains.tempered import parallel_tempering
 from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, state_space
 from smcinfer.state_space.gaussian.doors import ensemble_filter, gaussian_filter
@@ -111,6 +112,7 @@ __all__ = [
     "on_host",
     "online",
     "panel",
+    "parallel_tempering",
     "parametric",
     "particle_gibbs",
     "plots",

@@ -45,6 +45,7 @@ HOMES = {
     "Sandwich": "smcinfer.results.sandwich",
     "SegmentChains": "smcinfer.language.decoding.segment_gibbs",
     "Smoothed": "smcinfer.results.smoothed",
+    "TemperedChains": "smcinfer.results.tempered_chains",
 }
 """Modules of the package's own kinds: a file can be read before anything else was imported. No file names a module."""
 
