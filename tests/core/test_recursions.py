@@ -48,8 +48,8 @@ def test_every_way_gives_what_the_loop_gives(name: str, precision: str) -> None:
     np.testing.assert_allclose(given, outs, atol=close)
     np.testing.assert_allclose(found["a"], last["a"], atol=close)
     assert given.dtype == precision and report.converged and report.error <= 1e3 * jnp.finfo(precision).eps
-    if name not in ("Jacobi", "Picard"):
-        assert report.iterations < STEPS / 2
+    if name == "DEER":
+        assert report.iterations < 10
     if name == "Gauss-Seidel-Jacobi":
         assert report.iterations <= 8
 

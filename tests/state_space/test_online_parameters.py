@@ -65,6 +65,12 @@ def test_smc2_online_is_smc2_bit_for_bit(filters: Parametric, tmp_path: Path) ->
     assert made.result().status_runs.tolist() == whole.status_runs.tolist()
     assert sum(increments) == pytest.approx(made.log_z, abs=1e-4)
     assert 0 < made.sd["theta"] < 0.6 and "after step 6" in repr(made)
+    coming = made.predict(3, num_draws=400)
+    assert set(coming.states) == {"theta", "x"} and coming.first == 7
+    # Parameters stay what they are, and are those of the posterior.
+    np.testing.assert_array_equal(coming.states["theta"][:, 0], coming.states["theta"][:, 2])
+    assert coming.states["theta"][:, 0].mean() == pytest.approx(made.mean["theta"], abs=0.1)
+    np.testing.assert_array_equal(made.predict(3, num_draws=400).observations["y"], coming.observations["y"])
     resumed = smcinfer.load(file).resume(filters, method=method)
     for y in DATA[4:]:
         resumed.update(y)
@@ -91,6 +97,8 @@ def test_parameters_of_data_follow_the_conjugate_posterior(precision: str) -> No
     assert made.state.particles["theta"].shape == (20, 128)
     # A path along data to come is never at its end, and that is nothing to report.
     assert not made.result().status & Status.SCHEDULE_UNFINISHED
+    with pytest.raises(TargetError, match="not drawn by a likelihood"):
+        made.predict(2)
 
 
 @pytest.mark.slow

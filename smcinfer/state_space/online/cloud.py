@@ -16,6 +16,9 @@ from smcinfer.results.pooling import combine_runs
 from smcinfer.results.words import as_text, counted
 from smcinfer.state_space.summaries import quantiles
 
+FORECASTS = 2**32 - 1
+"""What the key of a run is folded with for forecasts: no step has this number."""
+
 
 class Cloud(NamedTuple):
     """The weighted particles of all runs: every leaf ``(num_runs, num_particles, ...)``, log weights normalised in each run."""

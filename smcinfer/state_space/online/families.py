@@ -12,18 +12,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.settings import Settings
 from smcinfer.ground import validate
-from smcinfer.ground.arrays import Particles, PyTree, Time
+from smcinfer.ground.arrays import Array, Particles, PyTree, Time
 from smcinfer.ground.data import complete
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import RandomWalk
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name, default_for
 from smcinfer.state_space.known import Clock
-from smcinfer.state_space.model import StateSpace
+from smcinfer.state_space.model import StateSpace, state_space
 from smcinfer.state_space.online.rows import ENDLESS, Reader, Row, rows_of, through
 from smcinfer.state_space.online.step import looking_ahead
 from smcinfer.state_space.parameters.parametric import Parametric, Position
@@ -90,6 +91,18 @@ class Family(abc.ABC):
             particles: leading axes of runs and particles.
         """
 
+    @abc.abstractmethod
+    def ahead(self, particles: Any, log_weights: Any) -> tuple[Any, PyTree[Any], Any]:
+        """What a forecast starts from: a model, states of it, and their log weights.
+
+        Args:
+            particles: leading axes of runs and particles.
+            log_weights: of the particles over all runs, nats.
+
+        Raises:
+            TargetError: what comes next does not follow from the target.
+        """
+
 
 class _Fed(Parametric):
     """A model with unknown parameters that sees the rows that have come."""
@@ -153,6 +166,36 @@ class ParametersOfFilters(Family):
 
         return jax.vmap(jax.vmap(one))(particles)
 
+    def ahead(self, particles: Any, log_weights: Any) -> tuple[StateSpace, PyTree[Any], Array]:
+        """Every particle of every filter, with the parameters that it is filtered by."""
+        if self._one.known is not None:
+            raise TargetError(
+                "a forecast over parameters takes no times and inputs",
+                expected="models without times and inputs",
+                got="a model with them",
+            )
+        inner, values, build = particles.inner.population, self.target.prior.values, self.target.build
+        size = inner.log_weights.shape[-1]
+        theta = jax.vmap(jax.vmap(values))(particles.position)
+        states = {
+            "theta": jax.tree.map(lambda leaf: jnp.repeat(leaf, size, axis=1), theta),
+            "x": jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1, *leaf.shape[4:]), inner.particles.state),
+        }
+        known = lambda theta: jax.tree.map(lambda leaf: dist.Delta(leaf, event_dim=jnp.ndim(leaf)), theta)  # noqa: E731
+        law = lambda theta, x: {"theta": known(theta), "x": x}  # noqa: E731
+
+        def transition(t: Time, state: Any) -> Any:
+            return law(state["theta"], build(state["theta"]).process.transition(t, state["x"]))
+
+        def observation(t: Time, state: Any) -> Any:
+            model: Any = build(state["theta"])
+            return model.potential.observation(t, state["x"])
+
+        one = jax.tree.map(lambda leaf: leaf[0, 0], theta)
+        model = state_space(law(one, build(one).process.initial()), transition, observation)
+        weights = jnp.asarray(log_weights)[..., None] + inner.log_weights[:, :, 0]
+        return model, states, weights.reshape(weights.shape[0], -1)
+
 
 class ParametersOfData(Family):
     """Parameters of independent data, by data annealing.
@@ -213,6 +256,19 @@ class ParametersOfData(Family):
         """Particles that know what the datum that has just come says of them."""
         terms = jax.vmap(lambda positions: model.terms(t, positions))(particles.states.position)
         return eqx.tree_at(lambda tree: tree.next_terms, particles, terms)
+
+    def ahead(self, particles: Any, log_weights: Any) -> tuple[Any, PyTree[Any], Any]:
+        """Data have no order, and a likelihood says nothing of how they are drawn.
+
+        Raises:
+            TargetError: always.
+        """
+        raise TargetError(
+            "data to come are not drawn by a likelihood",
+            expected="a state-space model, whose observations have a law",
+            got="a posterior of parameters",
+            hint="posterior(..., predict=...) draws data anew: f.result().to_arviz()",
+        )
 
 
 def untwisted(model: Any) -> StateSpace:

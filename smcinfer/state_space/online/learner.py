@@ -14,12 +14,14 @@ from smcinfer.core.settings import Settings
 from smcinfer.core.status import Status
 from smcinfer.ground.arrays import Array, Int, Key, PyTree
 from smcinfer.ground.errors import surfacing
+from smcinfer.results.forecast import Forecast
 from smcinfer.results.from_run import record, settings_of
 from smcinfer.results.result import Result
 from smcinfer.run.checkpoint import program_digest
 from smcinfer.run.runner import as_typed_key, collect
+from smcinfer.state_space.forecast import forecast
 from smcinfer.state_space.known import Clock
-from smcinfer.state_space.online.cloud import Cloud, Standing, title
+from smcinfer.state_space.online.cloud import FORECASTS, Cloud, Standing, title
 from smcinfer.state_space.online.families import Family
 from smcinfer.state_space.online.paused import Paused
 from smcinfer.state_space.summaries import moments
@@ -121,6 +123,28 @@ class Learning(Standing):
         """The weighted parameters given y_0:t under their own names, every leaf ``(num_runs, num_particles, ...)``."""
         state, _, model = self._now
         return Cloud(jax.vmap(model.exported)(state.population.particles), state.population.log_weights)
+
+    def predict(self, horizon: int, *, num_draws: int = 1000, key: Any = None) -> Forecast:
+        """Draws of parameters, states and observations of the next steps; the sampler stays as it is.
+
+        Args:
+            horizon: how many steps.
+            num_draws: how many paths.
+            key: a random key; where ``None``, one that depends on the sampler's own and on t.
+
+        Returns:
+            A `Forecast`, whose states hold the parameters too.
+
+        Raises:
+            TargetError: for data without an order, or models with times or inputs.
+        """
+        state, _, model = self._now
+        ahead, states, log_weights = self._family.ahead(state.population.particles, self._pooled_log_weights())
+        used = (
+            jax.random.fold_in(jax.random.fold_in(self._key, FORECASTS), self._t) if key is None else as_typed_key(key)
+        )
+        told = settings_of(self._key, model, self._made().num_particles, **self._common(model))
+        return forecast(used, ahead, states, np.asarray(log_weights), self._t, horizon, num_draws, told)
 
     def result(self) -> Result:
         """Where the sampler stands as `smcinfer.sample` would return it, without a history."""

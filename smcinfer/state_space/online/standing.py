@@ -20,12 +20,9 @@ from smcinfer.run.runner import as_typed_key, collect
 from smcinfer.state_space.forecast import forecast, onwards
 from smcinfer.state_space.known import Clock
 from smcinfer.state_space.model import StateSpace
-from smcinfer.state_space.online.cloud import Cloud, Standing, title
+from smcinfer.state_space.online.cloud import FORECASTS, Cloud, Standing, title
 from smcinfer.state_space.online.rows import Reader, through
 from smcinfer.state_space.online.step import Filter, Stepper
-
-FORECASTS = 2**32 - 1
-"""What the key of a run is folded with for forecasts: no step has this number."""
 
 
 class StandingFilter(Standing):
