@@ -203,7 +203,7 @@ def _doors() -> dict[str, Door]:
                 "resampling": RESAMPLING,
                 "resample_below": FRACTIONS,
                 "cloud": (3.0, "x", smcinfer.Cloud(np.zeros((1, 2)), np.zeros((1, 3)))),
-                "at": (-1, 2, "x"),
+                "t": (-1, 2, "x"),
                 "time": (0.5, "x"),
                 "method": ("x", smcinfer.Tempering()),
                 "kernel": ("hmc",),

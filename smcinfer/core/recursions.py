@@ -124,7 +124,7 @@ class _Linear(Way):
         return (path, values), _apart(path, values)
 
     def path(self, step: Step, start: Float[Array, " d"], xs: PyTree[Any], at: tuple[Path, Path]) -> Path:
-        """The path itself."""
+        """What the last linear recursion gave."""
         return at[0]
 
 

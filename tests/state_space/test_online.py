@@ -208,7 +208,7 @@ def test_a_cloud_fed_back_goes_on(kind: str) -> None:
     model = walk(kind)
     whole, half = fed(DATA, model), fed(DATA[:5], model)
     cloud = Cloud(half.state.particles, half.state.log_weights + half.log_z_runs[:, None])
-    other = online(jax.random.key(1), model, num_particles=64, num_runs=2, cloud=cloud, at=4)
+    other = online(jax.random.key(1), model, num_particles=64, num_runs=2, cloud=cloud, t=4)
     assert other.t == 4 and other.log_z == pytest.approx(half.log_z, abs=1e-4)
     assert other.mean == pytest.approx(half.mean, abs=1e-5)
     for y in DATA[5:]:
@@ -242,7 +242,7 @@ def test_a_cloud_that_does_not_fit_is_refused(model: StateSpace) -> None:
     with pytest.raises(ArgumentError, match="has no times"):
         online(key, model, num_particles=8, cloud=one, time=1.0)
     with pytest.raises(ArgumentError, match="without a cloud"):
-        online(key, model, num_particles=8, at=3)
+        online(key, model, num_particles=8, t=3)
 
 
 def test_data_of_the_model_are_filtered_first(model: StateSpace) -> None:

@@ -121,7 +121,7 @@ def online(
     resampling: str = "systematic",
     resample_below: float | None = None,
     cloud: Cloud | None = None,
-    at: int | None = None,
+    t: int | None = None,
     time: float | None = None,
     method: NestedFilters | DataAnnealing | None = None,
     kernel: str | Kernel | None = None,
@@ -139,9 +139,9 @@ def online(
             populations.
         resampling: name of a scheme.
         resample_below: resample where the ESS falls below this fraction of N; what the model's plan says where ``None``.
-        cloud: of a filter, weighted states after step ``at`` to go on from, the `state` of another filter say: any number of
+        cloud: of a filter, weighted states after step ``t`` to go on from, the `state` of another filter say: any number of
             them, of each run. log Z starts at the log of the sum of their weights: at 0 where they are normalised.
-        at: the step that the cloud is of; 0 where ``None``.
+        t: the step that the cloud is of; 0 where ``None``.
         time: when that was, where the model has times.
         method: of parameters, `NestedFilters` or `DataAnnealing` with settings of its own.
         kernel: of parameters, what moves them: as in `smc2` and `sample`.
@@ -158,13 +158,13 @@ def online(
     options = {"resampling": resampling, "resample_below": resample_below, "method": method, "kernel": kernel}
     made = _made(key, model, num_particles=num_particles, num_runs=num_runs, lag=lag, **options)
     if cloud is None:
-        validate.not_given("a filter that starts without a cloud", at=at, time=time)
+        validate.not_given("a filter that starts without a cloud", t=t, time=time)
         return made.take_given(model)
     if not isinstance(made, Online):
         raise ArgumentError(
             "a cloud of states needs a filter of states", expected="cloud=None", got=type(model).__name__
         )
-    return made.start_from(cloud, 0 if at is None else at, time)
+    return made.start_from(cloud, 0 if t is None else t, time)
 
 
 def _made(

@@ -216,7 +216,7 @@ class ParametersOfData(Family):
     def __init__(self, target: StaticTarget, method: DataAnnealing, kernel: str | Kernel | None) -> None:
         if target.data is None:
             raise TargetError(
-                "a target needs data one by one to be online",
+                "model needs data one by one to be online",
                 expected="posterior(prior, log_likelihood, data=...) with log_likelihood(theta, datum)",
                 got="a target without terms",
             )
@@ -238,11 +238,11 @@ class ParametersOfData(Family):
         return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), row, self._like), clock
 
     def blank(self) -> Any:
-        """The first datum."""
+        """The first datum stands for all."""
         return self._like
 
     def given(self) -> tuple[list[Any], None]:
-        """The target's data."""
+        """The data that `posterior` was given."""
         data, count = jax.tree.map(np.asarray, self.target.data), self.target.num_data or 0
         return [jax.tree.map(lambda leaf, at=at: leaf[at : at + 1], data) for at in range(count)], None
 

@@ -107,18 +107,18 @@ class Filtering(StandingFilter):
             self._clock = model.known.clock if model.known else None
         return self
 
-    def start_from(self, cloud: Cloud, at: int, time: float | None) -> Any:
+    def start_from(self, cloud: Cloud, t: int, time: float | None) -> Any:
         """Go on from weighted states.
 
         Args:
             cloud: of every run.
-            at: the step that it is of.
+            t: the step that it is of.
             time: when that was, where the model has times.
 
         Raises:
             ArgumentError: the cloud does not fit the model or the number of runs.
         """
-        at = validate.count("at", at, at_least=0, at_most=ENDLESS)
+        t = validate.count("t", t, at_least=0, at_most=ENDLESS)
         states, given = _fitting(cloud, self._model.one_state, self._keys.shape[0])
         timed = self._model.known is not None and self._model.known.time is not None
         if timed is (time is None):
@@ -129,7 +129,7 @@ class Filtering(StandingFilter):
             )
         moment = None if time is None else validate.number("time", time)
         first = begin_from(self._keys, self._model, states, given, self._settings, self._lag)
-        self._leaves, self._t = self._at(first), at
+        self._leaves, self._t = self._at(first), t
         self._clock = None if moment is None else Clock(moment, moment)
         return self
 
