@@ -19,7 +19,7 @@ from smcinfer.results.panel import PanelFiltered
 from smcinfer.results.particle_chains import ParticleChains
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.results.tempered_chains import TemperedChains
-from smcinfer.state_space.online.filter import PausedFilter
+from smcinfer.state_space.online.door import PausedFilter
 
 
 def make_result(num_runs: int = 4, num_particles: int = 50, steps: int = 6, seed: int = 0, **changes: Any) -> Result:

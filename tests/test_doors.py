@@ -45,6 +45,7 @@ WHOLE_NUMBERS = {
     "order": "of a Markov chain",
     "seed": "a name",
     "run": "an index",
+    "t": "a step",
     "eos_id": "a name",
     "columns": "a layout",
     "cardinalities": "sizes, as of arrays",

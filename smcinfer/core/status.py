@@ -37,7 +37,7 @@ EXPLANATIONS: dict[Status, str] = {
     Status.ALL_WEIGHTS_ZERO: "every particle had weight zero at some step: log Z is -inf; widen the base or add particles",
     Status.NON_FINITE_POTENTIAL: "the target was NaN or +inf at some particles; they were given weight zero",
     Status.SCHEDULE_UNFINISHED: "the schedule did not reach its end within max_steps: log Z is of an intermediate target, "
-    "or levels stopped below what still matters",
+    "levels stopped below what still matters, or iterations above their tolerance",
     Status.MOVES_TOO_SHORT: "moves stayed correlated with their start at the largest number of move steps: "
     "the error bar may be too small; raise max_steps of Moves or choose another kernel",
     Status.ERROR_BARS_DISAGREE: "the error bar within runs and the spread between runs disagree: the larger one is reported",

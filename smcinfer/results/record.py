@@ -40,7 +40,7 @@ HOMES = {
     "MixtureChains": "smcinfer.models.open_mixture.chains",
     "ParticleChains": "smcinfer.results.particle_chains",
     "PanelFiltered": "smcinfer.results.panel",
-    "PausedFilter": "smcinfer.state_space.online.filter",
+    "PausedFilter": "smcinfer.state_space.online.door",
     "Result": "smcinfer.results.result",
     "Sandwich": "smcinfer.results.sandwich",
     "SegmentChains": "smcinfer.language.decoding.segment_gibbs",
