@@ -35,8 +35,10 @@ from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
 from smcinfer.static.draws import reference_from
 from smcinfer.static.methods import DataAnnealing, Nested, Tempering
-from smcinfer.static.numpyro_mixed import MixedPath, mixed_from_numpyro
+from smcinfer.static.mixed import MixedPath
+from smcinfer.static.numpyro_mixed import mixed_from_numpyro
 from smcinfer.static.on_host import HostFunction, on_host
+from smcinfer.static.pymc_mixed import mixed_from_pymc
 from smcinfer.static.pymc_model import from_pymc
 from smcinfer.static.simulator import SimulatorPath, simulator
 from smcinfer.static.stan_model import from_stan
@@ -107,6 +109,7 @@ __all__ = [
     "maximum_likelihood",
     "mcmc",
     "mixed_from_numpyro",
+    "mixed_from_pymc",
     "models",
     "on_host",
     "online",
