@@ -42,6 +42,7 @@ from smcinfer.static.pymc_mixed import mixed_from_pymc
 from smcinfer.static.pymc_model import from_pymc
 from smcinfer.static.simulator import SimulatorPath, simulator
 from smcinfer.static.stan_model import from_stan
+from smcinfer.static.synthetic import SyntheticPath, synthetic_likelihood
 
 __version__: str
 
@@ -82,6 +83,7 @@ __all__ = [
     "StateSpace",
     "StaticTarget",
     "Status",
+    "SyntheticPath",
     "TargetError",
     "Tempering",
     "Twist",
@@ -129,5 +131,6 @@ __all__ = [
     "smc2",
     "smooth",
     "state_space",
+    "synthetic_likelihood",
     "twists",
 ]
