@@ -88,9 +88,9 @@ class MixedReplay(Replay):
 class DescribedMixed(DescribedModel):
     """A numpyro model with discrete sites, which are given where the likelihood is asked for."""
 
-    def _latent(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _names(self) -> list[str]:
         replay: Any = self.replay
-        return {name: jnp.asarray(values[name]) for name in (*replay.sites, *replay.discrete)}
+        return [*replay.sites, *replay.discrete]
 
 
 def mixed_from_numpyro(
