@@ -148,6 +148,16 @@ class Record(abc.ABC):
                 attributes[field] = value
         return write_netcdf(path, Content(type(self).__name__, groups, attributes), axes)
 
+    @property
+    def heading(self) -> str:
+        """One line that says what was run."""
+        return self._title()
+
+    @property
+    def report_lines(self) -> Lines:
+        """What the record says of itself, as (label, text) pairs in reading order."""
+        return self._report()
+
     def __str__(self) -> str:
         return as_text(self._title(), self._report())
 
