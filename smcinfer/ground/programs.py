@@ -20,6 +20,8 @@ import numpy as np
 from jax.core import Tracer, eval_jaxpr
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var  # pyright: ignore[reportPrivateImportUsage]
 
+from smcinfer.ground.slices import slice_size
+
 MOST = 64
 """Traces, and programs, that are kept: those used longest ago are forgotten, with the data that their closures hold."""
 
@@ -158,7 +160,8 @@ def _program(jaxpr: Jaxpr, name: str, inline: Any) -> Callable[..., Any]:
 
 def _context() -> Hashable:
     config = jax.config
-    return config.jax_enable_x64, config.jax_default_matmul_precision, config.jax_numpy_dtype_promotion
+    precision = config.jax_enable_x64, config.jax_default_matmul_precision, config.jax_numpy_dtype_promotion
+    return precision, slice_size()
 
 
 def _identity(jaxpr: Jaxpr) -> Hashable:

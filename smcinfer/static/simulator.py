@@ -26,6 +26,7 @@ from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.data import complete
 from smcinfer.ground.errors import ArgumentError, TargetError, calling, surfacing
+from smcinfer.ground.slices import each
 from smcinfer.kernels.random_walk import RandomWalk
 from smcinfer.paths.moves import Moves
 from smcinfer.paths.rising import Place
@@ -89,7 +90,7 @@ class SimulatorPath(TolerancePath):
         """Exact draws of the prior and their simulations."""
         prior_key, simulate_key = jax.random.split(key)
         positions = self.prior.sample(prior_key, num_particles)
-        particles = jax.vmap(self._simulated)(jax.random.split(simulate_key, num_particles), positions)
+        particles = each(self._simulated)(jax.random.split(simulate_key, num_particles), positions)
         info = {"num_evals": float(self.num_simulations)}
         return Mutation(particles, jnp.zeros((num_particles,), positions.dtype), info=info)
 
@@ -121,7 +122,7 @@ class SimulatorPath(TolerancePath):
         proposals = jax.vmap(lambda key, x: self.kernel.propose(key, x, params))(
             jax.random.split(propose_key, size), particles.position
         )
-        proposed = jax.vmap(self._simulated)(jax.random.split(simulate_key, size), proposals)
+        proposed = each(self._simulated)(jax.random.split(simulate_key, size), proposals)
         ratio = proposed.log_prior + self.log_near(proposed, at.exponent)
         ratio = ratio - particles.log_prior - self.log_near(particles, at.exponent)
         # A comparison that is false for NaN.

@@ -19,6 +19,7 @@ from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.keys import small
+from smcinfer.ground.slices import each
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.kernels.registry import name_of
 from smcinfer.paths.humps import sparseness
@@ -86,7 +87,7 @@ class StatesPath(KernelPath):
         dtype = jnp.result_type(float)
         positions = self.target.sample_base(key, num_particles).astype(dtype)
         density = self.target.density(0.0)
-        states = jax.vmap(lambda x: self.kernel.init(x, density))(positions)
+        states = each(lambda x: self.kernel.init(x, density))(positions)
         bad = undefined(states.log_potential)
         status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, jnp.any(bad))
         guarded = jnp.where(bad, -jnp.inf, states.log_potential)
@@ -146,4 +147,4 @@ def sweep(
     # Followers then take trajectories as long as those that the leader stopped on, and one loop bound serves all runs.
     params = follow_leader(params) if led else params
     lanes = jax.random.split(lanes_key, size)
-    return jax.vmap(lambda key, state: kernel.step(key, state, density, params))(lanes, states)
+    return each(lambda key, state: kernel.step(key, state, density, params))(lanes, states)

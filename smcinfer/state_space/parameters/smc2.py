@@ -26,6 +26,7 @@ from smcinfer.core.settings import Settings
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.slices import each
 from smcinfer.kernels import RandomWalk
 from smcinfer.kernels.base import KernelState, TemperedDensity
 from smcinfer.kernels.metropolis import metropolis
@@ -91,7 +92,7 @@ class SMC2(FeynmanKac):
         positions = self.target.prior.sample(draw_key, num_particles)
         keys = jax.random.split(filter_key, num_particles)
         zero = jnp.zeros((), jnp.int32)
-        particles = jax.vmap(lambda key, x: self._filtered(key, x, zero))(keys, positions)
+        particles = each(lambda key, x: self._filtered(key, x, zero))(keys, positions)
         dtype = jnp.result_type(float)
         params = self.kernel.parameters(self.target.prior.dim)
         count = jnp.asarray(num_particles, dtype)
@@ -123,13 +124,13 @@ class SMC2(FeynmanKac):
         def move(number: Array, carry: tuple[Any, Scalar]) -> tuple[Any, Scalar]:
             particles, total = carry
             keys = jax.random.split(jax.random.fold_in(move_key, number), size)
-            particles, acceptance = jax.vmap(one)(keys, particles)
+            particles, acceptance = each(one)(keys, particles)
             return particles, total + jnp.mean(acceptance).astype(total.dtype)
 
         count = jnp.where(resampled, self.num_moves, 0)
         particles, total = jax.lax.fori_loop(0, count, move, (particles, jnp.zeros_like(shared.acceptance)))
         keys = jax.random.split(step_key, size)
-        moved = jax.vmap(lambda key, state: self._advance(key, t, state))(keys, particles)
+        moved = each(lambda key, state: self._advance(key, t, state))(keys, particles)
         after = Tuned(
             shared.params,
             jnp.where(resampled, total / self.num_moves, jnp.nan),
