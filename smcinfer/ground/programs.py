@@ -90,16 +90,21 @@ def compiled[Function: Callable[..., Any]](function: Function, *, inline: Any = 
 
     name = getattr(function, "__name__", "program")
 
-    def found(args: tuple[Any, ...]) -> tuple[_Traced, list[Any]]:
-        dynamic, static = eqx.partition(args, eqx.is_array)
+    def found(*args: Any, **named: Any) -> tuple[_Traced, list[Any]]:
+        dynamic, static = eqx.partition((args, named), eqx.is_array)
         leaves, structure = jax.tree.flatten(dynamic)
-        rest = tuple(jax.tree.leaves(static)), jax.tree.structure(static)
+        fixed, shape = jax.tree.flatten(static)
+        # One and True are equal, and not the same program.
+        rest = tuple((type(one), one) for one in fixed), shape
         how = inline if _apart.get() else jax.Inline.AUTO
         avals = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
         key = (function, rest, structure, avals, how, _context())
 
         def trace() -> _Traced:
-            flat = lambda *leaves: function(*eqx.combine(jax.tree.unflatten(structure, leaves), static))  # noqa: E731
+            def flat(*leaves: Any) -> Any:
+                args, named = eqx.combine(jax.tree.unflatten(structure, leaves), static)
+                return function(*args, **named)
+
             flat.__name__ = name
             closed, shape = jax.make_jaxpr(flat, return_shape=True)(*leaves)
             order = _by_use(closed.jaxpr)
@@ -113,8 +118,8 @@ def compiled[Function: Callable[..., Any]](function: Function, *, inline: Any = 
         return made, [leaves[at] for at in made.order]
 
     @functools.wraps(function)
-    def call(*args: Any) -> Any:
-        made, leaves = found(args)
+    def call(*args: Any, **named: Any) -> Any:
+        made, leaves = found(*args, **named)
         return jax.tree.unflatten(made.results, made.run(made.consts, leaves))
 
     call.found = found  # pyright: ignore[reportAttributeAccessIssue]
@@ -128,7 +133,7 @@ def executable(program: Any, *args: Any) -> Any:
         program: made by `compiled`.
         *args: what it will be called on.
     """
-    made, leaves = program.found(args)
+    made, leaves = program.found(*args)
     return made.run.lower(made.consts, leaves).compile().runtime_executable()
 
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.programs import compiled
 from smcinfer.results.gaussian import GaussianMoments
 from smcinfer.run.runner import as_typed_key
 from smcinfer.run.watch import compile_clock
@@ -128,7 +128,7 @@ def log_likelihood(model: StateSpace, *, method: str = "kalman", in_parallel: bo
     return jnp.sum(_filtered(model, method, in_parallel).log_z_increments)
 
 
-@eqx.filter_jit
+@compiled
 def _run(model: StateSpace, method: str, in_parallel: bool) -> tuple[Filtered, Moments]:
     found = _filtered(model, method, in_parallel)
     return found, parallel.smoothed(found) if in_parallel else sequential.smoothed(found)
@@ -139,7 +139,7 @@ def _filtered(model: StateSpace, method: str, in_parallel: bool) -> Filtered:
     return parallel.filtered(seen) if in_parallel else sequential.filtered(seen, TRANSFORMS[method])
 
 
-@eqx.filter_jit
+@compiled
 def _drawn(key: Array, model: StateSpace, num_members: int, *, transform: bool) -> tuple[Filtered, Moments]:
     seen, any_model = vectors(model), _parts(model)
     vector, unravel = lambda tree: ravel_pytree(tree)[0], _unravel(model)

@@ -9,7 +9,6 @@ mean of the last quarter of the way. Standard errors come from the observed info
 import time
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +19,14 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.programs import compiled
 from smcinfer.results.likeliest import Likeliest
 from smcinfer.run.runner import as_typed_key
 from smcinfer.run.watch import compile_clock
 from smcinfer.state_space.parameters.parametric import Parametric, Position
 from smcinfer.state_space.parameters.scores import Slopes, slopes
 from smcinfer.state_space.parameters.start import likely_position
+from smcinfer.static.prior import numbers_as_arrays
 
 FRESH = 16
 """Filters at the end: of the log likelihood, its error, and the information."""
@@ -63,6 +64,7 @@ def maximum_likelihood(
         raise ArgumentError(
             "target needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
         )
+    target = numbers_as_arrays(target)
     num_steps = validate.count("num_steps", num_steps, at_least=4)
     rate = validate.number("learning_rate", learning_rate, above=0.0)
     settings, typed = Settings(num_particles, resampling, history="none"), as_typed_key(key)
@@ -93,7 +95,7 @@ def maximum_likelihood(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _climb(
     key: KeyArray, target: Parametric, settings: Settings, num_steps: int, rate: Array
 ) -> tuple[Float[Array, "steps dim"], Float[Array, " steps"]]:
@@ -115,14 +117,14 @@ def _climb(
     return jax.lax.scan(once, (start, adam.init(start)), jnp.arange(num_steps))[1]
 
 
-@eqx.filter_jit
+@compiled
 def _fresh(key: KeyArray, target: Parametric, position: Position, settings: Settings) -> Slopes:
     """Independent filters at one point, with second derivatives."""
     look = lambda key: slopes(key, target, position, settings, twice=True)  # noqa: E731
     return jax.lax.map(look, jax.random.split(key, FRESH))
 
 
-@eqx.filter_jit
+@compiled
 def _on_its_scale(target: Parametric, position: Position) -> tuple[dict[str, Array], dict[str, Array]]:
     """Parameters by name, and their derivatives by the unconstrained position."""
     return target.prior.constrain(position), jax.jacfwd(target.prior.constrain)(position)

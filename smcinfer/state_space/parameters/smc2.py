@@ -35,6 +35,7 @@ from smcinfer.results.from_run import record
 from smcinfer.run.runner import as_typed_key, run
 from smcinfer.state_space.parameters.parametric import Parametric, check_parametric, filter_to, log_z
 from smcinfer.state_space.parameters.pmmh import random_walk
+from smcinfer.static.prior import numbers_as_arrays
 
 
 class Filtered(KernelState):
@@ -216,7 +217,7 @@ def smc2(
             got=history,
         )
     inner = Settings(num_inner, resampling, history="none")
-    model = SMC2(target, walk, inner, num_moves, target.num_steps, led)
+    model = SMC2(numbers_as_arrays(target), walk, inner, num_moves, target.num_steps, led)
     key = as_typed_key(key)
     done = run(
         key,
