@@ -21,7 +21,9 @@ from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Part
 from smcinfer.ground.keys import small
 from smcinfer.ground.slices import each
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
+from smcinfer.kernels.queue import num_lanes, queued
 from smcinfer.kernels.registry import name_of
+from smcinfer.kernels.ticks import TickKernel
 from smcinfer.paths.humps import sparseness
 from smcinfer.paths.path import Path
 from smcinfer.paths.rising import Place
@@ -131,6 +133,8 @@ def sweep(
 ) -> tuple[KernelState, Any]:
     """One kernel step of every particle; what lanes share is drawn once, and where led, once for all runs.
 
+    Particles whose steps take varying numbers of evaluations take them in a queue.
+
     Args:
         key: one random key.
         states: kernel states, leading axis of particles.
@@ -147,4 +151,6 @@ def sweep(
     # Followers then take trajectories as long as those that the leader stopped on, and one loop bound serves all runs.
     params = follow_leader(params) if led else params
     lanes = jax.random.split(lanes_key, size)
+    if isinstance(kernel, TickKernel) and (side_by_side := num_lanes(size)) < size:
+        return queued(kernel, lanes, states, density, params, side_by_side)[:2]
     return each(lambda key, state: kernel.step(key, state, density, params))(lanes, states)
