@@ -13,7 +13,6 @@ import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from smcinfer.core.feynman_kac import Mutation
