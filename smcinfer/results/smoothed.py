@@ -15,7 +15,7 @@ from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.labels import from_json
 from smcinfer.ground.lazy import Later
 from smcinfer.ground.names import dimensions, exported
-from smcinfer.results.evidence import Bound, Evidence, combine
+from smcinfer.results.evidence import Bound, Evidence, HasEvidence, combine
 from smcinfer.results.pooling import combine_runs, jackknife_se, resample
 from smcinfer.results.record import Record, arrays
 from smcinfer.results.words import Lines, counted, with_error
@@ -30,7 +30,7 @@ JOINT = ("backward", "genealogy")
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class Smoothed(Record):
+class Smoothed(Record, HasEvidence):
     """Weighted points for the law of x_t given all data, t = 0 .. T, of R runs with M points each.
 
     Attributes:
@@ -71,16 +71,6 @@ class Smoothed(Record):
         """log Z of the filters with its standard error, from the spread between runs."""
         unknown = np.full(self.num_runs, np.nan)
         return combine(self.log_z_runs.astype(np.float64), unknown)
-
-    @property
-    def log_z(self) -> float:
-        """log of the mean of Z_hat over the filters, nats."""
-        return self.evidence.log_z
-
-    @property
-    def log_z_se(self) -> float:
-        """Standard error of `log_z`, nats; NaN for a single run."""
-        return self.evidence.se
 
     def _of(self, name: str) -> np.ndarray:
         if name not in self.values:

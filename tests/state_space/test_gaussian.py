@@ -47,7 +47,7 @@ def test_kalman_is_exact_with_entries_missing(in_parallel: bool, precision: str)
     assert abs(filled.log_z - exact.log_z) > 0.1
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["extended", "unscented"])
 def test_nonlinear_filters_are_kalmans_where_nothing_bends(method: str, x64: None) -> None:
     truth = linear_gaussian.example()

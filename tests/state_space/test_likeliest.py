@@ -82,6 +82,7 @@ def test_z_hat_times_the_score_is_unbiased(x64: None, monkeypatch: pytest.Monkey
         assert_mean(weighted(), slope)
 
 
+@pytest.mark.slow
 def test_the_climb_ends_at_kalmans_optimum(tmp_path: Path) -> None:
     best = scipy.optimize.minimize(lambda v: -exact(v[0], np.exp(v[1])), [0.5, -0.5], method="Nelder-Mead")
     found = maximum_likelihood(jax.random.key(1), smcinfer.parametric(PRIOR, build), num_particles=128, num_steps=100)

@@ -19,7 +19,7 @@ def chains_of[Kind: Chains](
     kind: type[Kind],
     key: Any,
     driven: Driven,
-    draws: Mapping[str, np.ndarray],
+    draws: Mapping[str, Array | np.ndarray],
     settings: Mapping[str, Any],
     status: Status = Status.OK,
 ) -> Kind:
@@ -36,7 +36,7 @@ def chains_of[Kind: Chains](
     records = driven.records
     no_caps = np.zeros(records["num_evals"].shape, np.int32)
     return kind(
-        draws=dict(draws),
+        draws={name: np.asarray(values) for name, values in draws.items()},
         acceptance=records["acceptance"],
         num_evals=records["num_evals"],
         cap_reached=records.get("cap_reached", no_caps),
