@@ -113,6 +113,13 @@ def test_beam_search_finds_the_likeliest_texts() -> None:
     assert result.log_z < 0.0 and "no sample" in result.settings["weighted_for"]
 
 
+def test_the_error_of_texts_that_differ_is_told_between_runs() -> None:
+    for model in (coded(target()), beams(target())):
+        result = smcinfer.sample(jax.random.key(0), model, num_particles=32, num_runs=16, progress=False)
+        assert np.isnan(result.log_z_variance).all() and result.evidence.source == "between runs"
+        assert abs(result.log_z - TRUTH.log_z) < 5 * result.log_z_se
+
+
 def test_beams_of_one_run_differ() -> None:
     result = smcinfer.sample(jax.random.key(0), beams(target(None)), num_particles=32, num_runs=3, progress=False)
     for tokens in np.asarray(result.particles["tokens"]):

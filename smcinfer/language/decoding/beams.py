@@ -31,19 +31,19 @@ from smcinfer.language.generation import Generation
 
 
 class Beam(eqx.Module):
-    """One prefix.
+    """Prefixes.
 
     Attributes:
-        state: of the language process.
-        log_p: Float[""], of the prefix under the model, nats; minus infinity for a place that is empty.
-        noisy: Float[""], G.
-        log_phi: Float[""], what was asked of it so far, nats.
+        state: of the language process, of each.
+        log_p: Float["n"], under the model, nats; minus infinity for a place that is empty.
+        noisy: Float["n"], G.
+        log_phi: Float["n"], what was asked so far, nats.
     """
 
     state: PyTree[Any]
-    log_p: Scalar
-    noisy: Scalar
-    log_phi: Scalar
+    log_p: Array
+    noisy: Array
+    log_phi: Array
 
 
 class Beams(FeynmanKac):
@@ -67,7 +67,7 @@ class Beams(FeynmanKac):
         """Nothing is resampled: beams are selected."""
         found = "texts drawn without replacement, each over the probability that it is among them: the target's law"
         search = "the likeliest texts that beam search finds, no sample of anything; log Z can only be too low"
-        return Plan(found if self.noise else search, resample_below=0.0, label="searching")
+        return Plan(found if self.noise else search, resample_below=0.0, tells_variance=False, label="searching")
 
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
         """The prompt in the first place, the others empty; nothing is weighed before the end."""

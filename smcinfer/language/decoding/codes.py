@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from smcinfer.core.feynman_kac import Mutation
 from smcinfer.core.nouns import Bootstrap
+from smcinfer.core.plan import Plan
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Time
 from smcinfer.ground.errors import ArgumentError
@@ -28,14 +29,19 @@ from smcinfer.language.proposals.forced import FREE, Forced
 
 
 class Numbered(eqx.Module):
-    """What one particle carries: that of the generation, and what is left of its code, in [0, 1)."""
+    """What particles carry: that of the generation, and Float["num_particles"], what is left of each code, in [0, 1)."""
 
     inner: PyTree[Any]
-    code: Float[Array, ""]
+    code: Array
 
 
 class Coded(Generation):
     """A generation whose tokens are read from evenly spread codes (made by `coded`)."""
+
+    @property
+    def plan(self) -> Plan:
+        """That of the generation; texts of one run are not independent."""
+        return dataclasses.replace(super().plan, tells_variance=False)
 
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
         """Everything at the prompt, with fresh codes."""
