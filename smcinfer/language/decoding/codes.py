@@ -71,7 +71,7 @@ class Coded(Generation):
         return dataclasses.replace(moved, particles=Numbered(moved.particles, codes))
 
     def exported(self, particles: Particles) -> PyTree[Any]:
-        """The sequences."""
+        """The sequences of the generation; what is left of the codes is nobody's."""
         return super().exported(particles.inner)  # pyright: ignore[reportAttributeAccessIssue]
 
 
