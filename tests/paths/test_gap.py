@@ -40,7 +40,7 @@ def test_rises_beyond_chance_are_a_status(gap: float, missed: bool) -> None:
 WELL_SAMPLED = posterior(dist.Normal(0.0, 1.0).expand([3]).to_event(1), lambda x: -500.0 * ((x - 1.0) ** 2).sum())
 
 
-@pytest.mark.parametrize("method", ["tempering", "nested"])
+@pytest.mark.parametrize("method", ["tempering", pytest.param("nested", marks=pytest.mark.slow)])
 def test_no_alarm_where_nothing_was_missed(method: str) -> None:
     """The negative control: many runs, whose rises have mean zero and are about as large as they say."""
     result = smcinfer.sample(
