@@ -107,7 +107,7 @@ def compiled[Function: Callable[..., Any]](function: Function, *, inline: Any = 
 
             flat.__name__ = name
             closed, shape = jax.make_jaxpr(flat, return_shape=True)(*leaves)
-            order = _by_use(closed.jaxpr)
+            order = by_use(closed.jaxpr)
             jaxpr = closed.jaxpr.replace(invars=[closed.jaxpr.invars[at] for at in order])
             run = _programs.get((_identity(jaxpr), how, _context()), lambda: _program(jaxpr, name, how))
             return _Traced(closed.consts, order, jax.tree.structure(shape), run)
@@ -145,7 +145,7 @@ Kept apart, a density and its gradient are compiled once for the start and all m
 """
 
 
-def _by_use(jaxpr: Jaxpr) -> list[int]:
+def by_use(jaxpr: Jaxpr) -> list[int]:
     """The arguments that are used, by first use: pytrees of other packages may list them in another order in every process."""
     places: dict[Any, int] = {}
     for variable in [*(one for equation in jaxpr.eqns for one in equation.invars), *jaxpr.outvars]:
