@@ -189,7 +189,10 @@ class GaussSeidelJacobi(Way):
             return leaf[jnp.minimum(jnp.arange(rows * count), leaf.shape[0] - 1)].reshape(count, rows, *leaf.shape[1:])
 
         def one(start: Array, xs: PyTree[Any]) -> Array:
-            follow = lambda x, u: (step(x, u),) * 2  # noqa: E731
+            def follow(x: Array, u: PyTree[Any]) -> tuple[Array, Array]:
+                after = step(x, u)
+                return after, after
+
             return jax.lax.scan(follow, start, xs)[1]
 
         return jax.vmap(one)(starts, jax.tree.map(cut, xs))

@@ -115,7 +115,7 @@ class Diffused(Distribution):
 
     pytree_data_fields = ("x", "start", "end")
     pytree_aux_fields = ("drift", "spread", "substeps")
-    support = constraints.real
+    support = constraints.real  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, drift: Field, spread: Field, substeps: int, x: Array, start: Scalar, end: Scalar) -> None:
         self.drift, self.spread, self.substeps = drift, spread, substeps
