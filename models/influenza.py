@@ -2,7 +2,8 @@ r"""Influenza in a boarding school, January 1978: an epidemic in which a boy is 
 
 .. math::
     \frac{dS}{ds} = -b_t \frac{S I}{763}, \quad \frac{dI}{ds} = b_t \frac{S I}{763} - c_t I, \qquad
-    \log b_t \sim N(\log \beta, \sigma^2), \quad \log c_t \sim N(\log \gamma, \sigma^2), \quad y_t \sim \mathrm{Poisson}(I_t)
+    \log b_t \sim N(\log \beta, \sigma^2), \quad \log c_t \sim N(\log \gamma, \sigma^2), \quad
+    E y_t = I_t, \quad \mathrm{Var}\, y_t = I_t + I_t^2 / 20
 
 Contagion and recovery vary from day to day; all else follows from the day before.
 
@@ -25,6 +26,9 @@ IN_BED = np.array([3, 8, 26, 76, 225, 298, 258, 233, 189, 128, 68, 29, 14, 4])
 
 BOYS = 763
 """In the school."""
+
+CONCENTRATION = 20.0
+"""Of the negative binomial law of a count: its standard deviation is a little over a fifth of it."""
 
 PARTS = 8
 """Steps that a day is cut into."""
@@ -55,6 +59,6 @@ def influenza(beta: Any = 1.95, gamma: Any = 0.5, sigma: Any = 0.3, **options: A
 
     def observation(t: Time, x: State) -> Distribution:
         # A boy in bed where nobody is infected came from elsewhere.
-        return dist.Poisson(x["infected"] + 0.1)
+        return dist.NegativeBinomial2(x["infected"] + 0.1, CONCENTRATION)
 
     return state_space(initial, transition, observation, IN_BED, **options)
