@@ -22,6 +22,7 @@ from smcinfer.results.forecast import Forecast
 from smcinfer.results.gaussian import GaussianMoments
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.chains.run import mcmc
+from smcinfer.run.chains.tempered import parallel_tempering
 from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, state_space
 from smcinfer.state_space.gaussian.doors import ensemble_filter, gaussian_filter
@@ -39,11 +40,14 @@ from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
 from smcinfer.static.draws import reference_from
 from smcinfer.static.methods import DataAnnealing, Nested, Tempering
-from smcinfer.static.numpyro_mixed import MixedPath, mixed_from_numpyro
+from smcinfer.static.mixed import MixedPath
+from smcinfer.static.numpyro_mixed import mixed_from_numpyro
 from smcinfer.static.on_host import HostFunction, on_host
+from smcinfer.static.pymc_mixed import mixed_from_pymc
 from smcinfer.static.pymc_model import from_pymc
 from smcinfer.static.simulator import SimulatorPath, simulator
 from smcinfer.static.stan_model import from_stan
+from smcinfer.static.synthetic import SyntheticPath, synthetic_likelihood
 
 __version__: str
 
@@ -93,6 +97,7 @@ __all__ = [
     "StateSpace",
     "StaticTarget",
     "Status",
+    "SyntheticPath",
     "TargetError",
     "Tempering",
     "Twist",
@@ -120,10 +125,12 @@ __all__ = [
     "maximum_likelihood",
     "mcmc",
     "mixed_from_numpyro",
+    "mixed_from_pymc",
     "models",
     "on_host",
     "online",
     "panel",
+    "parallel_tempering",
     "parametric",
     "particle_gibbs",
     "plots",
@@ -139,5 +146,6 @@ __all__ = [
     "smc2",
     "smooth",
     "state_space",
+    "synthetic_likelihood",
     "twists",
 ]

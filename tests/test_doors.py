@@ -15,6 +15,7 @@ EXCEPTIONS = {
     "bounds.by_particles num_particles": "the numbers of particles are what it runs over",
     "block_gibbs proposal": "a graph and its proposal are one thing said in two words",
     "mcmc kernel": "a target and its kernel are one thing said in two words",
+    "parallel_tempering kernel": "a target and its kernel are one thing said in two words",
     "twists.learn objective": "a target and what is minimised are one thing said in two words",
     "twists.learn validation_particles": "stands beside num_particles, and is read as its name for validation",
     "twists.learn validation_runs": "stands beside num_particles, and is read as its name for validation",

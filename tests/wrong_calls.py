@@ -265,6 +265,19 @@ def _doors() -> dict[str, Door]:
                 pace=("slow", 3),
             ),
         ),
+        "parallel_tempering": Door(
+            smcinfer.parallel_tempering,
+            lambda: {"key": KEY, "target": target},
+            _run(
+                target=(3.0, result, jnp.sum),
+                kernel=("hcm", 3, HMC),
+                num_rungs=("2", 2.0, 1),
+                num_chains=FEW,
+                num_draws=FEW,
+                num_warmup=("2", 2.0, -1),
+                thin=FEW,
+            ),
+        ),
         "pmmh": Door(
             smcinfer.pmmh,
             lambda: {"key": KEY, "target": parametric},

@@ -30,6 +30,7 @@ class Status(enum.IntFlag):
     PATHS_DISAGREE = 4096
     MASS_MISSED = 8192
     DIVERGED = 16384
+    NO_ROUND_TRIPS = 65536
 
 
 EXPLANATIONS: dict[Status, str] = {
@@ -56,6 +57,8 @@ EXPLANATIONS: dict[Status, str] = {
     'them is of which kind was left to chance; believe a path of levels, method="nested"',
     Status.PATHS_DISAGREE: "another path to the same target found another log Z, by more than chance: either can only have "
     "missed something, so believe the larger until more particles make them agree",
+    Status.NO_ROUND_TRIPS: "fewer than thirty states of a ladder came from the base to the target and back: modes and log Z "
+    "still depend on where it started; more rungs, or more draws",
     Status.DIVERGED: "the moments of a Gaussian filter are no numbers from some step on, or no covariances: "
     "take another method, or float64",
 }
