@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from numpyro.distributions import Distribution
-from numpyro.distributions.batch_util import promote_batch_shape
 
+from smcinfer.core.draws import draw_each
 from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.slices import each
@@ -182,8 +182,8 @@ class Bootstrap(Proposal):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """One batched draw of all transitions."""
-        laws = promote_batch_shape(jax.vmap(lambda state: self.process.transition(t, state))(states))
-        return laws.sample(key), jnp.zeros((size,), jnp.result_type(float))
+        x = draw_each(key, lambda state: self.process.transition(t, state), states, size)
+        return x, jnp.zeros((size,), jnp.result_type(float))
 
 
 class Guided(Proposal):
@@ -225,7 +225,7 @@ class Guided(Proposal):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """One batched draw of all guides."""
-        x = promote_batch_shape(jax.vmap(lambda state: self.guide(t, state))(states)).sample(key)
+        x = draw_each(key, lambda state: self.guide(t, state), states, size)
         return x, each(lambda state, x: self.log_weight(t, state, x))(states, x)
 
 

@@ -93,8 +93,7 @@ class Way(eqx.Module):
 
         def turn(carry: tuple[PyTree[Any], Scalar, Array]) -> tuple[PyTree[Any], Scalar, Array]:
             at, error = self.once(step, start, xs, carry[0])
-            # An error that is no number is not small.
-            return at, jnp.where(jnp.isnan(error), jnp.inf, error), carry[2] + 1
+            return at, error, carry[2] + 1
 
         first = (self.begun(step, start, xs), jnp.asarray(jnp.inf, start.dtype), jnp.zeros((), jnp.int32))
         at, error, count = jax.lax.while_loop(more, turn, first)
@@ -254,4 +253,6 @@ def _before(start: Float[Array, " d"], path: Path) -> Path:
 
 
 def _apart(path: Path, values: Path) -> Scalar:
-    return jnp.max(jnp.abs(path - values) / (1.0 + jnp.abs(values)))
+    gaps = jnp.abs(path - values) / (1.0 + jnp.abs(values))
+    # A largest entry may pass over what is no number.
+    return jnp.max(jnp.where(jnp.isfinite(gaps), gaps, jnp.inf))
