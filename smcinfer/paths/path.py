@@ -79,11 +79,6 @@ class Path(Rising):
         """What a move must forget besides the potential before it may stop; ``None`` for nothing."""
         del particles
 
-    def stake(self, shared: Any) -> Scalar | float:
-        """How much of log Z rests on the next moves, in [0, 1]."""
-        del shared
-        return 1.0
-
     @property
     def plan(self) -> Plan:
         """As the schedule asks; waste-free paths resample at every step."""
@@ -143,13 +138,12 @@ class Path(Rising):
         look = (self.log_potential, self.coordinates)
         if self.chain_length is None:
             blank = dict.fromkeys(self.reports, zero)
-            rule = {"led": self.led, "wanted": wanted, "stake": self.stake(shared)}
-            particles, done = repeat(key, particles, once, look, self.moves, blank, **rule)
-            short = (done.num_steps >= self.moves.max_steps) & (done.autocorrelation > self.moves.autocorrelation)
+            particles, done = repeat(key, particles, once, look, self.moves, blank, led=self.led, wanted=wanted)
+            short = (done.num_steps >= self.moves.max_steps) & (done.remembered > self.moves.autocorrelation)
             short = short & (self.moves.autocorrelation > 0)
         else:
             particles, done = chain(key, particles, once, look, self.chain_length)
-            short = done.autocorrelation > CHAIN_SHARE
+            short = done.remembered > CHAIN_SHARE
         status = raise_bit(jnp.zeros((), jnp.int32), Status.MOVES_TOO_SHORT, short)
         if "cap_reached" in done.report:
             status = raise_bit(status, Status.LOOP_CAP_REACHED, done.report["cap_reached"] > 0)
