@@ -81,11 +81,11 @@ def pool(
         exponents = history["exponent"][run, taken].astype(np.float64)
         first = np.cumsum(history["log_z_increment"][run, taken].astype(np.float64))
         shares = history["log_weights"][run, taken].astype(np.float64)
-        log_z[run], weights[run, taken] = _fixed_point(exponents, potential[run, taken], shares, first)
+        log_z[run], weights[run, taken] = fixed_point(exponents, potential[run, taken], shares, first)
     return Pooled(log_z, weights, evidence.combine(log_z, np.full(log_z.shape, np.nan)))
 
 
-def _fixed_point(
+def fixed_point(
     exponents: Float[np.ndarray, " s"],
     potential: Float[np.ndarray, "s n"],
     log_shares: Float[np.ndarray, "s n"],

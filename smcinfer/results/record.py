@@ -40,11 +40,12 @@ HOMES = {
     "MixtureChains": "smcinfer.models.open_mixture.chains",
     "ParticleChains": "smcinfer.results.particle_chains",
     "PanelFiltered": "smcinfer.results.panel",
-    "PausedFilter": "smcinfer.state_space.online.filter",
+    "PausedFilter": "smcinfer.state_space.online.door",
     "Result": "smcinfer.results.result",
     "Sandwich": "smcinfer.results.sandwich",
     "SegmentChains": "smcinfer.language.decoding.segment_gibbs",
     "Smoothed": "smcinfer.results.smoothed",
+    "TemperedChains": "smcinfer.results.tempered_chains",
 }
 """Modules of the package's own kinds: a file can be read before anything else was imported. No file names a module."""
 

@@ -22,6 +22,7 @@ def chains_of[Kind: Chains](
     draws: Mapping[str, Array | np.ndarray],
     settings: Mapping[str, Any],
     status: Status = Status.OK,
+    **fields: Array | np.ndarray,
 ) -> Kind:
     """The record of a finished run.
 
@@ -32,6 +33,7 @@ def chains_of[Kind: Chains](
         draws: values by name, each (chains, draws, ...).
         settings: how the chains were made, as JSON can hold it.
         status: what is to be known of the run.
+        **fields: arrays that only records of this kind have.
     """
     records = driven.records
     no_caps = np.zeros(records["num_evals"].shape, np.int32)
@@ -50,6 +52,7 @@ def chains_of[Kind: Chains](
         },
         seconds=driven.seconds,
         compile_seconds=driven.compile_seconds,
+        **{name: np.asarray(values) for name, values in fields.items()},
     )
 
 
