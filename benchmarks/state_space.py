@@ -2,7 +2,7 @@
 
 - host cost of an online step: processor time of the process on a population of two, where the device has nothing to do; beside
   it the wall time of a step at ten thousand particles, until its log Z is there;
-- a panel of series of different lengths, beside a loop over them that calls one compiled program;
+- a panel of series of different lengths, beside a loop over them that calls one compiled program, and one that calls `sample`;
 - the Kalman filter in float64, beside its peers in the same process: seconds, and how far apart the log likelihoods are;
 - how far from Kalman's optimum, in nats, a climb by particle filters ends;
 - the associative scan beside the sequential filter.
@@ -93,7 +93,21 @@ def panel_rows(quick: bool) -> Figures:
         "loop": lambda: [one(*parts) for parts in zip(models, keys, many.lengths, strict=True)],
     }
     seconds = in_turns(calls, 5)
-    return {"panel_speedup_over_loop": seconds["loop"] / seconds["panel"], "panel_seconds": seconds["panel"]}
+    return {
+        "panel_speedup_over_loop": seconds["loop"] / seconds["panel"],
+        "panel_speedup_over_sample": num_series * one_sample_s(models[0]) / seconds["panel"],
+        "panel_seconds": seconds["panel"],
+    }
+
+
+def one_sample_s(model: StateSpace) -> float:
+    """Seconds of `sample` on one series of the panel, its program made before."""
+
+    def call() -> None:
+        options = {"num_particles": 100, "num_runs": 1, "history": "none", "progress": False}
+        smcinfer.sample(jax.random.key(0), model, **options)
+
+    return in_turns({"sample": call}, 9)["sample"]
 
 
 def in_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -189,9 +203,22 @@ def mle_rows(quick: bool) -> Figures:
     exact = lambda a, q: kept(a, q).posterior(data[:, None]).log_z  # noqa: E731
     best = scipy.optimize.minimize(lambda v: -exact(v[0], np.exp(v[1])), [0.5, -0.5], method="Nelder-Mead")
     target = smcinfer.parametric({"a": dist.Uniform(-1.0, 1.0), "q": dist.LogNormal(0.0, 1.0)}, build)
-    found = smcinfer.maximum_likelihood(jax.random.key(0), target, num_particles=256, num_steps=100 if quick else 300)
-    reached = exact(float(found.estimate["a"]), float(found.estimate["q"]))
-    return {"mle_log_lik_gap_kalman": -best.fun - reached, "mle_seconds": found.seconds - found.compile_seconds}
+    sums = lambda t, before, x, y: {"before": before**2, "cross": before * x, "now": x**2}  # noqa: E731
+
+    def from_sums(averages: Any) -> Any:
+        a = averages["cross"] / averages["before"]
+        return {"a": a, "q": jnp.sqrt(averages["now"] - a * averages["cross"])}
+
+    figures: Figures = {}
+    ways = {"": "score", "_iterated_filtering": "iterated_filtering", "_online_em": smcinfer.OnlineEM(sums, from_sums)}
+    for name, method in ways.items():
+        found = smcinfer.maximum_likelihood(
+            jax.random.key(0), target, method=method, num_particles=256, num_steps=100 if quick else 300
+        )
+        reached = exact(float(found.estimate["a"]), float(found.estimate["q"]))
+        figures[f"mle{name}_log_lik_gap_kalman"] = -best.fun - reached
+        figures[f"mle{name}_seconds"] = found.seconds - found.compile_seconds
+    return figures
 
 
 def main() -> None:

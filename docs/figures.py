@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +91,25 @@ def heavy_tails() -> Figure:
     return figure
 
 
+def two_modes() -> Figure:
+    """The figure of the page on parallel tempering: a chain alone, and the top rung of a ladder."""
+    centres, shares = jnp.array([-3.0, 3.0]), jnp.array([0.2, 0.8])
+    log_mixture = lambda x: jax.nn.logsumexp(jnp.log(shares) + dist.Normal(centres, 0.3).log_prob(x))  # noqa: E731
+    target = smcinfer.log_density(log_mixture, dist.Normal(0.0, 4.0))
+    size: dict[str, Any] = {"num_chains": 16, "num_draws": 300, "num_warmup": 300, "progress": False}
+    alone = mcmc(jax.random.key(0), target, "random_walk", **size)
+    ladders = smcinfer.parallel_tempering(jax.random.key(0), target, "random_walk", num_rungs=6, **size)
+    figure = style.new_figure(height=3.0)
+    with style.styled():
+        for axes, found, title in zip(
+            figure.subplots(1, 2, sharey=True), (alone, ladders), ("alone", "top rung"), strict=True
+        ):
+            axes.plot(found.draws["theta"][0], ".", markersize=3)
+            axes.set(xlabel="draw", title=title)
+        figure.axes[0].set_ylabel("x")
+    return figure
+
+
 def main() -> None:
     """Draw the figures."""
     FOLDER.mkdir(exist_ok=True)
@@ -101,6 +121,7 @@ def main() -> None:
         "smoothed": smoothed,
         "beats": beats,
         "heavy_tails": heavy_tails,
+        "parallel_tempering": two_modes,
         **FIGURES,
     }
     wanted = sys.argv[1:] or list(figures)

@@ -5,10 +5,15 @@ r"""Stochastic volatility: returns whose log variance wanders (Taylor 1982).
     y_t \sim N(0, e^{x_t})
 """
 
+import csv
+import gzip
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from numpy.typing import ArrayLike
 
@@ -74,3 +79,26 @@ class StochasticVolatility(eqx.Module):
             raise ArgumentError("unknown kind of filter", expected=" | ".join(KINDS), got=kind)
         parts: dict[str, Any] = {"proposal": self.guide} if kind == "guided" else {}
         return state_space(self.initial, self.transition, self.observation, data, **(parts | options))
+
+
+def returns(first: int = 2012, last: int = 2015) -> np.ndarray:
+    """Daily returns of the S&P 500 less their mean, per cent, from the file that the package `arch` brings (1999 to 2018).
+
+    Args:
+        first, last: years, both included.
+
+    Raises:
+        ArgumentError: the package is not installed, or has no such years.
+    """
+    found = importlib.util.find_spec("arch")
+    if found is None or not found.submodule_search_locations:
+        raise ArgumentError(
+            "the returns come with the package arch", expected="arch", got="none", hint="pip install arch"
+        )
+    with gzip.open(Path(found.submodule_search_locations[0]) / "data" / "sp500" / "sp500.csv.gz", "rt") as file:
+        rows = [(int(row["Date"][-4:]), float(row["Adj Close"])) for row in csv.DictReader(file)]
+    chosen = np.array([price for year, price in rows if first <= year <= last])
+    if chosen.size < 2:
+        raise ArgumentError("there are no such years", expected="1999 .. 2018", got=f"{first} .. {last}")
+    made = 100 * np.diff(np.log(chosen))
+    return made - made.mean()

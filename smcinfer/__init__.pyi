@@ -7,6 +7,7 @@ from smcinfer.core.compose import Bootstrap, Guided, Process, Proposal, Twist, T
 from smcinfer.core.conditional import condition
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
 from smcinfer.core.plan import Plan
+from smcinfer.core.recursions import DEER, GaussSeidelJacobi, Picard
 from smcinfer.core.status import Status
 from smcinfer.graphs.inference.annealed import annealed
 from smcinfer.graphs.inference.chains import block_gibbs
@@ -21,11 +22,15 @@ from smcinfer.results.forecast import Forecast
 from smcinfer.results.gaussian import GaussianMoments
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.chains.run import mcmc
+from smcinfer.run.chains.tempered import parallel_tempering
 from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, state_space
 from smcinfer.state_space.gaussian.doors import ensemble_filter, gaussian_filter
-from smcinfer.state_space.online.filter import Online, online
+from smcinfer.state_space.online.cloud import Cloud
+from smcinfer.state_space.online.door import Online, OnlineParameters, online
+from smcinfer.state_space.online.families import NestedFilters
 from smcinfer.state_space.panel import Panel, panel
+from smcinfer.state_space.parameters.climbs import IteratedFiltering, OnlineEM, Score
 from smcinfer.state_space.parameters.gibbs import particle_gibbs
 from smcinfer.state_space.parameters.likeliest import maximum_likelihood
 from smcinfer.state_space.parameters.parametric import parametric
@@ -35,37 +40,48 @@ from smcinfer.state_space.smoothing.smooth import smooth
 from smcinfer.static import StaticTarget, from_numpyro, log_density, posterior
 from smcinfer.static.draws import reference_from
 from smcinfer.static.methods import DataAnnealing, Nested, Tempering
-from smcinfer.static.numpyro_mixed import MixedPath, mixed_from_numpyro
+from smcinfer.static.mixed import MixedPath
+from smcinfer.static.numpyro_mixed import mixed_from_numpyro
 from smcinfer.static.on_host import HostFunction, on_host
+from smcinfer.static.pymc_mixed import mixed_from_pymc
 from smcinfer.static.pymc_model import from_pymc
 from smcinfer.static.simulator import SimulatorPath, simulator
 from smcinfer.static.stan_model import from_stan
+from smcinfer.static.synthetic import SyntheticPath, synthetic_likelihood
 
 __version__: str
 
 __all__ = [
+    "DEER",
     "ESS",
     "ArgumentError",
     "Bootstrap",
     "Bound",
     "Chains",
     "CheckpointError",
+    "Cloud",
     "ConditionalESS",
     "DataAnnealing",
     "Exponents",
     "FeynmanKac",
     "FileError",
     "Forecast",
+    "GaussSeidelJacobi",
     "GaussianMoments",
     "Guided",
     "HostFunction",
+    "IteratedFiltering",
     "MixedPath",
     "Moves",
     "Mutation",
     "Nested",
+    "NestedFilters",
     "Online",
+    "OnlineEM",
+    "OnlineParameters",
     "Panel",
     "Path",
+    "Picard",
     "Plan",
     "Population",
     "Process",
@@ -74,12 +90,14 @@ __all__ = [
     "Result",
     "Run",
     "Schedule",
+    "Score",
     "SimulatorPath",
     "SmcinferError",
     "Smoothed",
     "StateSpace",
     "StaticTarget",
     "Status",
+    "SyntheticPath",
     "TargetError",
     "Tempering",
     "Twist",
@@ -107,10 +125,12 @@ __all__ = [
     "maximum_likelihood",
     "mcmc",
     "mixed_from_numpyro",
+    "mixed_from_pymc",
     "models",
     "on_host",
     "online",
     "panel",
+    "parallel_tempering",
     "parametric",
     "particle_gibbs",
     "plots",
@@ -126,5 +146,6 @@ __all__ = [
     "smc2",
     "smooth",
     "state_space",
+    "synthetic_likelihood",
     "twists",
 ]

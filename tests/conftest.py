@@ -1,7 +1,6 @@
 """What every test runs under: checked signatures, one precision at a time, quick compilation.
 
-A process compiles a program once: what tests share is kept, in memory and in a folder that lives as long as the process. The
-folder is the process's own, since JAX writes an entry in place and a neighbour that reads half of it crashes.
+A program is compiled once: it is kept in memory, and in a folder that the processes of this run and the next ones share.
 
 The import hook must be in place before the first import of `smcinfer`: it makes beartype check every
 annotated shape and dtype of the package at run time.
@@ -11,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 import time
 import zlib
 from collections import Counter
@@ -20,12 +18,6 @@ from pathlib import Path
 
 # The tests compile hundreds of small programs and run each for a moment: what counts is compiling. Must precede jax.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    PROGRAMS = tempfile.TemporaryDirectory(prefix="smcinfer-tests-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
-
 # Nothing is written into the home of whoever runs the tests.
 os.environ.setdefault("SMCINFER_CACHE_DIR", "off")
 
@@ -37,8 +29,16 @@ import tests.signatures  # noqa: E402
 
 install_import_hook("smcinfer", f"{tests.signatures.__name__}.checked")
 
+from smcinfer.ground.cache import machine  # noqa: E402
+from tests.programs import make_room, share_programs  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
 
+PROGRAMS = ROOT / ".pytest_cache" / "programs" / machine()
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make_room(PROGRAMS)
+    share_programs(PROGRAMS)
 
 # A shell that starts the tests in the background leaves Ctrl-C ignored, and some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -18,7 +18,8 @@ from smcinfer.results.likeliest import Likeliest
 from smcinfer.results.panel import PanelFiltered
 from smcinfer.results.particle_chains import ParticleChains
 from smcinfer.results.smoothed import Smoothed
-from smcinfer.state_space.online.filter import PausedFilter
+from smcinfer.results.tempered_chains import TemperedChains
+from smcinfer.state_space.online.door import PausedFilter
 
 
 def make_result(num_runs: int = 4, num_particles: int = 50, steps: int = 6, seed: int = 0, **changes: Any) -> Result:
@@ -95,6 +96,20 @@ def make_chains(kind: type[Chains] = Chains, seed: int = 0, **changes: Any) -> C
         "settings": settings,
     }
     return kind(**(COMMON | arguments | changes))
+
+
+def make_tempered_chains() -> TemperedChains:
+    """Three ladders of four rungs."""
+    rng = np.random.default_rng(0)
+    record = make_chains(
+        TemperedChains,
+        exponents=np.array([0.0, 0.1, 0.4, 1.0]),
+        potentials=rng.normal(size=(3, 20, 4)),
+        swap_rejection=rng.uniform(size=(3, 3)),
+        round_trips=np.array([30, 41, 52]),
+    )
+    assert isinstance(record, TemperedChains)
+    return record
 
 
 def make_segment_chains() -> SegmentChains:
@@ -235,6 +250,7 @@ RECORDS: dict[str, Callable[[], Record]] = {
     "ParticleChains": lambda: make_chains(ParticleChains),
     "SegmentChains": make_segment_chains,
     "Smoothed": make_smoothed,
+    "TemperedChains": make_tempered_chains,
     "Sandwich": make_sandwich,
     "BoundsByParticles": make_bounds_by_particles,
     "Cascade": make_cascade,

@@ -181,6 +181,7 @@ def test_paths_of_static_targets_export_draws_under_the_users_names(method: Meth
     assert {"weighted_for", "method", "kernel"} <= set(model.plan.described())
 
 
+@pytest.mark.slow
 def test_a_result_prints_what_it_is_weighted_for() -> None:
     result = smcinfer.sample(KEY, filtered(), num_particles=8, num_runs=2, progress=False)
     assert "weighted for  the filter at the end" in str(result)

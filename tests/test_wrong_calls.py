@@ -29,6 +29,7 @@ DOORS = (
         "smooth",
         "smooth by a lag",
         "mcmc",
+        "parallel_tempering",
         "pmmh",
         "particle_gibbs",
         "smc2",

@@ -61,6 +61,12 @@ COMMANDS = {
     ),
     "summary": Command("saved:summary", "Print a saved result again.", ("smcinfer summary run.nc",)),
     "plot": Command("saved:plot", "Draw the figures of a saved result.", ("smcinfer plot run.nc --out figures",)),
+    "report": Command(
+        "report:report", "Write a saved result as one HTML page.", ("smcinfer report run.nc --out run.html",)
+    ),
+    "compare": Command(
+        "report:compare", "Compare saved results by their evidence.", ("smcinfer compare small.nc large.nc",)
+    ),
     "check": Command(
         "check:check",
         "Check that a target, kernel, process or proposal keeps the engine's contract.",

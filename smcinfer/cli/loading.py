@@ -8,9 +8,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from smcinfer.cli.intake import called, is_pymc, is_stan, taken_in
 from smcinfer.ground.errors import ArgumentError, calling
+from smcinfer.static.target import StaticTarget
 
-_NUMPYRO = "a numpyro model becomes a target by smcinfer.from_numpyro(model, *args)"
+_NUMPYRO = "a numpyro model with arguments becomes a target by smcinfer.from_numpyro(model, *args)"
 
 
 def load_object(reference: str, kinds: tuple[type, ...]) -> Any:
@@ -18,7 +20,7 @@ def load_object(reference: str, kinds: tuple[type, ...]) -> Any:
 
     Args:
         reference: path of a Python file, a colon, and a name defined in it.
-        kinds: classes the object may belong to.
+        kinds: classes the object may belong to; where targets do, models of PyMC, Stan and numpyro become targets.
 
     Returns:
         The object.
@@ -41,8 +43,11 @@ def load_object(reference: str, kinds: tuple[type, ...]) -> Any:
         raise ArgumentError(f"{path} defines no {name!r}", expected=expected, hint=hint)
     found = getattr(module, name)
     is_factory = _is_factory(found)
+    targets = StaticTarget in kinds
     if is_factory:
-        found = _call(found, f"{path}:{name}()", Path(path), _NUMPYRO)
+        function = found
+        found = _call(lambda: called(function) if targets else function(), f"{path}:{name}()", Path(path), _NUMPYRO)
+    found = taken_in(found) if targets else found
     if not isinstance(found, kinds):
         got = f"{name} {'returned' if is_factory else 'is'} a {type(found).__name__}"
         if found is None or callable(found):
@@ -88,7 +93,8 @@ def _candidates(module: ModuleType, kinds: tuple[type, ...]) -> list[str]:
     names = []
     for name, value in vars(module).items():
         own = inspect.isfunction(value) and value.__module__ == module.__name__
-        if not name.startswith("_") and (isinstance(value, kinds) or (own and _is_factory(value))):
+        is_model = StaticTarget in kinds and (is_pymc(value) or is_stan(value))
+        if not name.startswith("_") and (isinstance(value, kinds) or is_model or (own and _is_factory(value))):
             names.append(name)
     return names
 

@@ -30,13 +30,14 @@ class Status(enum.IntFlag):
     PATHS_DISAGREE = 4096
     MASS_MISSED = 8192
     DIVERGED = 16384
+    NO_ROUND_TRIPS = 65536
 
 
 EXPLANATIONS: dict[Status, str] = {
     Status.ALL_WEIGHTS_ZERO: "every particle had weight zero at some step: log Z is -inf; widen the base or add particles",
     Status.NON_FINITE_POTENTIAL: "the target was NaN or +inf at some particles; they were given weight zero",
     Status.SCHEDULE_UNFINISHED: "the schedule did not reach its end within max_steps: log Z is of an intermediate target, "
-    "or levels stopped below what still matters",
+    "levels stopped below what still matters, or iterations above their tolerance",
     Status.MOVES_TOO_SHORT: "moves stayed correlated with their start at the largest number of move steps: "
     "the error bar may be too small; raise max_steps of Moves or choose another kernel",
     Status.ERROR_BARS_DISAGREE: "the error bar within runs and the spread between runs disagree: the larger one is reported",
@@ -56,6 +57,8 @@ EXPLANATIONS: dict[Status, str] = {
     'them is of which kind was left to chance; believe a path of levels, method="nested"',
     Status.PATHS_DISAGREE: "another path to the same target found another log Z, by more than chance: either can only have "
     "missed something, so believe the larger until more particles make them agree",
+    Status.NO_ROUND_TRIPS: "fewer than thirty states of a ladder came from the base to the target and back: modes and log Z "
+    "still depend on where it started; more rungs, or more draws",
     Status.DIVERGED: "the moments of a Gaussian filter are no numbers from some step on, or no covariances: "
     "take another method, or float64",
 }

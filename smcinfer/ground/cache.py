@@ -65,7 +65,7 @@ def use_cache() -> None:
     if _of_somebody_else():
         return
     folder = _wanted()
-    place = None if folder is None else folder / _machine()
+    place = None if folder is None else folder / machine()
     if place == _opened:
         return
     if place is not None:
@@ -124,7 +124,7 @@ def _check_owner(part: Path, expected: str, *, sticky_will_do: bool) -> None:
         raise ArgumentError("the cache folder is not safe: what is read from it is run", expected=expected, got=got)
 
 
-def _machine() -> str:
+def machine() -> str:
     """A name for what compiled programs fit: the version of JAX, and the processor with all that it can do."""
     words = [platform.machine(), platform.processor()]
     cpu = Path("/proc/cpuinfo")

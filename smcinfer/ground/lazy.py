@@ -60,3 +60,18 @@ def open_doors(package: str) -> None:
     homes = {alias.asname or alias.name: node.module for node in imports for alias in node.names}
     module.__dict__.update(_homes=homes, __all__=sorted(homes))
     module.__class__ = Lazy
+
+
+def bind_submodules(package: str) -> None:
+    """Make every loaded module of a package an attribute of the one above it, as an ordinary import leaves them.
+
+    A package that was loaded through `importlib.util.LazyLoader` lacks some: ArviZ loads numpyro so, and `numpyro.factor` of a
+    program that imports ArviZ first would not find its distribution.
+
+    Args:
+        package: its name.
+    """
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        above, _, last = name.rpartition(".")
+        if above in sys.modules and not hasattr(sys.modules[above], last):
+            setattr(sys.modules[above], last, sys.modules[name])

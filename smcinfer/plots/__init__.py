@@ -8,6 +8,7 @@ from smcinfer.plots.evidence import plot_log_z
 from smcinfer.plots.filtering import plot_filter, plot_track
 from smcinfer.plots.forecasting import plot_forecast
 from smcinfer.plots.genealogy import plot_genealogy
+from smcinfer.plots.page import report
 from smcinfer.plots.posterior import plot_posterior, save_all
 from smcinfer.plots.smoothing import plot_smoothed
 
@@ -26,5 +27,6 @@ __all__ = [
     "plot_smoothed",
     "plot_track",
     "plot_weights",
+    "report",
     "save_all",
 ]

@@ -83,14 +83,15 @@ def save_all(result: Estimates, folder: str | Path) -> list[Path]:
     folder = validate.path("folder", folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in _figures(result):
+    for name, figure in figures(result):
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=150, bbox_inches="tight")
         paths.append(path)
     return paths
 
 
-def _figures(result: Estimates) -> Iterator[tuple[str, Figure]]:
+def figures(result: Estimates) -> Iterator[tuple[str, Figure]]:
+    """Every figure the result has the records for, by name, each drawn when it is asked for."""
     if "ess" in result.history:
         yield "ess_temperature", plot_ess_temperature(result)
     if "log_z_increment" in result.history:

@@ -3,13 +3,17 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 
+from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.lazy import Later
-from smcinfer.ground.names import exported
 from smcinfer.ground.version import package_version
+from smcinfer.results.export import as_tree
+from smcinfer.results.groups import filled, wanted
 from smcinfer.results.record import Record, arrays
 from smcinfer.results.words import Lines, counted
 
@@ -87,31 +91,32 @@ class Chains(Record):
         """Smallest effective sample size for a scalar's 5% and 95% quantiles."""
         return self._worst("ess", largest=False, method="tail")
 
-    def to_arviz(self) -> "xr.DataTree":
-        """An ArviZ DataTree: ``posterior`` (chain, draw), and ``sample_stats`` with the cost of each draw."""
-        # ArviZ takes seconds to import, and only an export needs it.
-        import arviz
+    def to_arviz(
+        self, *, key: KeyArray | int = 0, groups: str | Collection[str] | None = None, target: Any = None
+    ) -> "xr.DataTree":
+        """An ArviZ DataTree: ``posterior`` (chain, draw), ``sample_stats`` with the cost of each draw, and the target's groups.
 
-        return arviz.from_dict(
-            {
-                "posterior": exported(self.draws),
-                "sample_stats": {
-                    "acceptance_rate": self.acceptance,
-                    "num_evals": self.num_evals,
-                    "cap_reached": self.cap_reached,
-                },
-            },
-            attrs={
-                "/": {
-                    "inference_library": "smcinfer",
-                    "inference_library_version": package_version(),
-                    "kernel": str(self.settings["kernel"]),
-                    "status": self.status_in_words,
-                    "weighted_for": self.weighted_for,
-                    "sampling_time": self.seconds,
-                }
-            },
-        )
+        Args:
+            key: for predictions and the prior, a random key or a seed.
+            groups: further groups, as of `Result.to_arviz`.
+            target: what was sampled: it fills them, and names the axes.
+
+        Raises:
+            ArgumentError: a group cannot be filled.
+        """
+        described = None if target is None else target.described
+        typed = jax.random.key(key) if isinstance(key, int) else key
+        more = filled(described, wanted(groups), typed, self.draws, everything=groups == "all")
+        stats = {"acceptance_rate": self.acceptance, "num_evals": self.num_evals, "cap_reached": self.cap_reached}
+        attrs = {
+            "inference_library": "smcinfer",
+            "inference_library_version": package_version(),
+            "kernel": str(self.settings["kernel"]),
+            "status": self.status_in_words,
+            "weighted_for": self.weighted_for,
+            "sampling_time": self.seconds,
+        }
+        return as_tree({"posterior": self.draws, "sample_stats": stats} | more, described, attrs)
 
     def summary(self) -> "pd.DataFrame":
         """Mean, sd, interval, Monte Carlo errors, bulk and tail effective sizes and R-hat of every scalar (ArviZ's)."""

@@ -22,7 +22,7 @@ from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results import evidence, transition
-from smcinfer.results.evidence import Bound, Check, Evidence
+from smcinfer.results.evidence import Bound, Check, Evidence, HasEvidence
 from smcinfer.results.mixture import Pooled, pool
 from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se, resample, weighted_mean
 from smcinfer.results.record import Record, arrays, not_kept, revived
@@ -36,7 +36,7 @@ Quantity = str | Callable[[dict[str, Any]], Any]
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class Estimates(Record):
+class Estimates(Record, HasEvidence):
     """The weighted particles of several independent runs.
 
     Attributes:
@@ -152,20 +152,6 @@ class Estimates(Record):
         last = gaps[np.arange(self.num_runs), self.num_steps].astype(np.float64)
         spread = float(last.std(ddof=1)) if last.size > 1 else 0.0
         return float(last.mean()) > _CERTAIN * max(spread, 1.0) / math.sqrt(last.size)
-
-    @property
-    def log_z(self) -> float:
-        """log of the mean of Z_hat over runs (the mean is unbiased for Z), nats."""
-        return self.evidence.log_z
-
-    @property
-    def log_z_se(self) -> float:
-        """Standard error of `log_z`, nats; NaN where nothing tells it (see `evidence.source`)."""
-        return self.evidence.se
-
-    def log_z_interval(self, level: float = 0.99) -> tuple[float, float]:
-        """Student t interval for log Z at coverage ``level``, nats."""
-        return self.evidence.interval(level)
 
     @property
     def lower_bound(self) -> Bound:

@@ -143,6 +143,26 @@ class Evidence:
         return self.log_z - max(half, below), self.log_z + max(half, above)
 
 
+class HasEvidence:
+    """What a record says of log Z where it has an `evidence`."""
+
+    evidence: Evidence
+
+    @property
+    def log_z(self) -> float:
+        """log of the mean of Z_hat over runs, nats."""
+        return self.evidence.log_z
+
+    @property
+    def log_z_se(self) -> float:
+        """Standard error of `log_z`, nats; NaN where nothing tells it (see `evidence.source`)."""
+        return self.evidence.se
+
+    def log_z_interval(self, level: float = 0.99) -> tuple[float, float]:
+        """Student t interval for log Z at coverage ``level``, nats."""
+        return self.evidence.interval(level)
+
+
 def between_runs(log_z: Runs) -> float:
     r"""Squared standard error of the log of the mean of Z_hat, from the spread between runs.
 

@@ -65,9 +65,6 @@ def to_arviz(
     Raises:
         ArgumentError: no run found any weight, so there is nothing to draw from; or a group cannot be filled.
     """
-    # ArviZ takes seconds to import, and only an export needs it.
-    import arviz
-
     names = wanted(groups)
     described = result.described if target is None else target.described
     alive = np.flatnonzero(np.isfinite(result.log_z_runs))
@@ -79,21 +76,36 @@ def to_arviz(
     chosen = np.stack([resample(keys[run], result.log_weights[run], count) for run in alive])
     drawn = {name: values[alive[:, None], chosen] for name, values in result.particles.items()}
     more = filled(described, names, jax.random.fold_in(typed, result.num_runs), drawn, everything=groups == "all")
+    content = {"posterior": drawn, "weighted_posterior": result.particles} | more
+    own = {"weighted_posterior": {"log_weights": result.pooled_log_weights}}
+    tree = as_tree(content, described, attributes(result), own)
+    tree["sample_stats"] = xr.DataTree(sample_stats(result))
+    return tree
+
+
+def as_tree(
+    content: Mapping[str, Mapping[str, Any]],
+    described: Described | None,
+    attrs: Mapping[str, Any],
+    own: Mapping[str, Mapping[str, Any]] | None = None,
+) -> "xr.DataTree":
+    """Groups as an ArviZ tree, axes and variables named in one place for every export.
+
+    Args:
+        content: group -> variable -> array, sample axes in front but in the groups `groups.PLAIN`.
+        described: what the target tells of its axes.
+        attrs: of the root.
+        own: group -> what is written there under the very names that files keep for it.
+    """
+    # ArviZ takes seconds to import, and only an export needs it.
+    import arviz
+
     axes = Axes.of(described)
-    content = {"posterior": axes.named(drawn), "weighted_posterior": axes.named(result.particles)}
-    content["weighted_posterior"]["log_weights"] = result.pooled_log_weights
-    content |= {name: axes.named(group) for name, group in more.items()}
+    named = {group: axes.named(values) | dict((own or {}).get(group, {})) for group, values in content.items()}
     with warnings.catch_warnings():
         # Fewer draws than runs is what a user may ask for; ArviZ takes it for swapped axes.
         warnings.filterwarnings("ignore", message="More chains .* than draws", category=UserWarning)
-        tree = arviz.from_dict(
-            content,
-            attrs={"/": attributes(result)},
-            dims=axes.dims(content, PLAIN),
-            coords=dict(axes.coords),
-        )
-    tree["sample_stats"] = xr.DataTree(sample_stats(result))
-    return tree
+        return arviz.from_dict(named, attrs={"/": dict(attrs)}, dims=axes.dims(named, PLAIN), coords=dict(axes.coords))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,4 +59,8 @@ class GaussianMoments(Record):
         spread, smooth = self.sd().mean(axis=0), self.sd(smoothed=True).mean(axis=0)
         for name, one, two in zip(self.names, spread, smooth, strict=True):
             lines.append((name, f"mean sd {one:.3g}, given all data {two:.3g}"))
+        if "iterations" in self.settings:
+            lines.append(
+                ("at once", f"{self.settings['iterations']} iterations, which left {self.settings['error']:.1g}")
+            )
         return lines

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.results import evidence
-from smcinfer.results.evidence import Evidence
+from smcinfer.results.evidence import Evidence, HasEvidence
 from smcinfer.results.pooling import combine_runs, jackknife_se, weighted_mean
 
 TOLERANCE = 1e-5
@@ -28,7 +28,7 @@ POTENTIAL = "particles.log_potential"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pooled:
+class Pooled(HasEvidence):
     """What all exponents of a run say together; consistent, not unbiased.
 
     Attributes:
@@ -40,16 +40,6 @@ class Pooled:
     log_z_runs: np.ndarray
     log_weights: np.ndarray
     evidence: Evidence
-
-    @property
-    def log_z(self) -> float:
-        """log of the mean over runs, nats."""
-        return self.evidence.log_z
-
-    @property
-    def log_z_se(self) -> float:
-        """Standard error of `log_z` from the spread between runs, nats; NaN for one run."""
-        return self.evidence.se
 
     def expectation(self, values: np.ndarray) -> tuple[np.ndarray | np.floating, np.ndarray | np.floating]:
         """Mean of a quantity under the target and its standard error, from the draws of all steps.
@@ -91,11 +81,11 @@ def pool(
         exponents = history["exponent"][run, taken].astype(np.float64)
         first = np.cumsum(history["log_z_increment"][run, taken].astype(np.float64))
         shares = history["log_weights"][run, taken].astype(np.float64)
-        log_z[run], weights[run, taken] = _fixed_point(exponents, potential[run, taken], shares, first)
+        log_z[run], weights[run, taken] = fixed_point(exponents, potential[run, taken], shares, first)
     return Pooled(log_z, weights, evidence.combine(log_z, np.full(log_z.shape, np.nan)))
 
 
-def _fixed_point(
+def fixed_point(
     exponents: Float[np.ndarray, " s"],
     potential: Float[np.ndarray, "s n"],
     log_shares: Float[np.ndarray, "s n"],

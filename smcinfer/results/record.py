@@ -40,11 +40,12 @@ HOMES = {
     "MixtureChains": "smcinfer.models.open_mixture.chains",
     "ParticleChains": "smcinfer.results.particle_chains",
     "PanelFiltered": "smcinfer.results.panel",
-    "PausedFilter": "smcinfer.state_space.online.filter",
+    "PausedFilter": "smcinfer.state_space.online.door",
     "Result": "smcinfer.results.result",
     "Sandwich": "smcinfer.results.sandwich",
     "SegmentChains": "smcinfer.language.decoding.segment_gibbs",
     "Smoothed": "smcinfer.results.smoothed",
+    "TemperedChains": "smcinfer.results.tempered_chains",
 }
 """Modules of the package's own kinds: a file can be read before anything else was imported. No file names a module."""
 
@@ -146,6 +147,16 @@ class Record(abc.ABC):
             else:
                 attributes[field] = value
         return write_netcdf(path, Content(type(self).__name__, groups, attributes), axes)
+
+    @property
+    def heading(self) -> str:
+        """One line that says what was run."""
+        return self._title()
+
+    @property
+    def report_lines(self) -> Lines:
+        """What the record says of itself, as (label, text) pairs in reading order."""
+        return self._report()
 
     def __str__(self) -> str:
         return as_text(self._title(), self._report())

@@ -7,14 +7,14 @@ import numpy as np
 from scipy import special
 
 from smcinfer.ground.arrays import Float
-from smcinfer.results.evidence import Bound, Evidence, combine, mean_bound
+from smcinfer.results.evidence import Bound, Evidence, HasEvidence, combine, mean_bound
 from smcinfer.results.record import Record, arrays
 from smcinfer.results.survivors import Floor, Runs, floor_under, unit_of_rounding
 from smcinfer.results.words import Lines, counted
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Sandwich(Record):
+class Sandwich(Record, HasEvidence):
     """Both bounds on log Z, run by run, in nats.
 
     Attributes:
@@ -60,16 +60,6 @@ class Sandwich(Record):
         """log Z by the runs from the base, with its standard error from their spread."""
         log_z, floor = self._from_below
         return combine(log_z, np.full(log_z.size, math.nan), floor=floor)
-
-    @property
-    def log_z(self) -> float:
-        """log of the mean of Z_hat over the runs from the base, nats."""
-        return self.evidence.log_z
-
-    @property
-    def log_z_se(self) -> float:
-        """Standard error of `log_z`, nats."""
-        return self.evidence.se
 
     @property
     def log_z_runs(self) -> Float[np.ndarray, " R"]:

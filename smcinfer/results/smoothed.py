@@ -4,18 +4,22 @@ r"""What smoothing leaves: weighted points of every step, of several runs, and w
 """
 
 import dataclasses
-import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
+from smcinfer.core.described import Described
 from smcinfer.ground.arrays import KeyArray
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.labels import from_json
 from smcinfer.ground.lazy import Later
-from smcinfer.ground.names import dimensions, exported
-from smcinfer.results.evidence import Bound, Evidence, combine
+from smcinfer.ground.names import dimensions, exported_name
+from smcinfer.results.evidence import Bound, Evidence, HasEvidence, combine
+from smcinfer.results.export import as_tree
+from smcinfer.results.groups import filled, wanted
 from smcinfer.results.pooling import combine_runs, jackknife_se, resample
 from smcinfer.results.record import Record, arrays
 from smcinfer.results.words import Lines, counted, with_error
@@ -30,7 +34,7 @@ JOINT = ("backward", "genealogy")
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class Smoothed(Record):
+class Smoothed(Record, HasEvidence):
     """Weighted points for the law of x_t given all data, t = 0 .. T, of R runs with M points each.
 
     Attributes:
@@ -71,16 +75,6 @@ class Smoothed(Record):
         """log Z of the filters with its standard error, from the spread between runs."""
         unknown = np.full(self.num_runs, np.nan)
         return combine(self.log_z_runs.astype(np.float64), unknown)
-
-    @property
-    def log_z(self) -> float:
-        """log of the mean of Z_hat over the filters, nats."""
-        return self.evidence.log_z
-
-    @property
-    def log_z_se(self) -> float:
-        """Standard error of `log_z`, nats; NaN for a single run."""
-        return self.evidence.se
 
     def _of(self, name: str) -> np.ndarray:
         if name not in self.values:
@@ -161,14 +155,29 @@ class Smoothed(Record):
         chosen = resample(key, self._pooled()[:, -1].reshape(-1), num_draws)
         return {name: _paths_first(value)[chosen] for name, value in self.values.items()}
 
-    def to_arviz(self, key: KeyArray | int = 0, num_draws: int | None = None) -> "xr.DataTree":
+    def to_arviz(
+        self,
+        key: KeyArray | int = 0,
+        num_draws: int | None = None,
+        *,
+        groups: str | Collection[str] | None = None,
+        target: Any = None,
+    ) -> "xr.DataTree":
         """An ArviZ DataTree: runs as chains, time as a dimension of every variable.
 
         Draws are resampled by weight within a run. Where the method gives marginals each step is resampled by itself: then a
         draw is not a path, and the tree's attributes say so.
-        """
-        import arviz  # imports matplotlib and takes seconds
 
+        Args:
+            key: for the resampling and predictions, a random key or a seed.
+            num_draws: of each run; as many as there are points where ``None``.
+            groups: further groups, as of `Result.to_arviz`: ``observed_data``, ``log_likelihood`` of every observed
+                y_t given x_t, and ``posterior_predictive``, one y_t drawn for every x_t.
+            target: the state-space model that was smoothed, which fills them.
+
+        Raises:
+            ArgumentError: a group cannot be filled.
+        """
         count: int = num_draws or self.log_weights.shape[2]
         generator = np.random.default_rng(np.asarray(_words(key)))
         chosen = np.empty((self.num_runs, self.num_steps + 1, count), np.int64)
@@ -180,25 +189,20 @@ class Smoothed(Record):
                     seed = int(generator.integers(2**31))
                     chosen[r, t] = resample(seed, self.log_weights[r, -1 if self.joint else t], count)
         rows = np.arange(self.num_runs)[:, None, None], np.arange(self.num_steps + 1)[None, :, None], chosen
-        drawn = {name: np.moveaxis(value[rows], 2, 1) for name, value in exported(self.values).items()}
-        times = from_json(self.settings.get("times"))
+        drawn = {name: np.moveaxis(value[rows], 2, 1) for name, value in self.values.items()}
+        told = None if target is None else target.described_paths
+        typed = jax.random.key(key) if isinstance(key, int) else key
+        more = filled(told, wanted(groups), typed, drawn, everything=groups == "all")
         kind = "paths" if self.joint else "marginals: each step drawn by itself, a draw is not a path"
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="More chains .* than draws", category=UserWarning)
-            return arviz.from_dict(
-                {"posterior": drawn},
-                dims={name: list(dimensions(name, ("time",), value.ndim - 2)) for name, value in drawn.items()},
-                coords={} if times is None else {"time": times},
-                attrs={
-                    "/": {
-                        "inference_library": "smcinfer",
-                        "method": self.method,
-                        "draws": kind,
-                        "weighted_for": self.weighted_for,
-                        "status": self.status_in_words,
-                    }
-                },
-            )
+        axes = AlongTime.of(drawn, told, from_json(self.settings.get("times")))
+        attrs = {
+            "inference_library": "smcinfer",
+            "method": self.method,
+            "draws": kind,
+            "weighted_for": self.weighted_for,
+            "status": self.status_in_words,
+        }
+        return as_tree({"posterior": drawn} | more, axes, attrs)
 
     def _title(self) -> str:
         runs, _, points = self.log_weights.shape
@@ -218,6 +222,22 @@ class Smoothed(Record):
         return lines
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class AlongTime(Described):
+    """Axes of paths: time, and its labels where there are any."""
+
+    dims: Mapping[str, tuple[str, ...]]
+    coords: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, states: Mapping[str, np.ndarray], told: Described | None, times: np.ndarray | None) -> "AlongTime":
+        """Those of states ``(chain, draw, time, ...)``, and of what a model tells of its data."""
+        coords = {} if times is None else {"time": times}
+        data = ({}, {}) if told is None else (told.dims, told.coords)
+        own = {name: dimensions(exported_name(name), ("time",), np.ndim(value) - 2) for name, value in states.items()}
+        return cls({**own, **data[0]}, {**coords, **data[1]})
+
+
 def _paths_first(value: np.ndarray) -> np.ndarray:
     """``(R, T+1, M, ...)`` to ``(R M, T+1, ...)``."""
     moved = np.moveaxis(value, 2, 1)
@@ -226,8 +246,6 @@ def _paths_first(value: np.ndarray) -> np.ndarray:
 
 def _words(key: KeyArray | int) -> np.ndarray:
     """A key or a seed as integers."""
-    import jax
-
     if isinstance(key, int):
         return np.asarray([key])
     typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)

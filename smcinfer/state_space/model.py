@@ -29,7 +29,7 @@ from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.ground.labels import as_json, index_of
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results.forecast import Forecast
-from smcinfer.state_space.described import DescribedData
+from smcinfer.state_space.described import DescribedData, DescribedPaths
 from smcinfer.state_space.forecast import forecast, onwards
 from smcinfer.state_space.guides import AheadWhereComplete, GuideWhereComplete, WhereComplete
 from smcinfer.state_space.joint import as_law
@@ -91,6 +91,13 @@ class StateSpace(Composed):
         """Shapes and dtypes of one state."""
         process: Any = self.process
         return jax.eval_shape(lambda key: process.initial().sample(key), jax.random.key(0))
+
+    @property
+    def described_paths(self) -> DescribedPaths:
+        """What the model tells of paths of its states (`Smoothed.to_arviz`)."""
+        potential: Any = self.potential
+        times = None if self.described is None else self.described.times
+        return DescribedPaths(self.observations, times, potential, self.one_state)
 
     def observation(self, t: Time, x: PyTree[Any]) -> Distribution:
         """Law of y_t given x_t."""

@@ -97,8 +97,13 @@ class DataPath(KernelPath):
         one = jnp.ones((), jnp.result_type(float))
         return TemperedDensity(target.log_base, potential, one, target.base_mean, target.base_scale)
 
-    def _terms(self, t: Int[Array, ""], positions: Float[Array, "n dim"]) -> LogWeights:
-        """Log terms of batch t at every position (zero past the last batch)."""
+    def terms(self, t: Int[Array, ""], positions: Float[Array, "n dim"]) -> LogWeights:
+        """Log terms of batch t at every position, zero past the last batch.
+
+        Args:
+            t: the step, from 1.
+            positions: of the particles.
+        """
         assert self.target.log_terms is not None and self.target.num_data is not None
         log_terms, num_data, size = self.target.log_terms, self.target.num_data, self._batches.batch_size
         indices = (t - 1) * size + jnp.arange(size)
@@ -116,7 +121,7 @@ class DataPath(KernelPath):
         positions = self.target.sample_base(key, num_particles).astype(dtype)
         density = self._density(start)
         states = each(lambda x: self.kernel.init(x, density))(positions)
-        return Mutation(Seen(states, self._terms(start + 1, positions)), jnp.zeros((num_particles,), dtype))
+        return Mutation(Seen(states, self.terms(start + 1, positions)), jnp.zeros((num_particles,), dtype))
 
     def log_potential(self, particles: Seen) -> LogWeights:
         """The potential of the data so far."""
@@ -155,7 +160,7 @@ class DataPath(KernelPath):
         _, states = jax.lax.while_loop(lambda carry: carry[0], refresh, (resampled, states))
         particles, after, info, status = self.moved(key, Seen(states, particles.next_terms), shared, wanted=resampled)
         positions = particles.states.position
-        moved = Seen(particles.states, self._terms(t + 1, positions))
+        moved = Seen(particles.states, self.terms(t + 1, positions))
         return Mutation(moved, jnp.zeros_like(particles.next_terms), after, info, status)
 
     def exported(self, particles: Particles) -> PyTree[Any]:

@@ -56,8 +56,11 @@ class DescribedModel(Described):
             if name not in self.data and not any(_same(value, other) for other in self.data.values())
         }
 
+    def _names(self) -> list[str]:
+        return list(self.replay.sites)
+
     def _latent(self, values: Named) -> dict[str, Any]:
-        return {name: jax.numpy.asarray(values[name]) for name in self.replay.sites}
+        return {name: jax.numpy.asarray(values[name]) for name in self._names()}
 
     def log_likelihood(self, values: Named) -> Named | None:
         """Of every observed site, elementwise."""
@@ -74,7 +77,7 @@ class DescribedModel(Described):
 
     def prior(self, key: KeyArray, n: int) -> Named | None:
         """The latent sites drawn from the model."""
-        return self._run(key, list(self.replay.sites), num_samples=n)
+        return self._run(key, self._names(), num_samples=n)
 
 
 def _is_array(site: Site) -> bool:

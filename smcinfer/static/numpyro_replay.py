@@ -18,8 +18,11 @@ from numpyro.infer import init_to_uniform
 
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.ground.errors import calling
+from smcinfer.ground.lazy import bind_submodules
 from smcinfer.static.on_reals import CHECKED_DRAWS, LOST_LIMIT, Carried, is_well_inside, on_reals, strip, to_finite
 from smcinfer.static.prior import gaussian_part, lost_draws
+
+bind_submodules("numpyro")
 
 Site = dict[str, Any]
 Trace = dict[str, Site]

@@ -28,7 +28,7 @@ from smcinfer.static.target import POSTERIOR, Reference, StaticTarget, over_law
 
 LAPLACE = "laplace"
 CHECKED_DRAWS = 64
-WAY_OUT = "sum it out: pymc_extras.marginalize(model, [its name]), or a pm.Mixture in its place"
+SUM_OUT = "sum it out: pymc_extras.marginalize(model, [its name]), or a pm.Mixture in its place"
 NO_DRAWS = 'pass reference="laplace", or reference=smcinfer.reference_from(draws of pm.sample)'
 
 
@@ -48,7 +48,16 @@ def from_pymc(model: Any, *, reference: str | Reference | None = None) -> Static
         ArgumentError: it is no PyMC model, or PyMC is not there.
         TargetError: it has discrete free variables, or none, or a prior that cannot be drawn.
     """
-    graph = Graph(_checked(model))
+    model = checked_model(model)
+    discrete = [value.name for value in model.discrete_value_vars]
+    if discrete:
+        raise TargetError(
+            f"the model has discrete free variables: {', '.join(discrete)}",
+            expected="continuous ones",
+            got=", ".join(discrete),
+            hint=f"smcinfer.mixed_from_pymc(model) moves them by Gibbs; or {SUM_OUT}",
+        )
+    graph = Graph(model)
     if isinstance(reference, Reference):
         return graph.over_prior(checked=False).with_reference(reference)
     if reference is None:
@@ -65,7 +74,12 @@ def from_pymc(model: Any, *, reference: str | Reference | None = None) -> Static
     )
 
 
-def _checked(model: Any) -> Any:
+def checked_model(model: Any) -> Any:
+    """The model, which has free variables and observes something.
+
+    Raises:
+        ArgumentError, TargetError: it is none, or has nothing to infer, or nothing to infer it from.
+    """
     try:
         pymc = importlib.import_module("pymc")
     except ImportError as error:
@@ -74,14 +88,6 @@ def _checked(model: Any) -> Any:
         ) from error
     if not isinstance(model, pymc.Model):
         raise ArgumentError("model is no PyMC model", expected="pymc.Model", got=type(model).__name__)
-    discrete = [value.name for value in model.discrete_value_vars]
-    if discrete:
-        raise TargetError(
-            f"the model has discrete free variables: {', '.join(discrete)}",
-            expected="continuous ones",
-            got=", ".join(discrete),
-            hint=WAY_OUT,
-        )
     if not model.free_RVs:
         raise TargetError("the model has no free variable", expected="something to infer", got=list(model.named_vars))
     if not (model.observed_RVs or model.potentials):
@@ -203,11 +209,28 @@ class Graph:
         def drawn(words: np.ndarray) -> list[np.ndarray]:
             seeds = words.reshape(-1, words.shape[-1])
             each = [self._draw(int(np.random.SeedSequence(seed.tolist()).generate_state(1)[0]), n) for seed in seeds]
-            return [np.stack(each).reshape(*words.shape[:-1], n, self.dim)]
+            return [np.stack(each).reshape(*words.shape[:-1], n, len(self.initial))]
 
         typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         words = jax.random.key_data(key) if typed else key
-        return host_arrays(drawn, [(n, self.dim)], words, name="prior of PyMC")[0]
+        return host_arrays(drawn, [(n, len(self.initial))], words, name="prior of PyMC")[0]
+
+    def check_draws(self) -> None:
+        """Try draws of the prior.
+
+        Raises:
+            TargetError: they cannot be had, or are not finite.
+        """
+        with calling("the prior of the PyMC model", expected="free variables that can be drawn", hint=NO_DRAWS):
+            drawn = self._draw(0, CHECKED_DRAWS)
+        lost = 1.0 - np.isfinite(drawn).all(axis=1).mean()
+        if lost > LOST_LIMIT:
+            raise TargetError(
+                "draws of the model's prior are not where its density is",
+                expected="draws inside the support, ordered where the density is of ordered values",
+                got=f"{lost:.0%} of draws without an unconstrained value",
+                hint=NO_DRAWS,
+            )
 
     def over_prior(self, *, checked: bool) -> StaticTarget:
         """The target that starts from the prior.
@@ -219,16 +242,7 @@ class Graph:
             TargetError: they cannot be had, or are not finite.
         """
         if checked:
-            with calling("the prior of the PyMC model", expected="free variables that can be drawn", hint=NO_DRAWS):
-                drawn = self._draw(0, CHECKED_DRAWS)
-            lost = 1.0 - np.isfinite(drawn).all(axis=1).mean()
-            if lost > LOST_LIMIT:
-                raise TargetError(
-                    "draws of the model's prior are not where its density is",
-                    expected="draws inside the support, ordered where the density is of ordered values",
-                    got=f"{lost:.0%} of draws without an unconstrained value",
-                    hint=NO_DRAWS,
-                )
+            self.check_draws()
         return StaticTarget(
             dim=self.dim,
             log_base=self.log_base,

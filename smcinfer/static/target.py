@@ -116,6 +116,22 @@ class StaticTarget(eqx.Module):
         exponent = jnp.asarray(exponent, dtype=jnp.result_type(float))
         return TemperedDensity(self.log_base, self.log_potential, exponent, self.base_mean, self.base_scale)
 
+    @property
+    def data(self) -> PyTree[Any]:
+        """What the terms are of, a tree with leading axis ``num_data``; ``None`` where no data were given to `posterior`."""
+        return getattr(getattr(self.log_terms, "__self__", None), "data", None)
+
+    def with_data(self, data: PyTree[Any]) -> "StaticTarget":
+        """The same prior and likelihood with other data, of which nothing is checked.
+
+        Args:
+            data: a tree like the old one, of any length.
+        """
+        is_terms = lambda node: isinstance(node, _Terms)  # noqa: E731
+        put = lambda node: dataclasses.replace(node, data=data) if is_terms(node) else node  # noqa: E731
+        made: StaticTarget = jax.tree.map(put, self, is_leaf=is_terms)
+        return dataclasses.replace(made, num_data=jax.tree.leaves(data)[0].shape[0], described=None)
+
     def with_reference(self, reference: Reference) -> "StaticTarget":
         """The same target, and the same log Z, reached from elsewhere.
 

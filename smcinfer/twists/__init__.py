@@ -1,6 +1,7 @@
 """Learned twists: what the future is worth, learned by one call for every family of models."""
 
 from smcinfer.twists.family import Family
+from smcinfer.twists.filtered import gaussian_twist
 from smcinfer.twists.heads import CalibratedHead, LinearHead, NetworkHead, calibrated_head, linear_head, network_head
 from smcinfer.twists.learn import Learned, learn
 from smcinfer.twists.learned import BoundTwist, LearnedTwist, attach
@@ -33,6 +34,7 @@ __all__ = [
     "attach",
     "calibrated_head",
     "fingerprint",
+    "gaussian_twist",
     "learn",
     "linear_head",
     "load",

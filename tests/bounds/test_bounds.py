@@ -140,6 +140,7 @@ def path_seeds(count: int) -> int:
     return held
 
 
+@pytest.mark.slow
 def test_sandwich_holds_for_every_seed() -> None:
     assert path_seeds(6) == 6
 

@@ -11,6 +11,7 @@ from tests import exact_models, exact_paths
 from tests.statistics import assert_mean_one_log
 
 
+@pytest.mark.slow
 def test_both_methods_close_in_on_log_z() -> None:
     truth = exact_paths.walk_log_z(3)
     found = by_particles(

@@ -83,6 +83,7 @@ def test_kernel_faults_are_named(fault: str, complaint: str | None) -> None:
     assert (complaint in failed(report)) if complaint else report.passed, report
 
 
+@pytest.mark.slow
 def test_kernel_is_checked_on_your_density() -> None:
     density = TemperedDensity(lambda x: -jnp.sum(jnp.abs(x)), lambda x: jnp.zeros(()), jnp.ones(()))
     draws = jax.random.laplace(KEY, (20_000, 2))

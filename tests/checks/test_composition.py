@@ -179,11 +179,13 @@ def test_a_proposal_that_does_not_cover_the_process_is_found() -> None:
     assert failed(report) and not any("NaN" in name for name in failed(report)), report
 
 
+@pytest.mark.slow
 def test_a_proposal_whose_weights_cannot_be_judged_is_left_open() -> None:
     report = checks.check(guided(0.01), KEY, num_steps=1)
     assert [check.passed for check in report.checks if "t = 1" in check.name and "E_q" in check.name] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_proposal_that_includes_the_potential_is_compared_with_it() -> None:
     def potential(t: Array, x: Array) -> Array:
         return -0.5 * (x - 1.0) ** 2
@@ -258,6 +260,7 @@ def test_model_faults_are_named(fault: str, complaint: str) -> None:
     assert failed(report) == [complaint], report
 
 
+@pytest.mark.slow
 def test_model_weights_are_tried_in_a_short_run() -> None:
     assert checks.check(Drift(log_w=jnp.asarray(-3.0)), KEY).passed
     not_finite, zero = "no log weight is NaN or +inf", "some particle keeps a weight"

@@ -15,11 +15,14 @@ import smcinfer.cli.demo as demonstration
 from smcinfer import api, plots
 from smcinfer.cli import main
 from smcinfer.cli.app import COMMANDS, build
+from smcinfer.cli.loading import load_object
+from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.ground.errors import FileError, Interrupted
 from smcinfer.paths.moves import Moves
 from smcinfer.paths.schedules import ConditionalESS
 from smcinfer.results import Result, load
 from smcinfer.static.methods import DataAnnealing
+from smcinfer.static.target import StaticTarget
 from tests.statistics import FAILURE_RATE
 from tests.synthetic import make_result
 
@@ -48,6 +51,37 @@ def needs(value):
 
 def model():
     numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+
+def observed():
+    x = numpyro.sample("x", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(x, 1.0), obs=OBSERVED)
+
+
+def labelled():
+    x = numpyro.sample("x", dist.Normal(0.0, 1.0))
+    which = numpyro.sample("which", dist.Bernoulli(0.5))
+    numpyro.sample("y", dist.Normal(x + which, 1.0), obs=OBSERVED)
+
+
+def wrapped():
+    return smcinfer.from_numpyro(observed)
+
+
+class Stan:
+    def log_density_gradient(self, x, **options):
+        return -0.5 * float(x @ x), -x
+
+    def param_constrain(self, x):
+        return x
+
+    param_unconstrain = param_constrain
+
+    def param_names(self):
+        return ["x"]
+
+
+stan = Stan()
 
 
 def fails():
@@ -219,12 +253,12 @@ def test_an_option_of_another_choice_is_refused(source: Path, refuse: Callable[.
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("", ["the name inside the file is missing", "target, make_target"]),
+        ("", ["the name inside the file is missing", "target, make_target", "stan"]),
         (":absent", ["defines no 'absent'", "target, make_target"]),
         (":number", ["number is a int", "target, make_target"]),
         (":needs", ["needs is a function"]),
         (":wrong", ["wrong returned a NoneType", "from_numpyro"]),
-        (":model", ["from_numpyro(model, *args)"]),
+        (":model", ["the model observes nothing"]),
         (":fails", ["IndexError", "return [][1]"]),
         (":kernel", ["kernel is a RandomWalk", "StaticTarget or FeynmanKac"]),
     ],
@@ -233,6 +267,25 @@ def test_what_is_no_target(source: Path, refuse: Callable[..., str], name: str, 
     message = refuse("sample", f"{source}{name}")
     for part in ["smcinfer sample: ", *parts]:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("observed", "StaticTarget"), ("wrapped", "StaticTarget"), ("labelled", "MixedPath"), ("stan", "StaticTarget")],
+)
+def test_models_of_other_languages_are_targets(source: Path, name: str, kind: str) -> None:
+    found = load_object(f"{source}:{name}", (StaticTarget, FeynmanKac))
+    assert type(found).__name__ == kind
+
+
+def test_a_pymc_model_is_a_target(tmp_path: Path) -> None:
+    pytest.importorskip("pymc")
+    path = tmp_path / "model.py"
+    path.write_text(
+        "import pymc as pm\n\nwith pm.Model() as model:\n    x = pm.Normal('x')\n    pm.Normal('y', x, observed=1.0)\n"
+    )
+    found = load_object(f"{path}:model", (StaticTarget, FeynmanKac))
+    assert found.log_prob(jax.numpy.zeros(1)) == pytest.approx(-np.log(2 * np.pi) - 0.5, rel=1e-5)
 
 
 def test_files_that_are_wrong(tmp_path: Path, saved: Files, refuse: Callable[..., str]) -> None:

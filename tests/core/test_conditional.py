@@ -51,6 +51,7 @@ def test_a_path_that_is_not_exact_is_caught() -> None:
         assert_mean_one_log(-hmm_log_z("guided", shifted), -exact_models.hmm_log_z())
 
 
+@pytest.mark.slow
 def test_the_path_stays_in_slot_zero() -> None:
     path = jnp.asarray([0, 1, 1, 2, 0, 2])
     model = condition(exact_models.hmm("bootstrap"), path)

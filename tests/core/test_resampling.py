@@ -85,6 +85,7 @@ def test_copies_have_the_enumerated_law(name: str, conditional: bool, precision:
         assert_law(copies[row], law_of(name, WEIGHTS[row], num, conditional))
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("name", ["systematic", "stratified"])
 def test_the_kept_copy_and_the_places_of_the_others_have_the_enumerated_law(name: str) -> None:
     """Not only how many copies there are: which of them is kept, and who stands next to it."""

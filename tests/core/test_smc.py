@@ -93,6 +93,7 @@ def test_a_driver_that_loses_weights_is_caught() -> None:
         assert_mean_one_log(done.log_z, exact_models.hmm_log_z())
 
 
+@pytest.mark.slow
 def test_mean_of_log_z_is_not_what_is_unbiased() -> None:
     done = run(jax.random.key(8), exact_models.hmm("bootstrap"), 4, num_runs=RUNS)
     with pytest.raises(AssertionError):

@@ -336,6 +336,7 @@ def test_the_rare_is_rewarded() -> None:
     assert values[0] < 1e-6 < values[1]
 
 
+@pytest.mark.slow
 def test_trouble_on_the_way_is_in_the_status() -> None:
     broken = lambda x: jnp.where(x[0] > 0.9, jnp.nan, 0.0)  # noqa: E731
     model = diffusion.alignment(normal_model(SCHEDULES["vp"]), broken, num_steps=2, look="none")

@@ -45,6 +45,7 @@ def sequence_rewards(table: masked_table.MaskedTable) -> np.ndarray:
     return np.asarray(jax.vmap(bonus)(table.sequences), np.float64)
 
 
+@pytest.mark.slow
 def test_any_order_of_exact_conditionals_gives_the_table(table: masked_table.MaskedTable, x64: None) -> None:
     exact = np.exp(np.asarray(table.log_p, np.float64))
     for order in discrete.ORDERS:
@@ -52,6 +53,7 @@ def test_any_order_of_exact_conditionals_gives_the_table(table: masked_table.Mas
         np.testing.assert_allclose(masses[np.all(tokens < VOCAB, axis=1)], exact, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_unmasking_in_parallel_tends_to_the_table(table: masked_table.MaskedTable) -> None:
     exact, distances = np.exp(np.asarray(table.log_p, np.float64)), []
     for steps in (1, 4, 16):

@@ -104,7 +104,7 @@ class Faulty(NeuralBlocks):
         return self.fault(super().law(prepared, graph, blocks, around))
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Averaged, OneComponent])
 def test_a_mistaken_density_is_caught(graph: FactorGraph, probabilities: np.ndarray, fault: type) -> None:
     right = untrained(graph)

@@ -1,6 +1,7 @@
 """The package's public names: each is what its stub says, whenever it is asked for, and no room hides one."""
 
 import importlib
+import math
 import subprocess
 import sys
 from types import FunctionType, ModuleType
@@ -35,6 +36,19 @@ def test_a_name_that_is_none_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'smcinfer' has no attribute 'sampel'"):
         _ = smcinfer.sampel
     assert not hasattr(smcinfer, "__wrapped__")
+
+
+@pytest.mark.slow
+def test_models_run_where_arviz_was_imported_first() -> None:
+    """ArviZ imports numpyro lazily, and leaves a part of it unbound."""
+    code = (
+        "import arviz, jax.numpy, numpyro, numpyro.distributions as dist, smcinfer\n"
+        "def model():\n"
+        "    numpyro.factor('half', -numpyro.sample('x', dist.HalfNormal()))\n"
+        "print(smcinfer.from_numpyro(model).log_prob(jax.numpy.zeros(1)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(found.stdout) == pytest.approx(-1.5 - 0.5 * math.log(math.pi / 2), rel=1e-4)
 
 
 def test_importing_the_package_imports_no_engine() -> None:

@@ -38,7 +38,7 @@ def test_bridged_samplers_leave_tempered_densities_invariant(kernel: Kernel) -> 
     check_invariance(kernel, "two wells", EXPONENTS)
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [BRIDGED_HMC, RMH], ids=["hmc", "rmh"])
 def test_bridged_samplers_work_in_float64(kernel: Kernel, x64: None) -> None:
     check_invariance(kernel, "two wells", (1.0,))
@@ -79,7 +79,7 @@ def retune(params: Any, mean: Any, covariance: Any, acceptance: Any) -> Any:
 FIRST = {"step_size": 0.5, "inverse_mass_matrix": jnp.ones(2)}
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("whiten", [False, True])
 def test_a_factory_is_tuned_by_its_own_function(whiten: bool) -> None:
     kernel = from_blackjax(factory, params=FIRST, tune=retune, whiten=whiten)
@@ -126,7 +126,7 @@ def test_a_refused_sampler_is_refused_for_a_reason() -> None:
         check_invariance(multinomial, "two wells", (1.0,))
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [BRIDGED_HMC, RMH, BRIDGED["nuts"]], ids=["hmc", "rmh", "nuts"])
 def test_bridged_samplers_never_enter_nan(kernel: Kernel) -> None:
     check_support(kernel)
@@ -139,7 +139,7 @@ def test_nan_gradients_cost_no_exactness(kernel: Kernel) -> None:
     check_invariance(kernel, "NaN and minus infinity", (0.0,))
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["barker", "rmh"])
 def test_tuning_reaches_the_acceptance_target(name: str) -> None:
     check_tuning(BRIDGED[name])

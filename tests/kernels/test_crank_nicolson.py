@@ -38,7 +38,7 @@ BOTH = [
 ]
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "precision"), BOTH, indirect=["precision"])
 def test_leaves_tempered_densities_invariant(kernel: Kernel, precision: str) -> None:
     check_invariance(kernel, "two wells", (0.0, 0.3, 1.0))
@@ -49,10 +49,12 @@ def test_a_clipped_drift_keeps_invariance() -> None:
     check_invariance(CrankNicolsonLangevin(max_drift=0.3), "two wells", (1.0,))
 
 
+@pytest.mark.slow
 def test_nan_gradients_cost_no_exactness() -> None:
     check_invariance(KERNELS["pcnl"], "NaN gradient", (0.0, 1.0))
 
 
+@pytest.mark.dealt
 @each("pcn", "pcnl", "pcnl, cloud")
 def test_never_enters_nan(kernel: Kernel) -> None:
     check_support(kernel)

@@ -104,6 +104,7 @@ def test_an_accept_step_that_lets_nan_through_is_found(monkeypatch: pytest.Monke
         check_support(RandomWalk(), variant=accept_unless_worse)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kernel", [MALA(), HMC()], ids=["mala", "hmc"])
 def test_nan_gradients_cost_no_exactness(kernel: Kernel) -> None:
     check_invariance(kernel, "NaN gradient", (0.0, 1.0))
@@ -197,6 +198,7 @@ def test_trajectory_times_are_jittered_and_bounded() -> None:
     assert int(info.cap_reached) == 1 and int(info.num_evals) == 6
 
 
+@pytest.mark.slow
 def test_a_fixed_time_resonates_and_a_jittered_one_does_not() -> None:
     # Half a period of a Gaussian mirrors every point: all moves are accepted and no second moment changes.
     target = Target("none")
@@ -213,7 +215,7 @@ def test_a_fixed_time_resonates_and_a_jittered_one_does_not() -> None:
 
 
 # HMC is given a target well below one: near one a step far too small looks settled.
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kernel", [RandomWalk(), MALA(), HMC(target_acceptance=0.8)], ids=["random_walk", "mala", "hmc"]
 )

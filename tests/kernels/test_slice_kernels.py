@@ -69,7 +69,7 @@ BOTH = [
 ]
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "precision"), BOTH, indirect=["precision"])
 def test_caps_cost_no_exactness(kernel: Kernel, precision: str) -> None:
     check_invariance(kernel, "two wells", (0.0, 1.0), reversible=is_reversible(kernel))
@@ -139,6 +139,7 @@ def test_the_centre_has_no_direction_and_is_left(kernel: Kernel) -> None:
     assert 0 < float(info.acceptance) <= 1
 
 
+@pytest.mark.slow
 def test_widths_follow_the_cloud() -> None:
     rng = np.random.default_rng(0)
     positions = 50.0 + 0.1 * rng.normal(size=(1000, 20))
@@ -226,6 +227,7 @@ def run_chains(kernel: Kernel, starts: np.ndarray, num_steps: int) -> tuple[np.n
     return np.asarray(log_radii, np.float64), np.asarray(evals)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", ["log", pytest.param("linear", marks=pytest.mark.slow)])
 def test_a_known_radial_form_is_drawn_from_at_the_first_try(radius: str, x64: None) -> None:
     dim, num = 50, 4096

@@ -79,6 +79,7 @@ def degenerate_clouds() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("metric", tuning.METRICS)
 def test_the_factor_exists_however_degenerate_the_cloud(metric: str, precision: str) -> None:
     whiten = jax.jit(lambda cloud, draws: jax.vmap(cloud.whiten)(draws))

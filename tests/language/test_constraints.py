@@ -251,6 +251,7 @@ def test_a_tail_keeps_its_law_below_a_steep_head(variant: str, precision: str) -
     assert not np.isclose(1 - p[head].sum(), mass.sum() / np.exp(logits).sum(), rtol=0.5, atol=0)
 
 
+@pytest.mark.slow
 def test_tokens_are_drawn_without_replacement(precision: str) -> None:
     logits = jnp.log(jnp.asarray(LAW))
 

@@ -115,7 +115,7 @@ BEGUN = [
 ]  # fmt: skip
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_a_mask_has_the_tokens_that_some_text_goes_on_from(schema: Any) -> None:
     """And no other: a token stands for its bytes, and what is begun can be ended."""

@@ -82,7 +82,7 @@ def test_the_exact_twist_leaves_no_noise() -> None:
     np.testing.assert_allclose(done.log_z, truth("forced").log_z, atol=1e-4)
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["open", "force"])
 def test_plain_strings_have_the_models_law(end: str) -> None:
     """Finished, unfinished and forced ones, by rejection where they have weights."""
@@ -157,6 +157,7 @@ def test_infilling_is_conditioning_on_what_follows() -> None:
     assert (np.asarray(done.particles.state.tokens)[..., -2:] == last).all()
 
 
+@pytest.mark.slow
 def test_simulated_infilling_draws_what_it_asks_for() -> None:
     model, path = exact.simulated_infilling(
         jax.random.key(6), exact_language.small_lm(), PROMPT, max_tokens=4, continuation_tokens=2
@@ -185,6 +186,7 @@ def test_symbols_of_a_large_vocabulary() -> None:
         assert_chi2(np.bincount(drawn, minlength=vocab), np.asarray(jax.nn.softmax(logits), np.float64))
 
 
+@pytest.mark.slow
 def test_results_show_sequences_and_no_cache() -> None:
     model = target("open")
     done = run(jax.random.key(10), model, 50, num_runs=2)
@@ -230,6 +232,7 @@ def test_a_potential_of_the_wrong_shape() -> None:
         generation(exact_language.small_lm(), PROMPT, lambda t, state: state.logits, max_tokens=2)
 
 
+@pytest.mark.slow
 def test_a_bound_that_is_none() -> None:
     with pytest.raises(TargetError, match="weighs more than the bound"):
         exact.rejected(jax.random.key(0), target("open"), -3.0, num_draws=10)

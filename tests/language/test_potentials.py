@@ -292,6 +292,7 @@ def test_words_have_the_boundaries_of_unicode(text: str, found: bool) -> None:
     assert bool(occurs(jnp.asarray(data), jnp.asarray(len(text.encode())), b"dog", whole=True)) == found
 
 
+@pytest.mark.slow
 def test_letters_are_those_of_unicode() -> None:
     text = "a\u00e9 \u2014\u0434\u4e2d\U0001d538.\U0001f600_1"
     data = np.frombuffer(text.encode(), np.uint8)

@@ -55,6 +55,7 @@ def test_words_become_tokens_and_text() -> None:
 TREE = "(S (NP (DT) (NN)) (VP (VBD)) (. .))"
 
 
+@pytest.mark.slow
 def test_the_command_line_generates_and_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "found.json"
     size = ("--num-particles", "32", "--num-runs", "2", "--show", "3", "--no-progress")

@@ -41,6 +41,7 @@ def test_the_cascade_finds_beats_bars_and_meter(song: Song, gate: float | None) 
     assert "beats a bar" in str(heard)
 
 
+@pytest.mark.slow
 def test_a_song_without_beats_to_find_is_not_tracked(song: Song) -> None:
     """The control: the same onsets in another order."""
     shuffled = np.random.default_rng(0).permutation(song.strengths)

@@ -56,6 +56,7 @@ def test_card_of_the_masked_denoiser(thirds: dict[str, digits.Images]) -> None:
     assert metrics["nats_per_image_unseen"] < 0.75 * independent
 
 
+@pytest.mark.slow
 def test_the_straight_flow_knows_an_image_from_noise_and_the_denoiser_does_not(found: digits.Digits) -> None:
     noise = jax.random.normal(jax.random.key(0), (200, digits.DIM))
 

@@ -56,6 +56,7 @@ def test_conjugate_posterior_is_joint_over_evidence(name, x64):
     np.testing.assert_allclose(claimed, update, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_posterior_of_a_regression_with_unknown_noise(x64):
     exact = conjugate.EXAMPLES["linear_regression_unknown_noise"]()
     beta, variance = exact.posterior["beta"], exact.posterior["variance"]
@@ -79,6 +80,7 @@ def test_breast_cancer_data_are_standardised():
     np.testing.assert_allclose(design[:, 1:].std(axis=0), 1.0, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_logistic_likelihood_and_its_numpyro_twin(precision):
     target = logistic_regression.breast_cancer()
     design, labels = logistic_regression.breast_cancer_data()

@@ -136,6 +136,7 @@ def test_weights_figure_says_what_is_degenerate() -> None:
     assert "100 particles of weight zero" in labels(plot_weights(make_result(log_weights=half)))
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kind", KINDS)
 def test_posterior_figures(kind: str, tmp_path: Path) -> None:
     draw(plot_posterior(make_result(), kind), tmp_path / "figure.png")
@@ -147,6 +148,7 @@ def test_posterior_figures_show_as_many_as_asked() -> None:
     assert len(plot_posterior(wide, "dist", max_scalars=3).axes) == 3
 
 
+@pytest.mark.slow
 def test_arviz_draws_the_exported_tree() -> None:
     """ArviZ's own functions on the tree, warnings being errors."""
     tree = make_result(num_particles=100).to_arviz()

@@ -180,6 +180,7 @@ class TestCollapse:
     def test_a_count_says_it_already(self) -> None:
         assert weighed(heavy(np.random.default_rng(1), 5.0)).status == Status.FEW_SURVIVORS
 
+    @pytest.mark.slow
     def test_intervals_of_two_runs_reach_what_was_not_drawn(self) -> None:
         rng, held = np.random.default_rng(7), []
         for _ in range(400):
@@ -199,6 +200,7 @@ def sample(target: object, seed: int, **options: object) -> smcinfer.Result:
 class TestRuns:
     """Runs whose true log Z is known."""
 
+    @pytest.mark.slow
     def test_one_survivor_of_thirty_two(self) -> None:
         walk = smcinfer.process(dist.Normal(0.0, 1.0), lambda t, x: dist.Normal(x, 1.0))
         target = smcinfer.compose(

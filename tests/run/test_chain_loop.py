@@ -58,6 +58,7 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_law() -> None:
     key = jax.random.key(1)
     done = drive(key, Walk(), paired(4, 60, 5), num_chains=4000, share_key=key, progress=False)

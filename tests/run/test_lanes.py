@@ -101,6 +101,7 @@ def test_stops_change_nothing(kind: Any) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_chain_goes_on_where_it_was() -> None:
     """Six transitions are four and then two of the same key."""
     keys, states = begin(16)

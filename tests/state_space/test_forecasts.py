@@ -28,6 +28,7 @@ def result() -> Result:
     return filtered(pd.Series(DATA, DAYS))
 
 
+@pytest.mark.slow
 def test_a_result_and_an_online_filter_foresee_the_same(result: Result) -> None:
     key = jax.random.key(7)
     mine, other = (

@@ -55,6 +55,7 @@ def assert_filter(model: StateSpace, log_z: float, last_mean: float) -> None:
         assert_mean_one_log(done.log_z, log_z + 0.2)
 
 
+@pytest.mark.slow
 def test_a_masked_observation_is_one_that_was_not_made() -> None:
     data = np.ma.array([0.3, -999.0, 0.7], mask=[0, 1, 0])
     exact = linear_gaussian([0.0], [[1.0]], [[1.0]], [[0.25]], [[1.0]], [[0.16]]).posterior(SEEN[:, None])
@@ -98,6 +99,7 @@ def test_a_list_of_numbers_is_a_series() -> None:
     assert walk([0.0, 1.0, 2.0]).num_steps == walk((0, 1, 2)).num_steps == 2
 
 
+@pytest.mark.slow
 def test_a_chain_of_categories_with_a_gap_is_filtered_right() -> None:
     assert_filter(chain(SYMBOLS), CHAIN_LOG_Z, CHAIN_LAST)
 

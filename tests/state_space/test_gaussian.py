@@ -47,7 +47,7 @@ def test_kalman_is_exact_with_entries_missing(in_parallel: bool, precision: str)
     assert abs(filled.log_z - exact.log_z) > 0.1
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["extended", "unscented"])
 def test_nonlinear_filters_are_kalmans_where_nothing_bends(method: str, x64: None) -> None:
     truth = linear_gaussian.example()
@@ -107,6 +107,27 @@ def test_ensembles_tend_to_kalman(transform: bool) -> None:
     np.testing.assert_allclose(many.covariance, exact.covariance, atol=0.05)
     np.testing.assert_allclose(many.smoothed_mean, exact.smoothed_mean, atol=0.1)
     assert many.log_z == pytest.approx(exact.log_z, abs=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [True, smcinfer.GaussSeidelJacobi(num_blocks=3)])
+def test_a_bent_recursion_at_all_steps_at_once(way: Any, x64: None) -> None:
+    """A filter whose moments come by a derivative, and the same by iterations on all of them."""
+    data = np.asarray([0.4, -0.2, np.nan, 0.7, 1.1, 0.3, -0.6, 0.2, 0.9])
+    model = state_space(
+        dist.Normal(0.0, 1.0),
+        lambda t, x: dist.Normal(0.5 * x + jnp.sin(x), 0.5),
+        lambda t, x: dist.Normal(x + 0.1 * x**2, 0.4),
+        data,
+        missing="skip",
+    )
+    loop, found = (gaussian_filter(model, method="extended", in_parallel=how) for how in (False, way))
+    np.testing.assert_allclose(found.log_z_increments, loop.log_z_increments, atol=1e-8)
+    np.testing.assert_allclose(found.smoothed_mean, loop.smoothed_mean, atol=1e-8)
+    assert found.settings["iterations"] <= 9 and found.settings["error"] < 1e-9 and found.status == Status.OK
+    assert "iterations" in str(found) and "iterations" not in str(loop)
+    short = gaussian_filter(model, method="extended", in_parallel=smcinfer.DEER(max_iterations=1))
+    assert short.status == Status.SCHEDULE_UNFINISHED and abs(short.log_z - loop.log_z) > 1e-6
 
 
 def ar_data() -> np.ndarray:
@@ -231,7 +252,7 @@ def test_what_is_refused() -> None:
         gaussian_filter(chain.state_space(np.asarray(chain.simulate(jax.random.key(0), 3)[1])), method="extended")
     with unchecked(), pytest.raises(ArgumentError, match="method is unknown"):
         gaussian_filter(bent, method="square")
-    with pytest.raises(ArgumentError, match="in_parallel"):
-        gaussian_filter(bent, method="extended", in_parallel=True)
+    with unchecked(), pytest.raises(ArgumentError, match="in_parallel"):
+        gaussian_filter(bent, method="extended", in_parallel="DEER")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TargetError, match="no data"):
         gaussian_filter(StochasticVolatility().state_space(None), method="extended")

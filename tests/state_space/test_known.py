@@ -90,6 +90,7 @@ def test_times_and_inputs_come_one_by_one(tmp_path: Any) -> None:
     assert made.t == 5
 
 
+@pytest.mark.slow
 def test_forecasts_at_times_to_come() -> None:
     model = ornstein(DATA, TIMES, INPUTS)
     result = smcinfer.sample(jax.random.key(3), model, num_particles=20_000, num_runs=1, progress=False)

@@ -82,6 +82,7 @@ def test_z_hat_times_the_score_is_unbiased(x64: None, monkeypatch: pytest.Monkey
         assert_mean(weighted(), slope)
 
 
+@pytest.mark.slow
 def test_the_climb_ends_at_kalmans_optimum(tmp_path: Path) -> None:
     best = scipy.optimize.minimize(lambda v: -exact(v[0], np.exp(v[1])), [0.5, -0.5], method="Nelder-Mead")
     found = maximum_likelihood(jax.random.key(1), smcinfer.parametric(PRIOR, build), num_particles=128, num_steps=100)
@@ -96,6 +97,45 @@ def test_the_climb_ends_at_kalmans_optimum(tmp_path: Path) -> None:
     assert "maximum likelihood" in str(read) and "a " in str(read)
 
 
+def sums(t: Any, before: Any, x: Any, y: Any) -> Any:
+    return {"before": before**2, "cross": before * x, "now": x**2}
+
+
+def from_sums(averages: Any) -> Any:
+    a = averages["cross"] / averages["before"]
+    return {"a": a, "q": jnp.sqrt(averages["now"] - a * averages["cross"])}
+
+
+WAYS: dict[str, Any] = {
+    "iterated filtering": {"method": "iterated_filtering", "num_particles": 500, "num_steps": 60},
+    "online EM": {"method": smcinfer.OnlineEM(sums, from_sums), "num_particles": 200, "num_steps": 200},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WAYS)
+def test_other_ways_end_at_kalmans_optimum_too(name: str) -> None:
+    best = scipy.optimize.minimize(lambda v: -exact(v[0], np.exp(v[1])), [0.5, -0.5], method="Nelder-Mead")
+    found = maximum_likelihood(jax.random.key(1), smcinfer.parametric(PRIOR, build), **WAYS[name])
+    gap = lambda estimate: -best.fun - exact(*(float(estimate[each]) for each in ("a", "q")))  # noqa: E731
+    assert gap(found.estimate) < 0.05
+    _, bend = derivatives(exact, np.array([best.x[0], np.exp(best.x[1])]), 1e-3)
+    np.testing.assert_allclose([found.se["a"], found.se["q"]], np.sqrt(np.diag(np.linalg.inv(-bend))), rtol=0.25)
+    # The start is no optimum: the way there was one.
+    first = smcinfer.parametric(PRIOR, build).prior.constrain(jnp.asarray(found.positions[0]))
+    assert gap(first) > gap(found.estimate)
+
+
+@pytest.mark.slow
+def test_an_m_step_of_other_statistics_ends_elsewhere() -> None:
+    wrong = smcinfer.OnlineEM(sums, lambda averages: from_sums(averages) | {"q": 2 * from_sums(averages)["q"]})
+    found = maximum_likelihood(
+        jax.random.key(1), smcinfer.parametric(PRIOR, build), method=wrong, num_particles=50, num_steps=20
+    )
+    right = scipy.optimize.minimize(lambda v: -exact(v[0], np.exp(v[1])), [0.5, -0.5], method="Nelder-Mead")
+    assert -right.fun - exact(float(found.estimate["a"]), float(found.estimate["q"])) > 0.5
+
+
 def test_wrong_calls() -> None:
     target = smcinfer.parametric(PRIOR, build)
     for options, message in (
@@ -103,6 +143,8 @@ def test_wrong_calls() -> None:
         ({"num_steps": 1}, "num_steps"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"num_particles": 2.5}, "num_particles"),
+        ({"method": "em"}, "method"),
+        ({"method": "iterated_filtering", "learning_rate": 0.1}, "learning_rate"),
     ):
         with unchecked(), pytest.raises(ArgumentError, match=message):
             maximum_likelihood(**({"key": jax.random.key(0), "target": target} | options))

@@ -1,6 +1,9 @@
 """A filter fed one observation after another: the numbers of the offline one, its forecasts, and what it refuses."""
 
 import gc
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError
 from smcinfer.models.linear_gaussian import linear_gaussian
 from smcinfer.run.runner import run
 from smcinfer.state_space import StateSpace, state_space
-from smcinfer.state_space.online import Online, online
+from smcinfer.state_space.online import Cloud, Online, online
 from smcinfer.state_space.online.step import _flat_advance
 from smcinfer.state_space.smoothing.smooth import smooth
 from tests.exact_paths import A, Q, R, walk_data
@@ -164,6 +167,82 @@ def test_a_saved_filter_goes_on_bit_for_bit(model: StateSpace, tmp_path: Path) -
     np.testing.assert_array_equal(resumed.predict(2).states["x"], whole.predict(2).states["x"])
     with pytest.raises(CheckpointError, match="another model"):
         paused.resume(walk("guided", missing="skip"))
+
+
+STREAM = """
+import sys
+import jax, numpyro.distributions as dist, smcinfer
+from tests.state_space.test_online import DATA, walk
+f = smcinfer.online(jax.random.key(1), walk("bootstrap", missing="skip"), num_particles=64, num_runs=2)
+for y in DATA:
+    f.update(y)
+    f.save(sys.argv[1])
+    print(f.t, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.slow
+def test_a_filter_that_was_killed_in_mid_stream_goes_on(model: StateSpace, tmp_path: Path) -> None:
+    path = tmp_path / "filter.nc"
+    with subprocess.Popen(
+        [sys.executable, "-c", STREAM, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        for t in range(4):
+            assert child.stdout.readline() == f"{t}\n"
+            child.stdin.write("\n")
+            child.stdin.flush()
+        # The next step, or its saving, is under way.
+        child.kill()
+    resumed = smcinfer.load(path).resume(model)
+    assert child.returncode == -signal.SIGKILL and 3 <= resumed.t <= 4
+    for y in DATA[resumed.t + 1 :]:
+        resumed.update(y)
+    assert same(resumed, fed(DATA, model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bootstrap", "auxiliary"])
+def test_a_cloud_fed_back_goes_on(kind: str) -> None:
+    model = walk(kind)
+    whole, half = fed(DATA, model), fed(DATA[:5], model)
+    cloud = Cloud(half.state.particles, half.state.log_weights + half.log_z_runs[:, None])
+    other = online(jax.random.key(1), model, num_particles=64, num_runs=2, cloud=cloud, t=4)
+    assert other.t == 4 and other.log_z == pytest.approx(half.log_z, abs=1e-4)
+    assert other.mean == pytest.approx(half.mean, abs=1e-5)
+    for y in DATA[5:]:
+        other.update(y)
+    # The same keys, states and weights: the same filter, but for the rounding of log Z and of weights.
+    np.testing.assert_allclose(other.log_z_runs, whole.log_z_runs, atol=1e-4)
+    np.testing.assert_allclose(other.state.particles, whole.state.particles, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_cloud_of_another_size_has_the_mean_that_kalman_says() -> None:
+    """A cloud that is the prior of x_0, of few heavy and many light particles, resampled to as many as are wanted."""
+    x = np.linspace(-4.0, 4.0, 501)
+    cloud = Cloud(x[None], scipy.stats.norm.logpdf(x)[None])
+    made = online(jax.random.key(3), walk("guided"), num_particles=20_000, cloud=cloud)
+    assert made.mean == pytest.approx(0.0, abs=0.02) and made.sd == pytest.approx(1.0, abs=0.02)
+    normaliser = np.logaddexp.reduce(cloud.log_weights[0])
+    assert made.log_z == pytest.approx(normaliser, abs=1e-4)
+    made.update(0.7)
+    assert made.log_z - normaliser == pytest.approx(
+        scipy.stats.norm.logpdf(0.7, 0.0, np.sqrt(A**2 + Q**2 + R**2)), abs=0.02
+    )
+
+
+def test_a_cloud_that_does_not_fit_is_refused(model: StateSpace) -> None:
+    key, one = jax.random.key(0), Cloud(np.zeros((1, 5)), np.zeros((1, 5)))
+    with pytest.raises(ArgumentError, match="does not fit"):
+        online(key, model, num_particles=8, num_runs=2, cloud=one)
+    with pytest.raises(ArgumentError, match="without weight"):
+        online(key, model, num_particles=8, cloud=one._replace(log_weights=np.full((1, 5), -np.inf)))
+    with pytest.raises(ArgumentError, match="has no times"):
+        online(key, model, num_particles=8, cloud=one, time=1.0)
+    with pytest.raises(ArgumentError, match="without a cloud"):
+        online(key, model, num_particles=8, t=3)
 
 
 def test_data_of_the_model_are_filtered_first(model: StateSpace) -> None:

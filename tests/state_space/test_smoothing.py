@@ -145,6 +145,7 @@ def test_bad_arguments_are_refused(options: dict, message: str) -> None:
         smooth(jax.random.key(0), exact_paths.walk(3), **options)
 
 
+@pytest.mark.slow
 def test_methods_that_need_a_density_and_draws_that_need_paths() -> None:
     folded = exact_models.compose(FoldedChain(), exact_models.emission, num_steps=5)
     with pytest.raises(TargetError, match="transition density"):

@@ -89,6 +89,7 @@ def test_missing_data_are_updates_that_kalman_skips(precision: str) -> None:
             assert_mean_one_log(done.log_z, model.posterior(wrong).log_z)
 
 
+@pytest.mark.slow
 def test_counts_are_drawn_by_keys_of_the_kind_that_they_need() -> None:
     """Poisson draws ask for JAX's own kind of key; log Z is a sum over all paths of counts up to 40."""
     data = np.array([2.0, 3.0, 1.0])
@@ -217,6 +218,7 @@ def test_a_guide_steps_aside_where_data_are_missing() -> None:
     np.testing.assert_allclose(log_w, ratio, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_joint_laws() -> None:
     law = as_law({"a": dist.Normal(jnp.zeros(2), 1.0), "b": dist.Gamma(2.0, 1.0)}, "law")
     assert isinstance(law, Joint)
@@ -246,6 +248,7 @@ def _noisy(t: Any, x: Any) -> dist.Distribution:
     return dist.Normal(x, t + 1.0)
 
 
+@pytest.mark.slow
 def test_summaries_of_weighted_particles(precision: str) -> None:
     rng = np.random.default_rng(0)
     values, weights = rng.normal(size=(50, 2)), rng.dirichlet(np.ones(50))

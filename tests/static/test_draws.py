@@ -60,7 +60,7 @@ def test_the_mixture_is_normalised_and_drawn_as_it_is_weighed(x64: None) -> None
     assert_mean(ratios, 1.0)
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["good", "displaced"])
 def test_log_z_is_unbiased_whatever_the_draws(kind: str) -> None:
     draws = exact_draws(400)

@@ -72,7 +72,7 @@ def test_log_z_and_draws_are_those_of_the_sum(double: bool) -> None:
 @pytest.mark.slow
 def test_without_gibbs_moves_the_draws_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: discrete sites that only resampling chooses starve."""
-    from smcinfer.static.numpyro_mixed import MixedPath
+    from smcinfer.static.mixed import MixedPath
 
     monkeypatch.setattr(MixedPath, "_gibbs", lambda self, key, x, z, exponent: (z + 1) % 2)
     target = mixed_from_numpyro(mixture, Y, kernel="random_walk", moves=FEW)

@@ -150,6 +150,7 @@ def flat_line_log_z():
     return scipy.stats.norm(0, 0.5).logpdf(residual).sum() + np.log(2 * np.pi) - 0.5 * gram
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(
     "reference",
     [

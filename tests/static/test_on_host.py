@@ -132,15 +132,23 @@ class MapAlone:
         return [function(point) for point in points]
 
 
+def dask_client() -> Any:
+    """Two worker processes on loopback."""
+    distributed = pytest.importorskip("distributed", reason="dask is not installed")
+    return distributed.Client(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+
+
 EXECUTORS: dict[str, Callable[[], Any]] = {
     "processes": spawned,
     "threads": lambda: ThreadPoolExecutor(2),
     "apply_async": lambda: multiprocessing.pool.ThreadPool(2),
     "map": MapAlone,
     "made": lambda: lambda: ThreadPoolExecutor(2),
+    "dask": dask_client,
 }
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_every_executor_gives_the_same_numbers(name: str) -> None:
     theta = jnp.linspace(-2.0, 2.0, 40)

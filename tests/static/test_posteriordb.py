@@ -114,7 +114,7 @@ def test_evidence_by_importance_sampling(name, folder, x64):
         assert_mean_one_log(estimates, log_z + 0.1)
 
 
-@pytest.mark.dealt
+@pytest.mark.slow
 @pytest.mark.parametrize("name", with_the_rest_slow(name for name in FROM_MODE if not name.startswith("diamonds")))
 def test_references_cover_their_posteriors(name, folder):
     posterior = posteriordb.load(folder, name)
@@ -268,6 +268,7 @@ def test_forward_algorithm_sums_over_every_path(x64):
 # Folders
 
 
+@pytest.mark.slow
 def test_the_prior_can_be_asked_for(folder, x64):
     started, _ = in_double(folder, "sblrc-blr")
     from_prior = posteriordb.load(folder, "sblrc-blr", reference={})

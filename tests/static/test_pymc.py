@@ -12,7 +12,9 @@ from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.static.pymc_model import from_pymc
 from tests.density_tools import base_draws, each
 from tests.signatures import unchecked
-from tests.statistics import assert_ks, assert_mean_one_log
+from tests.static.test_mixed import FEW, exact
+from tests.static.test_mixed import Y as MIXED_Y
+from tests.statistics import assert_ks, assert_mean, assert_mean_one_log
 
 pm = pytest.importorskip("pymc")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -129,7 +131,7 @@ def ordered() -> None:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "discrete": (discrete, "discrete free variables: which(.|\n)*marginalize"),
+    "discrete": (discrete, "discrete free variables: which(.|\n)*mixed_from_pymc(.|\n)*marginalize"),
     "flat": (flat, 'raised NotImplementedError(.|\n)*reference="laplace"'),
     "ordered": (ordered, "not where its density is(.|\n)*laplace"),
     "nothing free": (lambda: pm.Normal("y", 0.0, 1.0, observed=Y), "no free variable"),
@@ -144,6 +146,77 @@ def test_models_without_a_density_or_a_start_are_refused(name: str) -> None:
         build()
     with pytest.raises(TargetError, match=words):
         from_pymc(model)
+
+
+def labelled() -> Any:
+    """Labels in a row, a switch, a count and a mean; one real that has a transform."""
+    with pm.Model(coords={"point": range(3)}) as model:
+        mean = pm.Normal("mean", 0.0, 1.0)
+        label = pm.Categorical("label", [0.5, 0.3, 0.2], dims="point")
+        wide = pm.Bernoulli("wide", 0.3)
+        pm.HalfNormal("scale", 1.0)
+        pm.Deterministic("shift", pm.math.stack([0.0, 2.0, -1.0])[label], dims="point")
+        pm.Normal("y", mean + model["shift"], 0.5 + wide, observed=MIXED_Y, dims="point")
+    return model
+
+
+def test_discrete_variables_are_summed_over() -> None:
+    log_z, ones, mean = exact()
+    target = smcinfer.mixed_from_pymc(labelled(), kernel="random_walk", moves=FEW)
+    result = smcinfer.sample(jax.random.key(0), target, num_particles=24, num_runs=300, progress=False)
+    assert_mean_one_log(result.log_z_runs, log_z, num_comparisons=3)
+    weights = np.exp(result.log_z_runs - log_z)[:, None] * np.exp(result.log_weights)
+    labels = np.sum(weights[..., None] * (result.particles["label"] == 1), axis=1)
+    assert_mean(labels, ones, num_comparisons=3)
+    assert_mean(np.sum(weights * result.particles["mean"], axis=1), mean, num_comparisons=3)
+    with pytest.raises(AssertionError):
+        assert_mean_one_log(result.log_z_runs, log_z + 0.3)
+    np.testing.assert_allclose(result.particles["shift"], np.array([0.0, 2.0, -1.0])[result.particles["label"]])
+    tree = result.to_arviz(groups=["log_likelihood", "posterior_predictive"])
+    assert tree["log_likelihood/y"].dims == ("chain", "draw", "point")
+
+
+def test_values_of_discrete_variables() -> None:
+    with pm.Model() as model:
+        pm.Binomial("successes", 3, 0.5)
+        pm.DiscreteUniform("when", -1, 2, shape=2)
+        pm.Normal("x", observed=Y)
+        pm.Normal("mean")
+    graph = smcinfer.mixed_from_pymc(model).model
+    np.testing.assert_array_equal(graph.values, [[0, 1, 2, 3], [-1, 0, 1, 2], [-1, 0, 1, 2]])
+
+
+def no_reals() -> None:
+    pm.Normal("y", pm.Bernoulli("which", 0.5), 1.0, observed=Y)
+
+
+def no_labels() -> None:
+    pm.Normal("y", pm.Normal("mean"), 1.0, observed=Y)
+
+
+def counts() -> None:
+    pm.Normal("y", pm.Poisson("n", 2.0) + pm.Normal("mean"), 1.0, observed=Y)
+
+
+def changing() -> None:
+    trials = pm.Binomial("n", 3, 0.5)
+    pm.Normal("y", pm.Binomial("k", trials, 0.5) + pm.Normal("mean"), 1.0, observed=Y)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (no_reals, "no real latent site"),
+        (no_labels, "no discrete latent site(.|\n)*from_pymc"),
+        (counts, "infinitely many values(.|\n)*Poisson"),
+        (changing, "'k' has infinitely many values, or a number(.|\n)*fixed bounds"),
+    ],
+)
+def test_discrete_variables_that_do_not_fit_are_refused(build: Any, words: str) -> None:
+    with pm.Model() as model:
+        build()
+    with pytest.raises(TargetError, match=words):
+        smcinfer.mixed_from_pymc(model)
 
 
 def test_a_flat_prior_starts_at_the_mode() -> None:

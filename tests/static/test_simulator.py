@@ -41,6 +41,7 @@ def exact_moment(power: int, tolerance: float = TOLERANCE) -> float:
     return float(np.sum(theta**power * density) / np.sum(density))
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(("num_simulations", "double"), [(1, False), (4, True)])
 def test_log_z_and_draws_are_those_of_the_tolerance(num_simulations: int, double: bool) -> None:
     with jax.enable_x64(double):
@@ -89,6 +90,7 @@ def test_a_tolerance_out_of_reach_is_a_status() -> None:
     assert result.status & smcinfer.Status.SCHEDULE_UNFINISHED and result.serious
 
 
+@pytest.mark.slow
 def test_simulators_on_the_host_counts_and_failures() -> None:
     """Whole numbers repeat their distances; a simulation that fails is NaN, and far."""
 

@@ -47,6 +47,7 @@ PATH = Exponents(jnp.asarray([0.02, 0.1, 0.3, 1.0]))
 STEPS = Moves(2, 2, 0.0)
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kernel", [RandomWalk(), HMC()], ids=["random_walk", "hmc"])
 def test_led_runs_are_unbiased(kernel, precision: str) -> None:  # noqa: ANN001
     """Few particles and few steps: any bias of the order of 1/N would show."""

@@ -56,6 +56,7 @@ def test_base_draws_follow_the_prior(name):
     assert_ks(np.asarray(draws), lambda value: np.asarray(law.cdf(jnp.asarray(value, jnp.float32))))
 
 
+@pytest.mark.slow
 def test_vectors_values_and_names_go_round(precision):
     prior = {
         "scale": dist.HalfNormal(1.0).expand([2]),
@@ -76,6 +77,7 @@ def test_bare_prior_is_named_theta_and_keeps_its_shape():
     assert {name: value.shape for name, value in target.constrain(jnp.zeros(3)).items()} == {"theta": (3,)}
 
 
+@pytest.mark.slow
 def test_gaussian_bases_are_recognised_where_they_are():
     covariance = jnp.array([[2.0, 0.6], [0.6, 1.0]])
     prior = {
@@ -133,6 +135,7 @@ def test_new_data_do_not_compile_again():
         assert traced_by_call == (1 if seed == 0 else 0)
 
 
+@pytest.mark.slow
 def test_log_density_normalises_to_the_integral():
     # A Gaussian integral in two dimensions, one of them on the positive half line.
     def fn(theta):

@@ -272,6 +272,7 @@ def test_gaussian_twists_that_are_wrong_stay_proper(kind: str) -> None:
     assert_mean_one_log(-run(jax.random.key(7), path, 32, num_runs=500, resampling="multinomial").log_z, -log_z)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_a_quadratic_agrees_with_the_closed_form(x64: None) -> None:
     """Quadrature and moments against the tilted normal law; the proposal is only a little wider."""
     centre, scale = jnp.zeros((3, 1)), jnp.ones((3, 1))

@@ -19,9 +19,10 @@ def chains_of[Kind: Chains](
     kind: type[Kind],
     key: Any,
     driven: Driven,
-    draws: Mapping[str, np.ndarray],
+    draws: Mapping[str, Array | np.ndarray],
     settings: Mapping[str, Any],
     status: Status = Status.OK,
+    **fields: Array | np.ndarray,
 ) -> Kind:
     """The record of a finished run.
 
@@ -32,11 +33,12 @@ def chains_of[Kind: Chains](
         draws: values by name, each (chains, draws, ...).
         settings: how the chains were made, as JSON can hold it.
         status: what is to be known of the run.
+        **fields: arrays that only records of this kind have.
     """
     records = driven.records
     no_caps = np.zeros(records["num_evals"].shape, np.int32)
     return kind(
-        draws=dict(draws),
+        draws={name: np.asarray(values) for name, values in draws.items()},
         acceptance=records["acceptance"],
         num_evals=records["num_evals"],
         cap_reached=records.get("cap_reached", no_caps),
@@ -50,6 +52,7 @@ def chains_of[Kind: Chains](
         },
         seconds=driven.seconds,
         compile_seconds=driven.compile_seconds,
+        **{name: np.asarray(values) for name, values in fields.items()},
     )
 
 

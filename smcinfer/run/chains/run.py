@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
@@ -120,4 +119,4 @@ def mcmc(
     if driven.records["cap_reached"].any():
         status |= Status.LOOP_CAP_REACHED
     whole = driven._replace(seconds=time.perf_counter() - started, compile_seconds=compiling[0])
-    return chains_of(Chains, key, whole, jax.tree.map(np.asarray, draws), settings, status)
+    return chains_of(Chains, key, whole, draws, settings, status)

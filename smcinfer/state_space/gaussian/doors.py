@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,11 @@ import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
+from smcinfer.core.recursions import DEER, Report, Way
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, PyTree, Scalar
-from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.ground.programs import compiled
 from smcinfer.results.gaussian import GaussianMoments
@@ -35,27 +36,29 @@ METHODS: dict[str, str] = {
 TRANSFORMS = {"kalman": affine, "extended": extended, "unscented": unscented}
 
 
-def gaussian_filter(model: StateSpace, *, method: str = "kalman", in_parallel: bool = False) -> GaussianMoments:
+def gaussian_filter(model: StateSpace, *, method: str = "kalman", in_parallel: bool | Way = False) -> GaussianMoments:
     """Filter and smooth a state-space model by Gaussian laws.
 
     Args:
         model: made by `state_space`, with data; its proposal, look-ahead and twist do not matter.
         method: ``"kalman"`` (exact; refuses a model that is not linear Gaussian), ``"extended"`` or ``"unscented"``. Laws that
             are not Gaussian count by mean and variance.
-        in_parallel: of ``"kalman"``: all steps at once by an associative scan, O(log T) deep, in place of one after the other.
+        in_parallel: all steps at once, in place of one after the other: the Kalman filter by an associative scan, O(log T)
+            deep, the others by fixed-point iterations on their recursion, `DEER` or those that are given (`Picard`,
+            `GaussSeidelJacobi`). The settings of the record say how many there were, and the error that they left.
 
     Returns:
         `GaussianMoments`: means, covariances and log likelihood; prints itself.
 
     Raises:
-        ArgumentError: for an unknown method, or one that does not run in parallel.
+        ArgumentError: for an unknown method, or another way to run in parallel.
         TargetError: for states of whole numbers, a law without moments, or a model that Kalman cannot take.
     """
     model = validate.instance("model", model, StateSpace, "a model made by smcinfer.state_space")
-    _check(method, in_parallel)
+    way = _way(method, in_parallel)
     if method == "kalman":
         refuse_nonlinear(model)
-    return _record(model, method, {"in_parallel": in_parallel}, lambda: _run(model, method, in_parallel))
+    return _record(model, method, {"in_parallel": way is not None}, lambda: filtered_and_smoothed(model, method, way))
 
 
 def ensemble_filter(key: Any, model: StateSpace, *, num_members: int = 256, transform: bool = False) -> GaussianMoments:
@@ -77,16 +80,20 @@ def ensemble_filter(key: Any, model: StateSpace, *, num_members: int = 256, tran
     model = validate.instance("model", model, StateSpace, "a model made by smcinfer.state_space")
     members, transform = validate.count("num_members", num_members, at_least=2), validate.flag("transform", transform)
     typed, method = as_typed_key(key), "ensemble transform" if transform else "ensemble"
-    return _record(model, method, {"num_members": members}, lambda: _drawn(typed, model, members, transform=transform))
+    return _record(
+        model, method, {"num_members": members}, lambda: (*_drawn(typed, model, members, transform=transform), None)
+    )
 
 
 def _record(
-    model: StateSpace, method: str, settings: dict[str, Any], run: Callable[[], tuple[Filtered, Moments]]
+    model: StateSpace, method: str, settings: dict[str, Any], run: Callable[[], tuple[Filtered, Moments, Report | None]]
 ) -> GaussianMoments:
     """What one run leaves."""
     started = time.perf_counter()
     with compile_clock() as compiling:
-        found, smooth = jax.tree.map(np.asarray, run())
+        found, smooth, report = jax.tree.map(np.asarray, run())
+    told = {} if report is None else {"iterations": int(report.iterations), "error": float(report.error)}
+    short = report is not None and not report.converged
     finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((found.filtered, found.log_z_increments, smooth)))
     return GaussianMoments(
         method=method,
@@ -96,22 +103,28 @@ def _record(
         smoothed_covariance=smooth.covariance,
         log_z_increments=found.log_z_increments,
         names=_names(model),
-        settings={"method": method} | settings,
-        status=Status.OK if finite else Status.DIVERGED,
+        settings={"method": method} | settings | told,
+        status=Status.DIVERGED if not finite else Status.SCHEDULE_UNFINISHED if short else Status.OK,
         seconds=time.perf_counter() - started,
         compile_seconds=compiling[0],
     )
 
 
-def _check(method: str, in_parallel: bool) -> None:
+class Scan(NamedTuple):
+    """The associative scan of the Kalman filter, which needs no iterations."""
+
+
+def _way(method: str, in_parallel: bool | Way) -> Way | Scan | None:
+    """How the recursion over time is evaluated; one after the other where ``None``."""
     validate.one_of("method", method, METHODS)
-    if validate.flag("in_parallel", in_parallel) and method != "kalman":
-        raise ArgumentError(
-            "in_parallel is of the Kalman filter alone", expected='in_parallel=False or method="kalman"', got=method
-        )
+    if isinstance(in_parallel, Way):
+        return in_parallel
+    if not validate.flag("in_parallel", in_parallel):
+        return None
+    return Scan() if method == "kalman" else DEER()
 
 
-def log_likelihood(model: StateSpace, *, method: str = "kalman", in_parallel: bool = False) -> Scalar:
+def log_likelihood(model: StateSpace, *, method: str = "kalman", in_parallel: bool | Way = False) -> Scalar:
     """log p(y_0:T) by a Gaussian filter, nats: a likelihood for `posterior`, differentiable in what the model was built of.
 
     >>> smcinfer.posterior(prior, lambda theta: gaussian.log_likelihood(build(theta)))
@@ -120,23 +133,35 @@ def log_likelihood(model: StateSpace, *, method: str = "kalman", in_parallel: bo
         model: made by `state_space`; it may be traced, and then its laws must be Gaussian, but nobody can check that their
             means are affine.
         method: ``"kalman"``, ``"extended"`` or ``"unscented"``.
-        in_parallel: as in `gaussian_filter`.
+        in_parallel: as in `gaussian_filter`. Reverse-mode derivatives pass through an associative scan, not through iterations.
     """
-    _check(method, in_parallel)
+    way = _way(method, in_parallel)
     if method == "kalman":
         refuse_nonlinear(model)
-    return jnp.sum(_filtered(model, method, in_parallel).log_z_increments)
+    return jnp.sum(_filtered(model, method, way)[0].log_z_increments)
 
 
 @compiled
-def _run(model: StateSpace, method: str, in_parallel: bool) -> tuple[Filtered, Moments]:
-    found = _filtered(model, method, in_parallel)
-    return found, parallel.smoothed(found) if in_parallel else sequential.smoothed(found)
+def filtered_and_smoothed(
+    model: StateSpace, method: str, way: Way | Scan | None
+) -> tuple[Filtered, Moments, Report | None]:
+    """Moments of a Gaussian filter and of its smoother, and how iterations went, where there were any.
+
+    Args:
+        model: made by `state_space`, with data.
+        method: name of a filter.
+        way: how its recursion is evaluated; one step after the other where ``None``.
+    """
+    found, report = _filtered(model, method, way)
+    return found, (parallel if isinstance(way, Scan) else sequential).smoothed(found), report
 
 
-def _filtered(model: StateSpace, method: str, in_parallel: bool) -> Filtered:
+def _filtered(model: StateSpace, method: str, way: Way | Scan | None) -> tuple[Filtered, Report | None]:
     seen = sequential.linear(vectors(model)) if method == "kalman" else vectors(model)
-    return parallel.filtered(seen) if in_parallel else sequential.filtered(seen, TRANSFORMS[method])
+    if isinstance(way, Scan):
+        return parallel.filtered(seen), None
+    found, report = sequential.filtered(seen, TRANSFORMS[method], way)
+    return found, None if way is None else report
 
 
 @compiled

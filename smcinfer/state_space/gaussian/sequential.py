@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
 
-from smcinfer.ground.arrays import Array, Bool, Float, Scalar, Time
+from smcinfer.core.recursions import Report, Way, scan
+from smcinfer.ground.arrays import Array, Bool, Float, PyTree, Scalar, Time
 from smcinfer.state_space.gaussian.moments import Affine, Moments, Sent, Transform
 
 
@@ -51,6 +52,10 @@ class Vectors(NamedTuple):
     present: Bool[Array, "steps k"]
 
 
+FEW = 4
+"""Entries of an observation up to which they are taken in one by one."""
+
+
 def symmetric(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """The symmetric part: rounding must not grow."""
     return (matrix + matrix.T) / 2
@@ -65,18 +70,49 @@ def learned(before: Moments, seen: Sent, y: Float[Array, " k"], present: Bool[Ar
         y: what was observed.
         present: which entries of it.
     """
-    size = y.shape[0]
     both = present[:, None] & present[None, :]
-    spread = jnp.where(both, seen.covariance, jnp.eye(size, dtype=y.dtype))
-    surprise = jnp.where(present, y - seen.mean, 0.0)
-    root = jnp.linalg.cholesky(symmetric(spread))
-    cross = jnp.where(present, seen.cross, 0.0)
+    spread = symmetric(jnp.where(both, seen.covariance, jnp.eye(y.shape[0], dtype=y.dtype)))
+    surprise, cross = jnp.where(present, y - seen.mean, 0.0), jnp.where(present, seen.cross, 0.0)
+    told = _entry_by_entry if y.shape[0] <= FEW else _all_at_once
+    after, log_size, distance = told(before, spread, cross, surprise)
+    constant = jnp.sum(present) * jnp.log(2 * jnp.pi)
+    return after, -0.5 * (distance + log_size + constant)
+
+
+Told = tuple[Moments, Scalar, Scalar]
+"""Moments once an observation is known, log determinant of its covariance, squared length of its surprise in units of it."""
+
+
+def _all_at_once(
+    before: Moments, spread: Float[Array, "k k"], cross: Float[Array, "d k"], surprise: Float[Array, " k"]
+) -> Told:
+    """All entries by one Cholesky root."""
+    root = jnp.linalg.cholesky(spread)
     # Cov(x, y) in the coordinates in which y has variance one: P - K S K' is P - L L', the closest to symmetric that there is.
     solved = jax.scipy.linalg.solve_triangular(root, jnp.column_stack([cross.T, surprise]), lower=True)
     white, whitened = solved[:, :-1], solved[:, -1]
     after = Moments(before.mean + white.T @ whitened, symmetric(before.covariance - white.T @ white))
-    constant = jnp.sum(present) * jnp.log(2 * jnp.pi) + 2.0 * jnp.sum(jnp.log(jnp.diagonal(root)))
-    return after, -0.5 * (whitened @ whitened + constant)
+    return after, 2.0 * jnp.sum(jnp.log(jnp.diagonal(root))), whitened @ whitened
+
+
+def _entry_by_entry(
+    before: Moments, spread: Float[Array, "k k"], cross: Float[Array, "d k"], surprise: Float[Array, " k"]
+) -> Told:
+    """The same elimination written out, an entry a turn: for short vectors a call of a library takes longer than the work."""
+    mean, covariance = before
+    log_size = distance = jnp.zeros((), mean.dtype)
+    for entry in range(surprise.shape[0]):
+        variance, learns, shares = spread[entry, entry], cross[:, entry], spread[:, entry]
+        share = surprise[entry] / variance
+        mean = mean + learns * share
+        covariance = covariance - learns[:, None] * (learns / variance)
+        log_size, distance = log_size + jnp.log(variance), distance + surprise[entry] * share
+        surprise, cross, spread = (
+            surprise - shares * share,
+            cross - learns[:, None] * (shares / variance),
+            spread - shares[:, None] * (shares / variance),
+        )
+    return Moments(mean, symmetric(covariance)), log_size, distance
 
 
 def linear(model: Vectors) -> Vectors:
@@ -86,18 +122,41 @@ def linear(model: Vectors) -> Vectors:
         model: affine in its state, with covariances that do not depend on it.
     """
     steps, start = jnp.arange(model.values.shape[0], dtype=jnp.int32), model.initial.mean
-    of = lambda law: jax.vmap(lambda t: Affine.of(law(t), start.shape[0], start.dtype))  # noqa: E731
-    moves, looks = of(model.transition)(jnp.maximum(steps, 1)), of(model.observation)(steps)
-    row = lambda rows: lambda t: jax.tree.map(lambda leaf: leaf[t], rows)  # noqa: E731
-    return model._replace(transition=row(moves), observation=row(looks))
+
+    def matrices(law: Callable[[Time], Any], steps: Array) -> Callable[[Time], Affine]:
+        at = lambda t: Affine.of(law(t), start.shape[0], start.dtype)  # noqa: E731
+        if constant(at, steps[0]):
+            always = at(steps[0])
+            return lambda _: always
+        rows = jax.vmap(at)(steps)
+        return lambda t: jax.tree.map(lambda leaf: leaf[t], rows)
+
+    moves, looks = matrices(model.transition, jnp.maximum(steps, 1)), matrices(model.observation, steps)
+    return model._replace(transition=moves, observation=looks)
 
 
-def filtered(model: Vectors, transform: Transform) -> Filtered:
-    """All steps of a Gaussian filter.
+def constant(function: Callable[[Time], PyTree[Any]], t: Time) -> bool:
+    """Whether a function's value is the same at every step, as far as its text can tell.
+
+    Args:
+        function: of a step alone.
+        t: a step.
+    """
+    jaxpr = jax.make_jaxpr(function)(t).jaxpr
+    return not any(variable is jaxpr.invars[0] for used in (*jaxpr.eqns, jaxpr) for variable in _read(used))
+
+
+def _read(part: Any) -> list[Any]:
+    return part.outvars if hasattr(part, "eqns") else part.invars
+
+
+def filtered(model: Vectors, transform: Transform, way: Way | None = None) -> tuple[Filtered, Report]:
+    """All steps of a Gaussian filter, and how its recursion was evaluated.
 
     Args:
         model: its vectors.
         transform: how moments are sent through its laws.
+        way: as in `smcinfer.core.recursions.scan`.
     """
 
     def once(before: Moments, at: tuple[Time, Array, Array]) -> tuple[Moments, tuple[Moments, Moments, Array, Scalar]]:
@@ -110,7 +169,8 @@ def filtered(model: Vectors, transform: Transform) -> Filtered:
         return after, (after, predicted, sent.cross, increment)
 
     steps = jnp.arange(model.values.shape[0], dtype=jnp.int32)
-    return Filtered(*jax.lax.scan(once, model.initial, (steps, model.values, model.present))[1])
+    _, found, report = scan(once, model.initial, (steps, model.values, model.present), way)
+    return Filtered(*found), report
 
 
 def gain(predicted: Moments, cross: Float[Array, "d d"]) -> Float[Array, "d d"]:

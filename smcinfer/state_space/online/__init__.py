@@ -1,5 +1,7 @@
-"""Filters that take observations as they come."""
+"""Filters and samplers of parameters that take observations as they come."""
 
-from smcinfer.state_space.online.filter import Online, PausedFilter, online
+from smcinfer.state_space.online.cloud import Cloud
+from smcinfer.state_space.online.door import Online, OnlineParameters, PausedFilter, online
+from smcinfer.state_space.online.families import NestedFilters
 
-__all__ = ["Online", "PausedFilter", "online"]
+__all__ = ["Cloud", "NestedFilters", "Online", "OnlineParameters", "PausedFilter", "online"]

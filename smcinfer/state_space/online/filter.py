@@ -1,7 +1,5 @@
 """Filtering data as they come: one observation, one compiled step, bounded memory, and a file to go on from."""
 
-import dataclasses
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -9,24 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from smcinfer.core.settings import Settings
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, PyTree
-from smcinfer.ground.errors import ArgumentError, CheckpointError, TargetError, surfacing
-from smcinfer.ground.keys import key_of_kind
-from smcinfer.results.record import Record, arrays
-from smcinfer.results.words import Lines, counted
+from smcinfer.ground.errors import ArgumentError, surfacing
 from smcinfer.run.checkpoint import program_digest
-from smcinfer.state_space.known import Clock, Rows
+from smcinfer.state_space.known import Clock
 from smcinfer.state_space.model import StateSpace
-from smcinfer.state_space.observations import marks
-from smcinfer.state_space.online.rows import ENDLESS, Row
-from smcinfer.state_space.online.standing import Standing
-from smcinfer.state_space.online.step import Filter, Stepper, advance, begin
+from smcinfer.state_space.online.cloud import Cloud
+from smcinfer.state_space.online.paused import Paused
+from smcinfer.state_space.online.rows import ENDLESS, Row, rows_of
+from smcinfer.state_space.online.standing import StandingFilter
+from smcinfer.state_space.online.step import Filter, Stepper, advance, begin, begin_from
 
 
-class Online(Standing):
-    """A filter that takes observations as they come (made by `online`).
+class Filtering(StandingFilter):
+    """A filter that takes observations as they come.
 
     Every `update` is one step of the driver, the same as that of `smcinfer.sample`: fed with the data one by one it gives, bit
     for bit, what `sample` gives on all of them. Nothing grows with the number of steps.
@@ -57,25 +52,13 @@ class Online(Standing):
             )
         row = self._read(y, at)
         skipped = [self._read(None, step) for step in range(self._t + 1, at)]
-        if self._model.known is None:
-            validate.not_given("a model without times and inputs", time=time, inputs=inputs)
-            told = None
-        else:
-            if skipped:
-                raise ArgumentError(
-                    "steps cannot be left out of a model with times or inputs", expected=f"t={self._t + 1}", got=at
-                )
-            told = self._told(time, inputs)
-            row = row._replace(told=told[:3])
+        if skipped and self._model.known is not None:
+            raise ArgumentError(
+                "steps cannot be left out of a model with times or inputs", expected=f"t={self._t + 1}", got=at
+            )
+        row, clock = self._read.told(row, time, inputs, self._clock)
         self._take([*skipped, row])
-        self._clock = self._clock if told is None else told.clock
-
-    def _told(self, time: float | None, inputs: PyTree[Any]) -> Rows:
-        """The time and the inputs of one step, as a row."""
-        known: Any = self._model.known
-        moment = None if time is None else [validate.number("time", time)]
-        row = None if inputs is None else jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
-        return known.onwards(1, moment, row, self._clock)
+        self._clock = clock
 
     def _take(self, rows: list[Row]) -> None:
         """The next steps, checked."""
@@ -96,54 +79,58 @@ class Online(Standing):
         self._stepper = Stepper(self._model, self._settings, self._structure)
         return leaves
 
-    def _filter_data(self, model: StateSpace) -> None:
-        """The data that a model was made with, one step each."""
-        seen, known = jax.tree.map(np.asarray, (model.observations, model.known))
-        told = None if known is None else (known.time, known.dt, known.inputs)
-        whole = Row(seen.values, seen.present, seen.complete, seen.anything, told)
-        if seen.present is not None:
-            whole = whole._replace(anything=marks(seen.present)[1])
-        rows = [jax.tree.map(lambda leaf, t=t: leaf[t : t + 1], whole) for t in range(seen.num_steps + 1)]
-        self._take([self._read.typed(row) for row in rows])
-        self._clock = model.known.clock if model.known else None
+    def _paused(self) -> dict[str, Any]:
+        return {"leaves": self._leaves, "clock": self._clock, "settings": self._described()}
 
-    def save(self, path: str | Path) -> Path:
-        """Write where the filter stands to a file; ``smcinfer.load(path).resume(model)`` goes on bit for bit.
+    def restore(self, paused: Paused) -> Any:
+        """This filter where a saved one of the same model stood.
 
         Args:
-            path: of the file, replaced where it exists.
+            paused: what a file holds.
 
         Raises:
-            ArgumentError, FileError: as of any record.
+            CheckpointError: the file holds the filter of another model.
         """
-        self._check_begun()
-        return PausedFilter(
-            leaves={f"leaf{number}": _words(leaf) for number, leaf in enumerate(self._leaves)},
-            step=self._t,
-            identity=self._identity(),
-            generator=str(jax.random.key_impl(self._key)),
-            clock=[self._clock.first, self._clock.last] if self._clock else [],
-            settings=self._described(),
-            status=self.status,
-            seconds=0.0,
-            compile_seconds=0.0,
-        ).save(path)
-
-    def _restore(self, paused: "PausedFilter") -> "Online":
-        """This filter where a saved one of the same model stood."""
-        wanted, structure = jax.tree.flatten(self._shape())
-        if paused.identity != self._identity():
-            raise CheckpointError(
-                "the file holds the filter of another model",
-                expected=f"identity {self._identity()[:12]} (same model, precision and version of JAX)",
-                got=paused.identity[:12],
-                hint="resume with the model that it was made with",
-            )
-        leaves = [paused.leaves[f"leaf{number}"] for number in range(len(wanted))]
-        keyed = lambda leaf: key_of_kind(jnp.asarray(leaf), paused.generator)  # noqa: E731
-        found = [keyed(leaf) if _is_key(want) else jnp.asarray(leaf) for leaf, want in zip(leaves, wanted, strict=True)]
-        self._leaves, self._t = self._at(jax.tree.unflatten(structure, found)), paused.step
+        paused.refuse_another(self._identity())
+        self._leaves, self._t = self._at(paused.wound(self._shape())), paused.step
         self._clock = Clock(*paused.clock) if paused.clock else None
+        return self
+
+    def take_given(self, model: StateSpace) -> Any:
+        """The data that the model was made with, one step each.
+
+        Args:
+            model: with its data.
+        """
+        if not model.observations.awaited:
+            self._take(rows_of(model, self._read))
+            self._clock = model.known.clock if model.known else None
+        return self
+
+    def start_from(self, cloud: Cloud, t: int, time: float | None) -> Any:
+        """Go on from weighted states.
+
+        Args:
+            cloud: of every run.
+            t: the step that it is of.
+            time: when that was, where the model has times.
+
+        Raises:
+            ArgumentError: the cloud does not fit the model or the number of runs.
+        """
+        t = validate.count("t", t, at_least=0, at_most=ENDLESS)
+        states, given = _fitting(cloud, self._model.one_state, self._keys.shape[0])
+        timed = self._model.known is not None and self._model.known.time is not None
+        if timed is (time is None):
+            raise ArgumentError(
+                "the model has times" if timed else "the model has no times",
+                expected="time=, when the cloud is of" if timed else "time=None",
+                got=time,
+            )
+        moment = None if time is None else validate.number("time", time)
+        first = begin_from(self._keys, self._model, states, given, self._settings, self._lag)
+        self._leaves, self._t = self._at(first), t
+        self._clock = None if moment is None else Clock(moment, moment)
         return self
 
     def _shape(self) -> Filter:
@@ -158,120 +145,20 @@ class Online(Standing):
         return program_digest((self._settings, self._lag), step, (self._shape(), self._model, row), mine)
 
 
-@dataclasses.dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class PausedFilter(Record):
-    """What `Online.save` wrote and `smcinfer.load` reads: all that an online filter goes on from, but for its model.
-
-    Attributes:
-        leaves: arrays of the filter by number; random keys are their words.
-        step: the last step that was filtered.
-        identity: digest of the model, the settings and the key.
-        generator: name of the kind of random keys.
-        clock: first and last time, where the model has times.
-    """
-
-    leaves: dict[str, np.ndarray] = arrays()
-    step: int
-    identity: str
-    generator: str
-    clock: list[float]
-
-    WEIGHTED_FOR = "the filter at the step where it was saved"
-
-    def resume(self, model: StateSpace) -> Online:
-        """The filter where it stood, to go on bit for bit.
-
-        Args:
-            model: the one that it was made with; functions are in no file.
-
-        Raises:
-            CheckpointError: for another model, precision or version of JAX.
-        """
-        names = ("num_particles", "num_runs", "lag", "resampling", "resample_below")
-        words = jnp.asarray(np.asarray(self.settings["key"], np.uint32))
-        made = _made(key_of_kind(words, self.generator), model, **{name: self.settings[name] for name in names})
-        return made._restore(self)
-
-    def _title(self) -> str:
-        return f"smcinfer online filter, saved after step {self.step}"
-
-    def _lines(self) -> Lines:
-        runs = counted(self.settings["num_runs"], "run")
-        return [("size", f"{self.settings['num_particles']} particles x {runs}"), ("goes on by", ".resume(model)")]
-
-
-def online(
-    key: Any,
-    model: StateSpace,
-    *,
-    num_particles: int = 4096,
-    num_runs: int = 1,
-    lag: int = 0,
-    resampling: str = "systematic",
-    resample_below: float | None = None,
-) -> Online:
-    """A filter that takes observations as they come, with the step and the numbers of `smcinfer.sample`.
-
-    Args:
-        key: ``jax.random.key(seed)``; the same key gives the same filter bit for bit, resumed or not.
-        model: made by `state_space`, best without data. Data that it has are filtered first.
-        num_particles: particles of each run.
-        num_runs: independent runs, side by side in one program.
-        lag: steps that the fixed-lag smoother looks back (`Online.smoothed`); memory is that of ``lag + 1`` populations.
-        resampling: name of a scheme.
-        resample_below: resample where the ESS falls below this fraction of N; what the model's plan says where ``None``.
-
-    Returns:
-        An `Online`: ``update``, ``predict``, ``mean``, ``log_z``, ``smoothed``, ``save``.
-
-    Raises:
-        ArgumentError: for settings out of range.
-        TargetError: for a model with a twist, which looks at data to come.
-
-    Properly weighted for: p(x_{0:t}, y_{0:t}) after every update, as the filter of `sample` is.
-    """
-    made = _made(
-        key,
-        model,
-        num_particles=num_particles,
-        num_runs=num_runs,
-        lag=lag,
-        resampling=resampling,
-        resample_below=resample_below,
-    )
-    if not model.observations.awaited:
-        made._filter_data(model)
-    return made
-
-
-def _made(
-    key: Any,
-    model: StateSpace,
-    *,
-    num_particles: int,
-    num_runs: int,
-    lag: int,
-    resampling: str,
-    resample_below: float | None,
-) -> Online:
-    """A filter before its first observation."""
-    model = validate.instance("model", model, StateSpace, "smcinfer.state_space(initial, transition, observation)")
-    if model.twist is not None:
-        raise TargetError(
-            "a twist looks at data to come, and here none are known",
-            expected="a model without twist",
-            got=type(model.twist).__name__,
-            hint="a guide or a look-ahead sees the observation that has just come",
+def _fitting(cloud: Any, one: PyTree[Any], num_runs: int) -> tuple[PyTree[Any], Array]:
+    """A cloud's arrays, checked against one state and the number of runs."""
+    cloud = validate.instance("cloud", cloud, Cloud, "the state of an online filter, or Cloud(particles, log_weights)")
+    given = jnp.asarray(cloud.log_weights, jnp.result_type(float))
+    sizes = given.shape if given.ndim == 2 else ("num_runs", "M")
+    wanted = jax.tree.map(lambda leaf: (*sizes, *leaf.shape), one)
+    found = jax.tree.map(jnp.shape, cloud.particles)
+    if given.ndim != 2 or given.shape[0] != num_runs or found != wanted:
+        raise ArgumentError(
+            "the cloud does not fit the filter",
+            expected=f"{num_runs} run(s): log_weights ({num_runs}, M), particles {wanted}",
+            got=f"log_weights {given.shape}, particles {found}",
+            hint="every array begins with the runs and the particles of each",
         )
-    num_runs, lag = validate.count("num_runs", num_runs), validate.count("lag", lag, at_least=0)
-    below, history = model.plan.threshold(resample_below), "ancestors" if lag else "scalars"
-    settings = Settings(num_particles, resampling, below, history, model.plan.lag)
-    return Online(key, model, settings, num_runs, lag)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _words(leaf: jax.Array) -> np.ndarray:
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    if not np.isfinite(np.asarray(jax.nn.logsumexp(given, axis=1))).all():
+        raise ArgumentError("the cloud has a run without weight", expected="finite log weights", got=given)
+    return jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), cloud.particles, one), given

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smcinfer.ground import validate
 from smcinfer.ground.arrays import PyTree, Time
 from smcinfer.ground.data import read, refuse_missing
 from smcinfer.ground.errors import ArgumentError
-from smcinfer.state_space.known import Known, put
+from smcinfer.state_space.known import Clock, Known, put
 from smcinfer.state_space.model import StateSpace
 from smcinfer.state_space.observations import Observations, fill, marks
-from smcinfer.state_space.slots import Slots
+from smcinfer.state_space.slots import slots_of
 
 ENDLESS = 2**31 - 2
 """Steps of a filter that has no last one: what the counter of steps holds."""
@@ -52,15 +53,14 @@ class Reader:
     """Reads one observation after another for a model.
 
     Args:
-        slots: what the model's law says of an observation.
-        gaps: whether entries may be missing.
-        known: of the model.
+        model: made by `state_space`.
     """
 
-    def __init__(self, slots: Slots, *, gaps: bool, known: Known | None) -> None:
-        self._slots = slots
-        self._gaps = gaps
-        self._known = known
+    def __init__(self, model: StateSpace) -> None:
+        observed: Any = model.potential
+        self._slots = slots_of(observed.observation, model.one_state)
+        self._gaps = model.observations.present is not None
+        self._known = model.known
 
     def __call__(self, y: Any, t: int) -> Row:
         """One observation as a row, checked.
@@ -101,6 +101,26 @@ class Reader:
             there.append(mask[None])
         return self._marked(self._slots.tree(rows), self._slots.tree(there), t)
 
+    def told(self, row: Row, time: float | None, inputs: PyTree[Any], clock: Clock | None) -> tuple[Row, Clock | None]:
+        """The row with its time and inputs, and where the times then stand.
+
+        Args:
+            row: of an observation.
+            time, inputs: of the same step, where the model has any.
+            clock: where the steps before begin and end.
+
+        Raises:
+            ArgumentError: as `Known.onwards`; for any where the model has none.
+        """
+        if self._known is None:
+            validate.not_given("a model without times and inputs", time=time, inputs=inputs)
+            return row, clock
+        moment = None if time is None else [validate.number("time", time)]
+        given = None if inputs is None else jax.tree.map(lambda leaf: np.asarray(leaf)[None], inputs)
+        known: Any = self._known
+        told = known.onwards(1, moment, given, clock)
+        return row._replace(told=told[:3]), told.clock
+
     def blank(self) -> Row:
         """A row that stands for any: its shapes, and nothing observed."""
         values, present = self._nothing()
@@ -123,3 +143,19 @@ class Reader:
             refuse_missing(f"the observation of step {t}", present, hint)
             return Row(values, None, None, None)
         return Row(values, present, *marks(present))
+
+
+def rows_of(model: StateSpace, read: Reader) -> list[Row]:
+    """The data that a model was made with, one row a step.
+
+    Args:
+        model: made by `state_space`.
+        read: of the same model.
+    """
+    seen, known = jax.tree.map(np.asarray, (model.observations, model.known))
+    told = None if known is None else (known.time, known.dt, known.inputs)
+    whole = Row(seen.values, seen.present, seen.complete, seen.anything, told)
+    if seen.present is not None:
+        whole = whole._replace(anything=marks(seen.present)[1])
+    rows = [jax.tree.map(lambda leaf, t=t: leaf[t : t + 1], whole) for t in range(seen.num_steps + 1)]
+    return [read.typed(row) for row in rows]

@@ -1,44 +1,31 @@
 """What can be read of an online filter between two observations."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from smcinfer.core import smc
 from smcinfer.core.settings import Settings
-from smcinfer.core.status import Status, explain
-from smcinfer.ground import validate
-from smcinfer.ground.arrays import Array, Float, PyTree
+from smcinfer.core.status import Status
+from smcinfer.ground.arrays import Array, PyTree
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results.forecast import Forecast
 from smcinfer.results.from_run import record, settings_of
-from smcinfer.results.pooling import combine_runs
 from smcinfer.results.result import Result
 from smcinfer.results.smoothed import Smoothed
-from smcinfer.results.words import as_text, counted
 from smcinfer.run.runner import as_typed_key, collect
 from smcinfer.state_space.forecast import forecast, onwards
 from smcinfer.state_space.known import Clock
 from smcinfer.state_space.model import StateSpace
+from smcinfer.state_space.online.cloud import FORECASTS, Cloud, Standing, title
 from smcinfer.state_space.online.rows import Reader, through
 from smcinfer.state_space.online.step import Filter, Stepper
-from smcinfer.state_space.slots import slots_of
-from smcinfer.state_space.summaries import quantiles
-
-FORECASTS = 2**32 - 1
-"""What the key of a run is folded with for forecasts: no step has this number."""
 
 
-class Cloud(NamedTuple):
-    """The weighted particles of all runs: every leaf ``(num_runs, num_particles, ...)``, log weights normalised in each run."""
-
-    particles: PyTree[Any]
-    log_weights: Float[Array, "num_runs num_particles"]
-
-
-class Standing:
+class StandingFilter(Standing):
     """Where a filter stands after the last observation.
 
     Args:
@@ -53,14 +40,12 @@ class Standing:
         self._key = as_typed_key(key)
         self._keys = jax.random.split(self._key, num_runs)
         self._settings, self._lag = settings, lag
-        observed: Any = model.potential
-        slots = slots_of(observed.observation, model.one_state)
-        self._read = Reader(slots, gaps=model.observations.present is not None, known=model.known)
+        self._read = Reader(model)
         self._model = through(model, jnp.zeros((), jnp.int32), self._read.blank())
         self._leaves: list[Array] = []
         self._structure: Any = None
         self._stepper: Stepper | None = None
-        self._t = -1
+        self._title = title("filter", settings.num_particles, num_runs)
         self._clock: Clock | None = None
 
     @property
@@ -68,78 +53,24 @@ class Standing:
         self._check_begun()
         return jax.tree.unflatten(self._structure, self._leaves)
 
-    def _check_begun(self) -> None:
-        if self._t < 0:
-            raise ArgumentError(
-                "nothing was observed yet", expected="f.update(y) before", got="a filter without a step"
-            )
+    @property
+    def _state(self) -> smc.SMCState:
+        return self._now.state
 
     @property
-    def t(self) -> int:
-        """The last step that was filtered; -1 before the first."""
-        return self._t
+    def _increments(self) -> Any:
+        return self._now.record["log_z_increment"]
 
     @property
-    def log_z_runs(self) -> np.ndarray:
-        """log p(y_0:t) as each run estimates it, nats."""
-        state = self._now.state
-        return np.asarray(state.log_z + state.log_z_error, np.float64)
-
-    @property
-    def log_z(self) -> float:
-        """log of the mean over runs of the estimate of p(y_0:t), nats."""
-        return float(np.logaddexp.reduce(self.log_z_runs) - np.log(self.log_z_runs.size))
-
-    @property
-    def log_z_increment(self) -> float:
-        """log p(y_t | y_0:t-1), nats: how well the last observation was foreseen."""
-        now = self.log_z_runs
-        before = now - np.asarray(self._now.record["log_z_increment"], np.float64)
-        return float(np.logaddexp.reduce(now) - np.logaddexp.reduce(before))
-
-    @property
-    def ess(self) -> np.ndarray:
-        """Effective sample size of each run after the last step, particles."""
-        return np.asarray(self._now.state.ess)
-
-    @property
-    def status(self) -> Status:
-        """Bits of what went wrong so far in any run."""
-        return Status(int(np.bitwise_or.reduce(np.asarray(self._now.state.status))))
+    def _moments(self) -> tuple[PyTree[Any], PyTree[Any]]:
+        kept = self._now.record
+        return kept["filtered_mean"], kept["filtered_sd"]
 
     @property
     def state(self) -> Cloud:
         """The weighted particles of the filter p(x_t | y_0:t), every leaf ``(num_runs, num_particles, ...)``."""
         state = self._now.state
         return Cloud(jax.vmap(self._model.exported)(state.population.particles), state.population.log_weights)
-
-    @property
-    def mean(self) -> PyTree[Any]:
-        """E[x_t | y_0:t], shaped like a state."""
-        return jax.tree.map(
-            lambda leaf: combine_runs(np.asarray(leaf), self.log_z_runs), self._now.record["filtered_mean"]
-        )
-
-    @property
-    def sd(self) -> PyTree[Any]:
-        """Standard deviation of x_t given y_0:t, shaped like a state."""
-
-        def pooled(centre: Any, means: Any, sds: Any) -> Any:
-            square = np.asarray(sds) ** 2 + (np.asarray(means) - centre) ** 2
-            return np.sqrt(combine_runs(square, self.log_z_runs))
-
-        kept = self._now.record
-        return jax.tree.map(pooled, self.mean, kept["filtered_mean"], kept["filtered_sd"])
-
-    def quantile(self, levels: tuple[float, ...] | list[float]) -> PyTree[Any]:
-        """Quantiles of x_t given y_0:t, shaped like a state with a leading axis of levels.
-
-        Args:
-            levels: of probability, in [0, 1].
-        """
-        checked = tuple(validate.fraction("a level of quantiles", level) for level in levels)
-        pooled = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), self.state.particles)
-        return jax.tree.map(np.asarray, quantiles(pooled, jnp.asarray(self._pooled_log_weights().reshape(-1)), checked))
 
     def predict(
         self,
@@ -197,10 +128,6 @@ class Standing:
         done = collect(self._t, self._now.state, [{}], self._model, self._settings)
         return record(self._key, done, self._model, self._settings.num_particles, **self._common())
 
-    def _pooled_log_weights(self) -> np.ndarray:
-        runs = self.log_z_runs
-        return np.asarray(self._now.state.population.log_weights) + (runs - np.logaddexp.reduce(runs))[:, None]
-
     def _common(self) -> dict[str, Any]:
         settings = self._settings
         return {
@@ -212,17 +139,3 @@ class Standing:
 
     def _described(self) -> dict[str, Any]:
         return settings_of(self._key, self._model, self._settings.num_particles, **self._common())
-
-    def __repr__(self) -> str:
-        title = (
-            f"smcinfer online filter, {self._settings.num_particles} particles x {counted(self._keys.shape[0], 'run')}"
-        )
-        if self._t < 0:
-            return f"{title}, nothing observed yet"
-        ess = self.ess
-        lines = [
-            ("log Z", f"{self.log_z:.3f} nats"),
-            ("ESS", f"{ess.min():.0f} to {ess.max():.0f}" if ess.size > 1 else f"{ess[0]:.0f}"),
-            ("status", "; ".join(explain(self.status)) or "OK"),
-        ]
-        return as_text(f"{title}, after step {self._t}", lines)

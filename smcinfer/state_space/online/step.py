@@ -13,9 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core import smc
+from smcinfer.core.feynman_kac import RUNS, Mutation
+from smcinfer.core.resampling import by_name
 from smcinfer.core.settings import Settings
 from smcinfer.core.state import over_runs
-from smcinfer.ground.arrays import Array, Int, Key, PyTree, Time
+from smcinfer.core.weights import normalise
+from smcinfer.ground.arrays import Array, Float, Int, Key, KeyArray, PyTree, Time
 from smcinfer.state_space.model import StateSpace
 from smcinfer.state_space.online.rows import Row, through
 
@@ -61,6 +64,47 @@ def begin(keys: Key[Array, " num_runs"], model: StateSpace, row: Row, settings: 
     return Filter(state, _kept(record), _founders(state, lag) if lag else None)
 
 
+@eqx.filter_jit
+def begin_from(
+    keys: Key[Array, " num_runs"],
+    model: StateSpace,
+    states: PyTree[Any],
+    log_weights: Float[Array, "num_runs m"],
+    settings: Settings,
+    lag: int,
+) -> Filter:
+    """The filter of a weighted cloud, at the step that the cloud is of.
+
+    Args:
+        keys: one a run.
+        model: made by `state_space`.
+        states: every leaf ``(num_runs, M, ...)``; resampled where M is not the number of particles.
+        log_weights: nats; the log of a run's sum is where its log Z starts.
+        settings, lag: as in `begin`.
+    """
+    state, record = smc.init(keys, _Begun.extending(model, states=states, given=log_weights), settings)
+    return Filter(state, _kept(record), _founders(state, lag) if lag else None)
+
+
+class _Begun(StateSpace):
+    """A model whose runs begin at states of their own."""
+
+    states: PyTree[Any] = None
+    given: Any = None
+
+    def init(self, key: KeyArray, num_particles: int) -> Mutation:
+        """The run's own states, weighted as they are, and as many as are wanted."""
+        run = jax.lax.axis_index(RUNS)
+        states, given = jax.tree.map(lambda leaf: leaf[run], (self.states, self.given))
+        if given.shape[0] != num_particles:
+            chosen = by_name("systematic")(key, given, num_particles)
+            states = jax.tree.map(lambda leaf: leaf[chosen], states)
+            given = jnp.broadcast_to(normalise(given)[1] - jnp.log(num_particles), (num_particles,))
+        # The driver weighs by the mean, and the weights here are to be summed.
+        log_weights = given + jnp.log(num_particles).astype(given.dtype)
+        return Mutation(self.carry(jnp.zeros((), jnp.int32), states), log_weights)
+
+
 def advance(t: Time, before: Filter, model: StateSpace, row: Row, settings: Settings) -> Filter:
     """The filter after y_t.
 
@@ -71,7 +115,7 @@ def advance(t: Time, before: Filter, model: StateSpace, row: Row, settings: Sett
         row: y_t.
     """
     seeing = through(model, t, row)
-    state, record = smc.step(t, _looking_ahead(t, before.state, seeing), seeing, settings)
+    state, record = smc.step(t, looking_ahead(t, before.state, seeing), seeing, settings)
     recent = None if before.recent is None else _handed_down(before.recent, state, record["ancestors"])
     return Filter(state, _kept(record), recent)
 
@@ -118,8 +162,14 @@ def _flat_advance(still: _Still, t: Time, leaves: list[Array], arrays: list[Arra
     return jax.tree.leaves(after)
 
 
-def _looking_ahead(t: Time, state: smc.SMCState, model: StateSpace) -> smc.SMCState:
-    """The particles of step t - 1 with what is now known of step t's weight: an observation comes after the step before it."""
+def looking_ahead(t: Time, state: smc.SMCState, model: StateSpace) -> smc.SMCState:
+    """The particles of step t - 1 with what is now known of step t's weight: an observation comes after the step before it.
+
+    Args:
+        t: Int[""], the step.
+        state: after step t - 1.
+        model: with the observation of step t.
+    """
     particles: Any = state.population.particles
     if particles.log_ahead is None:
         return state

@@ -1,9 +1,6 @@
-r"""Maximum likelihood: parameters that climb the score of a particle filter.
+"""Maximum likelihood: parameters that climb the likelihood of particle filters, and their standard errors.
 
-.. math:: \theta_{k+1} = \theta_k + a_k\, \widehat{\nabla \log p_{\theta_k}(y)}
-
-Steps are those of Adam, and shrink to nothing by a cosine, so that the noise of the score averages out; the estimate is the
-mean of the last quarter of the way. Standard errors come from the observed information there.
+The estimate is the mean of the last quarter of the way. Standard errors come from the observed information there.
 """
 
 import time
@@ -12,17 +9,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from smcinfer.core.settings import Settings
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
-from smcinfer.ground.arrays import Array, Float, KeyArray
+from smcinfer.ground.arrays import Array, KeyArray
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.programs import compiled
 from smcinfer.results.likeliest import Likeliest
 from smcinfer.run.runner import as_typed_key
 from smcinfer.run.watch import compile_clock
+from smcinfer.state_space.parameters.climbs import CLIMBS, Climb, Score, Steps
 from smcinfer.state_space.parameters.parametric import Parametric, Position
 from smcinfer.state_space.parameters.scores import Slopes, slopes
 from smcinfer.state_space.parameters.start import likely_position
@@ -38,7 +35,8 @@ def maximum_likelihood(
     *,
     num_particles: int = 256,
     num_steps: int = 200,
-    learning_rate: float = 0.1,
+    method: str | Climb = "score",
+    learning_rate: float | None = None,
     resampling: str = "systematic",
 ) -> Likeliest:
     """The parameters of a state-space model that make its data likeliest, with standard errors.
@@ -48,8 +46,10 @@ def maximum_likelihood(
         target: made by `parametric`. Of its prior only the names, the supports and a few draws to start from are used.
         num_particles: of each filter. The score has a bias of order 1/N, and a variance that grows with the square of the
             length of the series over N.
-        num_steps: of the climb, one filter each.
-        learning_rate: the first step, on the unconstrained scale.
+        num_steps: of the climb, one pass of a filter through the data each.
+        method: how to climb: ``"score"``, ``"iterated_filtering"``, or `Score`, `IteratedFiltering` or `OnlineEM` with
+            settings of their own.
+        learning_rate: of the score, `Score`'s own where ``None``.
         resampling: name of a scheme.
 
     Returns:
@@ -58,7 +58,7 @@ def maximum_likelihood(
     Raises:
         ArgumentError: before any work.
 
-    Source: Poyiadjis, Doucet & Singh (2011); Scibior & Wood (2021).
+    Source: Poyiadjis, Doucet & Singh (2011); Scibior & Wood (2021); Ionides et al. (2015); Cappe (2011).
     """
     if not isinstance(target, Parametric):
         raise ArgumentError(
@@ -66,11 +66,11 @@ def maximum_likelihood(
         )
     target = numbers_as_arrays(target)
     num_steps = validate.count("num_steps", num_steps, at_least=4)
-    rate = validate.number("learning_rate", learning_rate, above=0.0)
+    climb = _climb_of(method, learning_rate)
     settings, typed = Settings(num_particles, resampling, history="none"), as_typed_key(key)
     started = time.perf_counter()
     with compile_clock() as compiling:
-        positions, values = _climb(typed, target, settings, num_steps, jnp.asarray(rate))
+        positions, values = _climb(typed, target, settings, num_steps, climb)
         last = jnp.mean(positions[-max(1, num_steps // 4) :], axis=0)
         fresh = _fresh(jax.random.fold_in(typed, num_steps), target, last, settings)
         information = np.asarray(jnp.mean(fresh.information, axis=0), np.float64)
@@ -85,7 +85,7 @@ def maximum_likelihood(
         log_likelihood_runs=np.asarray(fresh.log_z),
         settings={
             "num_particles": num_particles,
-            "learning_rate": rate,
+            "method": climb.name,
             "resampling": resampling,
             "key": np.asarray(jax.random.key_data(typed)).tolist(),
         },
@@ -95,26 +95,23 @@ def maximum_likelihood(
     )
 
 
+def _climb_of(method: str | Climb, learning_rate: float | None) -> Climb:
+    """The way that a method names; the one that it is."""
+    if learning_rate is not None:
+        if method != "score":
+            raise ArgumentError('learning_rate is of method="score"', expected="learning_rate=None", got=learning_rate)
+        return Score(learning_rate)
+    if isinstance(method, str):
+        return CLIMBS[validate.one_of("method", method, CLIMBS)]()
+    return validate.instance("method", method, Climb, "a name, Score(...), IteratedFiltering(...) or OnlineEM(...)")
+
+
 @compiled
-def _climb(
-    key: KeyArray, target: Parametric, settings: Settings, num_steps: int, rate: Array
-) -> tuple[Float[Array, "steps dim"], Float[Array, " steps"]]:
-    """Positions and log likelihood estimates of all steps."""
+def _climb(key: KeyArray, target: Parametric, settings: Settings, num_steps: int, climb: Climb) -> Steps:
+    """Positions and log likelihood estimates of all passes."""
     start_key, key = jax.random.split(key)
     start, _ = likely_position(start_key, target, settings)
-    adam = optax.scale_by_adam()
-
-    def once(carry: tuple[Position, Any], step: Array) -> tuple[tuple[Position, Any], tuple[Position, Array]]:
-        position, moments = carry
-        found = slopes(jax.random.fold_in(key, step), target, position, settings)
-        # A filter that died, or a density that is no number there, says nothing of where to go.
-        score = jnp.where(jnp.isfinite(found.score), found.score, 0.0)
-        way, moments = adam.update(score, moments)
-        length = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * step / num_steps))
-        moved = position + length * way
-        return (moved, moments), (moved, found.log_z)
-
-    return jax.lax.scan(once, (start, adam.init(start)), jnp.arange(num_steps))[1]
+    return climb.steps(key, target, settings, start, num_steps)
 
 
 @compiled

@@ -20,6 +20,7 @@ from smcinfer.core.settings import Settings
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
 from smcinfer.kernels.base import TemperedDensity
+from smcinfer.state_space.model import StateSpace
 from smcinfer.state_space.smoothing.smooth import draw_path
 from smcinfer.static.prior import Prior
 
@@ -160,7 +161,7 @@ def parametric(prior: PyTree[Any], build: Callable[[Any], Composed]) -> Parametr
             `compose`. It is traced: no Python branch on a value of theta.
 
     Returns:
-        What `particle_gibbs`, `pmmh` and `smc2` take.
+        What `particle_gibbs`, `pmmh` and `smc2` take; with models without data, what `smcinfer.online` takes.
 
     Raises:
         TargetError: for an improper or discrete prior, or a ``build`` that raises or returns no composed model.
@@ -175,5 +176,7 @@ def parametric(prior: PyTree[Any], build: Callable[[Any], Composed]) -> Parametr
         model = Parametric(base, build, check_model(reference, "what build returned").num_steps)
         settings = Settings(2, history="none")
         vector = jax.ShapeDtypeStruct((base.dim,), jnp.result_type(float))
-        jax.eval_shape(lambda x: model.log_likelihood(jax.random.key(0), x, settings), vector)
+        # Without data there is no likelihood to look at before they come.
+        if not (isinstance(reference, StateSpace) and reference.observations.awaited):
+            jax.eval_shape(lambda x: model.log_likelihood(jax.random.key(0), x, settings), vector)
     return model
