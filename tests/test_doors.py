@@ -48,6 +48,7 @@ WHOLE_NUMBERS = {
     "t": "a step",
     "eos_id": "a name",
     "columns": "a layout",
+    "particle_batch": "a layout",
     "cardinalities": "sizes, as of arrays",
     "patience": "checks without progress",
 }
