@@ -130,11 +130,11 @@ def decoded(size: Size) -> dict[str, float]:
     target = generation(
         lm, (1, 2, 3), lambda t, state: 0.3 * jnp.sin(state.last_token * 1.0), max_tokens=size.tokens, eos_id=None
     )
-    run = lambda seed: (
-        smcinfer.sample(  # noqa: E731
-            jax.random.key(seed), target, num_particles=size.sequences, num_runs=1, progress=False
-        ).log_weights
-    )
+
+    def run(seed: int) -> Any:
+        key = jax.random.key(seed)
+        return smcinfer.sample(key, target, num_particles=size.sequences, num_runs=1, progress=False).log_weights
+
     first, second, _ = twice(run)
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(eqx.filter(lm, eqx.is_array))) - lm.embedding.nbytes
     cache = 2 * 2 * size.lm.num_layers * size.lm.num_kv_heads * size.lm.head_dim * size.sequences * size.tokens / 2
