@@ -10,7 +10,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 SHARE ?= 0
 BENCHMARKS := $(basename $(notdir $(shell grep -l __main__ benchmarks/*.py 2>/dev/null)))
 
-.PHONY: check-docs demo test test-site test-slow test-all lint format bench docs lock clean
+.PHONY: check-docs demo test test-site test-slow test-all lint format bench bench-gpu docs lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n '$(BASE_PYTHON)' || { echo 'smcinfer needs python3.12, python3.13 or python3.14, and none of them runs here' >&2; exit 1; }
@@ -50,6 +50,9 @@ format: $(STAMP)
 
 bench: $(BENCH_STAMP) ## every benchmark in its quick form; each ends with one line of JSON
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(PYTHON) -m benchmarks.$$name --quick || exit 1; done
+
+bench-gpu: $(STAMP) ## the engine at the sizes of a GPU, fifteen minutes on one H200; BENCH_GPU=--quick or --tiny for a CPU
+	@$(PYTHON) -m benchmarks.gpu $(BENCH_GPU)
 
 docs: $(STAMP) ## the figures and the site, into site/
 	@$(PYTHON) -m docs.figures

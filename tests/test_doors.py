@@ -36,6 +36,7 @@ WHOLE_NUMBERS = {
     "length": "a distance in time",
     "islands": "parts, a layout",
     "chunk_steps": "a layout",
+    "particle_batch": "a layout",
     "vocab_size": "a size, as of an array",
     "context_size": "a size, as of an array",
     "context_dim": "a size, as of an array",
