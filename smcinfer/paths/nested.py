@@ -102,12 +102,14 @@ class Climbed(Travelled):
         at: the `Level`.
         behind: what it left behind.
         gain: what the step adds to log Z beyond the share that its level lets through, nats.
+        stake: the most that what stands above the level can make up of the estimate, in [0, 1].
         fallen: what the step leaves behind, until it is thinned.
     """
 
     at: Any
     behind: Behind
     gain: Scalar
+    stake: Scalar
     fallen: Fallen | None = None
 
 
@@ -152,7 +154,7 @@ class LevelPath(Path):
             begun,
             particles=Standing(begun.particles, ties, jnp.arange(num_particles, dtype=jnp.int32)),
             log_weights=jnp.full_like(weights, behind.told),
-            shared=Climbed(shared.at, shared.params, shared.report, behind, zero),
+            shared=Climbed(shared.at, shared.params, shared.report, behind, zero, zero + 1.0),
             info=begun.info | {"log_mass": zero},
         )
 
@@ -178,7 +180,10 @@ class LevelPath(Path):
         gain = jnp.where(told > -jnp.inf, gain, -jnp.inf)
         draws = jnp.broadcast_to(before.log_below - jnp.log(shell.shape[0]).astype(shell.dtype), shell.shape)
         fallen = Fallen(standing.states, jnp.concatenate([draws, shell]), look)
-        return Climbed(at, params, shared.report, behind, gain, fallen)
+        stake = jnp.exp(jnp.minimum(behind.log_mass + jnp.max(heights) - log_z, 0.0))
+        # Where nothing has been found yet all is at stake.
+        stake = jnp.where(jnp.isnan(stake), 1.0, stake)
+        return Climbed(at, params, shared.report, behind, gain, stake, fallen)
 
     def _level(
         self,
@@ -232,6 +237,10 @@ class LevelPath(Path):
     def exported(self, particles: Any) -> PyTree[Any]:
         """The draws as the family shows them."""
         return super().exported(particles.states)
+
+    def stake(self, shared: Any) -> Scalar:
+        """Moves matter as far as what stands above does."""
+        return shared.stake
 
     def family_shares(self, shared: Any) -> Float[Array, " n"]:
         """Shares of Z_hat by ancestor, over all shells."""

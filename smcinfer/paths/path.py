@@ -13,7 +13,6 @@ import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from smcinfer.core.feynman_kac import Mutation
@@ -78,6 +77,11 @@ class Path(Rising):
     def coordinates(self, particles: Particles) -> Float[Array, "n k"] | None:
         """What a move must forget besides the potential before it may stop; ``None`` for nothing."""
         del particles
+
+    def stake(self, shared: Any) -> Scalar | float:
+        """How much of log Z rests on what the next moves find, in [0, 1]."""
+        del shared
+        return 1.0
 
     @property
     def plan(self) -> Plan:
@@ -149,10 +153,10 @@ class Path(Rising):
             status = raise_bit(status, Status.LOOP_CAP_REACHED, done.report["cap_reached"] > 0)
         info = self.info(dataclasses.replace(shared, report=done.report))
         info |= {"num_move_steps": done.num_steps, "autocorrelation": done.autocorrelation}
-        info["gap"] = jnp.where(wanted, rise_of_mean(before, self.log_potential(particles)), jnp.nan)
-        # Parameters are tuned by the last moves that there were.
-        report = jax.tree.map(lambda new, old: jnp.where(wanted, new, old), done.report, shared.report)
-        return particles, dataclasses.replace(shared, report=report), info, status
+        rise = self.stake(shared) * rise_of_mean(before, self.log_potential(particles))
+        info["gap"] = jnp.where(wanted, rise, jnp.nan).astype(before.dtype)
+        # Where nothing moved the report is NaN: an acceptance that was tuned by once must not be tuned by again.
+        return particles, dataclasses.replace(shared, report=done.report), info, status
 
     def _checked(self, report: dict[str, Scalar], like: Scalar) -> dict[str, Scalar]:
         if set(report) != set(self.reports):
