@@ -1,11 +1,11 @@
 r"""Influenza in a boarding school, January 1978: an epidemic in which a boy is susceptible, infected or recovered.
 
 .. math::
-    S_t = S_{t-1} - n_t, \quad I_t = I_{t-1} + n_t - (1 - e^{-\gamma}) I_{t-1}, \quad
-    n_t = S_{t-1} (1 - e^{-b_{t-1} I_{t-1} / 763}), \qquad \log b_t \sim N(\log \beta, \sigma^2), \quad
-    y_t \sim \mathrm{Poisson}(I_t)
+    \frac{dS}{ds} = -b_t \frac{S I}{763}, \quad \frac{dI}{ds} = b_t \frac{S I}{763} - c_t I, \qquad
+    \log b_t \sim N(\log \beta, \sigma^2), \quad \log c_t \sim N(\log \gamma, \sigma^2), \quad
+    E y_t = I_t, \quad \mathrm{Var}\, y_t = I_t + I_t^2 / 20
 
-Contagion varies from day to day, all else follows from the day before.
+Contagion and recovery vary from day to day; all else follows from the day before.
 
 The data are those of a note in the British Medical Journal (4 March 1978, p. 587), as the R package `pomp` has them:
 boys in bed, of 763, day by day; facts, free of rights.
@@ -27,34 +27,38 @@ IN_BED = np.array([3, 8, 26, 76, 225, 298, 258, 233, 189, 128, 68, 29, 14, 4])
 BOYS = 763
 """In the school."""
 
+CONCENTRATION = 20.0
+"""Of the negative binomial law of a count: its standard deviation is a little over a fifth of it."""
+
+PARTS = 8
+"""Steps that a day is cut into."""
+
 State = dict[str, Array]
-"""``susceptible`` and ``infected`` boys of a day, and ``contagion``: infections by one infected boy until the next."""
+"""``susceptible`` and ``infected`` boys of a day, and the rates ``contagion`` and ``recovery`` until the next."""
 
 
-def influenza(beta: Any = 1.9, gamma: Any = 0.5, sigma: Any = 0.3, **options: Any) -> StateSpace:
+def influenza(beta: Any = 1.95, gamma: Any = 0.5, sigma: Any = 0.3, **options: Any) -> StateSpace:
     """The epidemic at given rates, a day each.
 
     Args:
         beta: infections that one infected boy causes a day where all others are susceptible; may be traced.
         gamma: rate of recovery, one over days; may be traced.
-        sigma: standard deviation of the log of contagion; may be traced.
+        sigma: standard deviation of the logs of both from day to day; may be traced.
         options: of `smcinfer.state_space.state_space`.
     """
-    contagion = dist.LogNormal(jnp.log(beta), sigma)
-    initial = {
-        "susceptible": dist.Normal(BOYS - 3.0, 1.0),
-        "infected": dist.LogNormal(1.0, 0.5),
-        "contagion": contagion,
-    }
+    rates = {"contagion": dist.LogNormal(jnp.log(beta), sigma), "recovery": dist.LogNormal(jnp.log(gamma), sigma)}
+    initial = {"susceptible": dist.Normal(BOYS - 2.0, 1.0), "infected": dist.LogNormal(0.7, 0.5)} | rates
 
     def transition(t: Time, x: State) -> dict[str, Distribution]:
-        new = x["susceptible"] * -jnp.expm1(-x["contagion"] * x["infected"] / BOYS)
-        well = x["infected"] * -jnp.expm1(-gamma)
-        after = {"susceptible": x["susceptible"] - new, "infected": x["infected"] + new - well}
-        return {name: dist.Delta(value) for name, value in after.items()} | {"contagion": contagion}
+        susceptible, infected = x["susceptible"], x["infected"]
+        for _ in range(PARTS):
+            new = susceptible * -jnp.expm1(-x["contagion"] * infected / BOYS / PARTS)
+            well = infected * -jnp.expm1(-x["recovery"] / PARTS)
+            susceptible, infected = susceptible - new, infected + new - well
+        return {"susceptible": dist.Delta(susceptible), "infected": dist.Delta(infected)} | rates
 
     def observation(t: Time, x: State) -> Distribution:
         # A boy in bed where nobody is infected came from elsewhere.
-        return dist.Poisson(x["infected"] + 0.1)
+        return dist.NegativeBinomial2(x["infected"] + 0.1, CONCENTRATION)
 
     return state_space(initial, transition, observation, IN_BED, **options)

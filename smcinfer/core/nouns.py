@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from numpyro.distributions import Distribution
-from numpyro.distributions.batch_util import promote_batch_shape
 
+from smcinfer.core.draws import draw_each
 from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.slices import each
 
 
 class Process(eqx.Module):
@@ -161,7 +162,7 @@ class Proposal(eqx.Module):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """Draws for all particles; override where one batched draw is cheaper than a key a particle."""
-        return jax.vmap(lambda key, state: self(key, t, state))(jax.random.split(key, size), states)
+        return each(lambda key, state: self(key, t, state))(jax.random.split(key, size), states)
 
 
 class Bootstrap(Proposal):
@@ -181,8 +182,8 @@ class Bootstrap(Proposal):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """One batched draw of all transitions."""
-        laws = promote_batch_shape(jax.vmap(lambda state: self.process.transition(t, state))(states))
-        return laws.sample(key), jnp.zeros((size,), jnp.result_type(float))
+        x = draw_each(key, lambda state: self.process.transition(t, state), states, size)
+        return x, jnp.zeros((size,), jnp.result_type(float))
 
 
 class Guided(Proposal):
@@ -224,8 +225,8 @@ class Guided(Proposal):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """One batched draw of all guides."""
-        x = promote_batch_shape(jax.vmap(lambda state: self.guide(t, state))(states)).sample(key)
-        return x, jax.vmap(lambda state, x: self.log_weight(t, state, x))(states, x)
+        x = draw_each(key, lambda state: self.guide(t, state), states, size)
+        return x, each(lambda state, x: self.log_weight(t, state, x))(states, x)
 
 
 class TwistInduced(Proposal):
@@ -262,7 +263,7 @@ class TwistInduced(Proposal):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """One batched categorical draw."""
-        joint, log_twist = jax.vmap(lambda state: self._joint(t, state))(states)
+        joint, log_twist = each(lambda state: self._joint(t, state))(states)
         symbols = jax.random.categorical(key, joint)
         chosen = jnp.take_along_axis(log_twist, symbols[:, None], axis=1)[:, 0]
         return symbols, _over(jax.nn.logsumexp(joint, axis=1), chosen)

@@ -93,8 +93,7 @@ class Way(eqx.Module):
 
         def turn(carry: tuple[PyTree[Any], Scalar, Array]) -> tuple[PyTree[Any], Scalar, Array]:
             at, error = self.once(step, start, xs, carry[0])
-            # An error that is no number is not small.
-            return at, jnp.where(jnp.isnan(error), jnp.inf, error), carry[2] + 1
+            return at, error, carry[2] + 1
 
         first = (self.begun(step, start, xs), jnp.asarray(jnp.inf, start.dtype), jnp.zeros((), jnp.int32))
         at, error, count = jax.lax.while_loop(more, turn, first)
@@ -189,7 +188,10 @@ class GaussSeidelJacobi(Way):
             return leaf[jnp.minimum(jnp.arange(rows * count), leaf.shape[0] - 1)].reshape(count, rows, *leaf.shape[1:])
 
         def one(start: Array, xs: PyTree[Any]) -> Array:
-            follow = lambda x, u: (step(x, u),) * 2  # noqa: E731
+            def follow(x: Array, u: PyTree[Any]) -> tuple[Array, Array]:
+                after = step(x, u)
+                return after, after
+
             return jax.lax.scan(follow, start, xs)[1]
 
         return jax.vmap(one)(starts, jax.tree.map(cut, xs))
@@ -251,4 +253,6 @@ def _before(start: Float[Array, " d"], path: Path) -> Path:
 
 
 def _apart(path: Path, values: Path) -> Scalar:
-    return jnp.max(jnp.abs(path - values) / (1.0 + jnp.abs(values)))
+    gaps = jnp.abs(path - values) / (1.0 + jnp.abs(values))
+    # A largest entry may pass over what is no number.
+    return jnp.max(jnp.where(jnp.isfinite(gaps), gaps, jnp.inf))

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution, constraints
-from numpyro.distributions.batch_util import promote_batch_shape
 
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar, Time
@@ -115,7 +114,7 @@ class Diffused(Distribution):
 
     pytree_data_fields = ("x", "start", "end")
     pytree_aux_fields = ("drift", "spread", "substeps")
-    support = constraints.real
+    support = constraints.real  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, drift: Field, spread: Field, substeps: int, x: Array, start: Scalar, end: Scalar) -> None:
         self.drift, self.spread, self.substeps = drift, spread, substeps
@@ -124,13 +123,10 @@ class Diffused(Distribution):
 
     def sample(self, key: KeyArray | None, sample_shape: tuple[int, ...] = ()) -> Array:
         """Paths of the diffusion, of which the ends are kept."""
-        shape = (*sample_shape, *self.batch_shape)
-        x = jnp.broadcast_to(self.x, (*shape, *self.event_shape))
-        draw = self._end
-        for _ in shape:
-            draw = jax.vmap(draw, in_axes=(0, 0, None, None))
-        keys = jax.random.split(key, shape) if shape else key
-        return draw(keys, x, jnp.ravel(self.start)[0], jnp.ravel(self.end)[0])
+        draw = lambda key: self._end(key, jnp.asarray(self.x), self.start, self.end)  # noqa: E731
+        for _ in sample_shape:
+            draw = jax.vmap(draw)
+        return draw(jax.random.split(key, sample_shape) if sample_shape else key)
 
     def _end(self, key: KeyArray, x: Array, start: Scalar, end: Scalar) -> Array:
         diffrax, lineax = _diffrax(), importlib.import_module("lineax")
@@ -164,11 +160,3 @@ class Diffused(Distribution):
             expected="a bootstrap filter: no proposal, no twist, no score",
             got="something that asks for the density of a transition",
         )
-
-
-@promote_batch_shape.register
-def _promote_diffused(law: Diffused) -> Diffused:
-    made = Diffused(law.drift, law.spread, law.substeps, law.x, law.start, law.end)
-    batch = jnp.ndim(law.x) - len(law.event_shape)
-    made._batch_shape, made._event_shape = jnp.shape(law.x)[:batch], law.event_shape
-    return made

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 from numpyro.distributions.batch_util import promote_batch_shape
 
+from smcinfer.core.draws import together
 from smcinfer.ground.arrays import Array, KeyArray, PyTree
 from smcinfer.ground.errors import TargetError
 
@@ -48,6 +49,11 @@ class Joint(Distribution):
 @promote_batch_shape.register
 def _promote_joint(law: Joint) -> Joint:
     return Joint(jax.tree.map(promote_batch_shape, law.laws, is_leaf=is_law))
+
+
+@together.register
+def _joint_together(law: Joint) -> bool:
+    return all(together(part) for part in jax.tree.leaves(law.laws, is_leaf=is_law))
 
 
 def as_law(value: Any, name: str) -> Distribution:

@@ -79,6 +79,16 @@ def test_after_k_iterations_the_first_k_steps_are_exact(x64: None) -> None:
     np.testing.assert_allclose(whole[:30], exact[:30], atol=1e-5)
 
 
+def test_what_is_no_number_is_an_error_that_is_left() -> None:
+    """The root of a negative number at the last step, which a largest error must not pass over."""
+    rooted = lambda x, u: (jnp.sqrt(x - 1.0 + 0.1 * u) + 1.0,) * 2  # noqa: E731
+    start, xs = jnp.asarray(3.0), jnp.zeros(STEPS).at[-1].set(-100.0)
+    _, outs, report = both(rooted, start, xs, DEER())
+    assert np.isnan(outs[-1]) and report.error == np.inf and not report.converged
+    _, outs, report = both(rooted, start, xs[:-1], DEER())
+    assert np.isfinite(outs).all() and report.converged
+
+
 def test_what_cannot_be_iterated_is_refused() -> None:
     with pytest.raises(ArgumentError, match="carry of floats"):
         scan(lambda x, u: (x + 1, x), jnp.asarray(1), jnp.zeros(3), Picard())

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
+from smcinfer.core.draws import together
 from smcinfer.ground.arrays import Array, Bool, Float, Int, KeyArray
 
 Tokens = Int[Array, "*batch length"]
@@ -113,3 +114,11 @@ class AllAtOnce(Distribution):
         terms = jnp.where(still, jax.nn.log_sigmoid(-self.log_odds), log_tokens)
         possible = jnp.all(open_ | (value == self.tokens), axis=-1)
         return jnp.where(possible, jnp.sum(jnp.where(open_, terms, 0.0), axis=-1), -jnp.inf)
+
+
+@together.register(OneByOne)
+@together.register(AllAtOnce)
+def _one_key_for_all(law: Distribution) -> bool:
+    """Both draw for every row of their arrays."""
+    del law
+    return True
