@@ -9,7 +9,7 @@ values are tried. log Z is summed over z, with no bound on how many z there are 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -34,6 +34,7 @@ from smcinfer.static.guard import Guarded
 from smcinfer.static.target import POSTERIOR
 
 
+@runtime_checkable
 class HeldModel(Protocol):
     """A model whose discrete variables are held: functions of the vector of its reals, densities in nats."""
 
@@ -50,6 +51,7 @@ class HeldModel(Protocol):
         ...
 
 
+@runtime_checkable
 class MixedModel(Protocol):
     """A model with its real latent variables in one vector and its discrete ones in another.
 

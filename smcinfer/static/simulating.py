@@ -54,7 +54,7 @@ class Simulating(Path):
     reports: ClassVar[tuple[str, ...]] = ("acceptance", "num_evals")
 
     @abc.abstractmethod
-    def kept(self, keys: KeyArray, theta: PyTree[Any]) -> Array:
+    def kept(self, keys: Array, theta: PyTree[Any]) -> Array:
         """What is kept of one simulation for each of M keys."""
 
     @abc.abstractmethod

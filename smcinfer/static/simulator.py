@@ -62,7 +62,7 @@ class SimulatorPath(Simulating, TolerancePath):
         }
         return dataclasses.replace(super().plan, name="simulator", label="simulating", details=details)
 
-    def kept(self, keys: KeyArray, theta: PyTree[Any]) -> Float[Array, " m"]:
+    def kept(self, keys: Array, theta: PyTree[Any]) -> Float[Array, " m"]:
         """How far each simulation is from the data."""
         return jax.vmap(lambda key: self.distance_of(key, theta))(keys)
 

@@ -56,7 +56,7 @@ class SyntheticPath(Simulating):
         }
         return dataclasses.replace(super().plan, name="synthetic likelihood", label="simulating", details=details)
 
-    def kept(self, keys: KeyArray, theta: PyTree[Any]) -> Scalar:
+    def kept(self, keys: Array, theta: PyTree[Any]) -> Scalar:
         """The log synthetic likelihood; minus infinity where a simulation failed."""
         found = log_gaussian(self.seen, jax.vmap(lambda key: self.summaries_of(key, theta))(keys))
         return jnp.where(jnp.isnan(found), -jnp.inf, found)

@@ -21,10 +21,8 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 WAIT_SECONDS = 180.0
 
 # Faults are listened for before any script of the page; the rest is looked at when all is there.
-LISTEN = (
-    "<script>window.faults = [];"
-    " addEventListener('error', e => faults.push(e.message || e.target.src || '?'), true)</script>"
-)
+LISTEN = """<script>window.faults = [];
+  addEventListener("error", e => faults.push(e.message || e.target.src || "?"), true)</script>"""
 PROBE = """<script>addEventListener("load", async () => {
   const wait = ms => new Promise(done => setTimeout(done, ms));
   await wait(1500);
