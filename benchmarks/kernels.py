@@ -17,8 +17,10 @@ told how the density depends on the radius, which no other row is. NUTS is black
 A jump between modes is a step after which another axis has the largest coordinate, as the official code counts, whatever
 its sign; ``counting_mirror_images`` counts changes of the sign too.
 
-``lockstep_over_mean_evals`` is what all chains together evaluate in lockstep over what they need,
-``flat_over_mean_evals`` the same with every chain at its own pace.
+``lockstep_over_mean_evals`` is what the moves of 4096 particles evaluate over what they need, the larger of two kernels
+with their defaults, and ``moves_seconds_ratio_lockstep`` the time that they would take in lockstep over that time, the
+smaller of the two. ``chains_lockstep_over_mean_evals`` is the former of 64 chains in lockstep, ``flat_over_mean_evals``
+with every chain at its own pace.
 """
 
 from collections.abc import Callable
@@ -29,7 +31,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.kernel_rows import NUM_CHAINS, Row, blackjax_elliptical, on_breast_cancer, on_hard_target
-from benchmarks.timing import parse_quick, print_json
+from benchmarks.timing import measure_together, parse_quick, print_json
+from smcinfer.ground.keys import small
 from smcinfer.kernels import (
     HMC,
     MALA,
@@ -44,6 +47,8 @@ from smcinfer.kernels import (
     PolarSlice,
     RandomWalk,
 )
+from smcinfer.kernels.base import TemperedDensity
+from smcinfer.kernels.queue import num_lanes, queued
 from smcinfer.models.hard_targets import HardTarget, axial_modes, cauchy, funnel, hyperplane_disk
 
 OFFICIAL_ESS_PER_SECOND = {"cauchy": 662.0, "disk": 626.0}
@@ -155,7 +160,28 @@ def main() -> None:
     for name, kernel in kernels_for_a_gaussian_base(quick).items():
         with jax.enable_x64(False):
             add("breast_cancer", name, partial(on_breast_cancer, kernel, *cancer_size.of(kernel)))
-    print_json(figures_of(table) | {"num_chains": NUM_CHAINS, "num_draws": size.num_draws, "table": table})
+    print_json(
+        inside_moves() | figures_of(table) | {"num_chains": NUM_CHAINS, "num_draws": size.num_draws, "table": table}
+    )
+
+
+def inside_moves(num_particles: int = 4096) -> dict[str, float]:
+    """Evaluations over those that are needed, and time against lockstep, of one move of a cloud of particles."""
+    worst, slowest = 0.0, float("inf")
+    exact = cauchy(10)
+    for kernel in (GibbsianPolarSlice(), HitAndRun()):
+        positions = exact.draw(jax.random.key(0), num_particles)
+        density = TemperedDensity(lambda x: jnp.zeros((), x.dtype), exact.log_density, jnp.ones(()))
+        params = kernel.tune(kernel.parameters(10), positions, jnp.zeros(num_particles), jnp.asarray(jnp.nan))
+        states = jax.vmap(partial(kernel.init, density=density))(positions)
+        keys = jax.random.split(small(jax.random.key(1)), num_particles)
+        step = jax.vmap(partial(kernel.step, density=density, params=params))
+        queue = partial(queued, kernel, density=density, params=params, lanes=num_lanes(num_particles))
+        _, info, ticks = jax.jit(queue)(keys, states)
+        worst = max(worst, float(ticks) * num_lanes(num_particles) / float(jnp.sum(info.num_evals)))
+        timed = measure_together({"lockstep": step, "queue": queue}, keys, states)
+        slowest = min(slowest, timed["lockstep"].median_s / timed["queue"].median_s)
+    return {"lockstep_over_mean_evals": worst, "moves_seconds_ratio_lockstep": slowest}
 
 
 def figures_of(table: dict[str, dict[str, Row]]) -> dict[str, Any]:
@@ -173,7 +199,7 @@ def figures_of(table: dict[str, dict[str, Row]]) -> dict[str, Any]:
         ),
         "cauchy_known_radial_form_ess_per_1000_evals": heavy[told]["ess_per_1000_evals"],
         "breast_cancer_affine_gpss_iat": table["breast_cancer"]["gibbsian_polar_slice"]["iat"],
-        "lockstep_over_mean_evals": published["run_over_mean_evals"],
+        "chains_lockstep_over_mean_evals": published["run_over_mean_evals"],
         "flat_over_mean_evals": own_pace["run_over_mean_evals"],
         "log_radius_over_mean_evals": heavy["gibbsian_polar_slice, own coordinates"]["run_over_mean_evals"],
     }

@@ -38,6 +38,7 @@ def sample(
     resample_below: float | None = None,
     islands: int = 1,
     devices: Sequence[Any] | None = None,
+    particle_batch: int | None = None,
     history: str = "scalars",
     progress: bool = True,
     checkpoint: str | Path | None = None,
@@ -66,6 +67,9 @@ def sample(
         islands: parts of each population that never exchange particles, only weights.
         devices: share the particles of every run among these, ``jax.devices()`` say; with ``islands`` a multiple of their
             number no particle ever leaves its device.
+        particle_batch: particles of each run that likelihoods, moves and networks take at a time, so that memory holds what
+            they compute for so many only; the numbers are those of all at once, to rounding. Where ``None``, all of them, or
+            as many as fit into the memory that is free.
         history: ``"none"``, ``"scalars"``, ``"ancestors"`` (genealogy plots) or ``"full"``.
         progress: draw a bar on stderr.
         checkpoint: a file to resume from and to save to.
@@ -103,6 +107,7 @@ def sample(
         **shape,
         lag=model.plan.lag,
         devices=devices,
+        particle_batch=particle_batch,
         progress=progress,
         checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds,

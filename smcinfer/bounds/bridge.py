@@ -17,13 +17,13 @@ Sources: Meng & Wong (1996), section 4; Fruehwirth-Schnatter (2004), equation 16
 import warnings
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float
 
 from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError, TargetError, surfacing
+from smcinfer.ground.programs import compiled
 from smcinfer.results import Result
 from smcinfer.results.evidence import Bound, Evidence
 from smcinfer.results.pooling import resample
@@ -165,11 +165,11 @@ def _log_density(target: StaticTarget, result: Result) -> Float[np.ndarray, "num
         raise TargetError(
             "the target cannot take its parameters to the unconstrained space", expected="unconstrain", got=None
         )
-    density = eqx.filter_jit(jax.vmap(jax.vmap(lambda values: target.log_prob(unconstrain(values)))))
+    density = compiled(jax.vmap(jax.vmap(lambda values: target.log_prob(unconstrain(values)))))
     return np.asarray(density({name: jax.numpy.asarray(value) for name, value in result.particles.items()}), np.float64)
 
 
-@eqx.filter_jit
+@compiled
 def _log_ratio(target: StaticTarget, law: StudentMixture, x: Any) -> Any:
     return jax.vmap(lambda x: target.log_prob(x) - law.log_density(x))(x)
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from smcinfer.checks.report import Check, Report, none_of
 from smcinfer.core.compose import Potential, Process, Twist
 from smcinfer.ground.arrays import Array, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.programs import compiled
 from smcinfer.static.contract import check_scalar
 
 
@@ -96,13 +96,13 @@ def _function_report(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _evaluate(function: Callable[..., Scalar], times: Array, states: PyTree[Any]) -> Array:
     """The function at every time (first axis) and particle (second)."""
     return jax.vmap(lambda t, row: jax.vmap(lambda one: function(t, one))(row))(times, states)
 
 
-@eqx.filter_jit
+@compiled
 def _next_values(twist: Twist, process: Process, states: PyTree[Any]) -> tuple[Array, Array | None]:
     """``next`` at t = 1 for every particle, and the logits of the transitions."""
     t = jnp.asarray(1, jnp.int32)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from smcinfer.checks.report import Check, Report, close, follows, none_of
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree
 from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.programs import compiled
 from smcinfer.kernels.base import Kernel, KernelInfo, KernelState, TemperedDensity
 from smcinfer.static.contract import abstract_output, describe
 
@@ -134,7 +134,7 @@ def _sweep(kernel: Kernel, key: KeyArray, states: Any, density: TemperedDensity,
     return jax.vmap(lambda key, state: kernel.step(key, state, density, shared))(keys, states)
 
 
-@eqx.filter_jit
+@compiled
 def _sweeps(
     kernel: Kernel, key: KeyArray, density: TemperedDensity, starts: Draws, cloud: Draws, num_steps: int
 ) -> tuple[KernelState, KernelInfo]:
@@ -158,7 +158,7 @@ def _sweeps(
     return jax.lax.scan(move, begin(starts), jax.random.split(moving, num_steps))
 
 
-@eqx.filter_jit
+@compiled
 def _parts(density: TemperedDensity, positions: Draws) -> tuple[Array, Array]:
     return jax.vmap(lambda x: (density.log_base(x), density.log_potential(x)))(positions)
 

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +19,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, KeyArray, PyTree
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.programs import compiled
 from smcinfer.static.contract import abstract_output, describe
 
 STEPS = 5
@@ -96,7 +96,7 @@ def _run(model: FeynmanKac, key: Array, settings: Settings, length: int) -> smc.
     return smc.scan(jnp.ones((), jnp.int32), state, model, settings, length)[0]
 
 
-_compiled_run = eqx.filter_jit(_run)
+_compiled_run = compiled(_run)
 
 
 def _trial(model: FeynmanKac, key: KeyArray, num_particles: int) -> list[Check]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from smcinfer.checks.report import Check, Report, none_of, same
 from smcinfer.core.compose import Process
 from smcinfer.ground.arrays import Array, KeyArray, PyTree
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.programs import compiled
 from smcinfer.static.contract import abstract_output, describe
 
 
@@ -86,7 +86,7 @@ def _start(process: Process, law: Distribution | None, key: KeyArray, t: Array) 
     return process.advance(t, None, None if law is None else law.sample(key))
 
 
-@eqx.filter_jit
+@compiled
 def simulate(process: Process, key: KeyArray, num_steps: int, size: int) -> tuple[PyTree[Any], Array]:
     """States at t = 0 .. num_steps of independent paths, time first, and the log density of each transition.
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ from smcinfer.checks.report import Check, Report, mean, none_of, same
 from smcinfer.core.compose import Potential, Process, Proposal
 from smcinfer.ground.arrays import Array, KeyArray, PyTree
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.programs import compiled
 from smcinfer.static.contract import abstract_output
 
 NUM_STATES = 4
@@ -81,7 +81,7 @@ def check_proposal(
     return Report(name, tuple(checks))
 
 
-@eqx.filter_jit
+@compiled
 def _reference(
     process: Process, potential: Potential | None, key: KeyArray, t: Array, states: PyTree[Any], n: int
 ) -> tuple[Array, Array]:
@@ -97,7 +97,7 @@ def _reference(
     return jax.vmap(one)(jax.random.split(key, NUM_STATES), states)
 
 
-@eqx.filter_jit
+@compiled
 def _one_by_one(proposal: Proposal, key: KeyArray, t: Array, states: PyTree[Any], n: int) -> tuple[Array, Array]:
     def one(key: KeyArray, state: PyTree[Any]) -> tuple[PyTree[Any], Array]:
         return jax.vmap(lambda key: proposal(key, t, state))(jax.random.split(key, n))
@@ -105,7 +105,7 @@ def _one_by_one(proposal: Proposal, key: KeyArray, t: Array, states: PyTree[Any]
     return jax.vmap(one)(jax.random.split(key, NUM_STATES), states)
 
 
-@eqx.filter_jit
+@compiled
 def _in_batch(proposal: Proposal, key: KeyArray, t: Array, states: PyTree[Any], n: int) -> tuple[Array, Array]:
     repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf, n, axis=0), states)
     drawn = proposal.propose(key, t, repeated, NUM_STATES * n)

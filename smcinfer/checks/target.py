@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from smcinfer.checks.report import Check, Report, close, mean, none_of, same
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.programs import compiled
 from smcinfer.static.contract import abstract_output, check_scalar
 from smcinfer.static.target import StaticTarget
 
@@ -43,7 +43,7 @@ def check_target(target: StaticTarget, key: KeyArray, *, num_draws: int = 4096) 
         `Report`. An open line is one that these draws cannot judge.
     """
     target = validate.instance("target", target, StaticTarget, "posterior(...), log_density(...) or from_numpyro(...)")
-    num_draws = validate.count("num_draws", num_draws)
+    target, num_draws = target.as_arrays(), validate.count("num_draws", num_draws)
     name = f"target on {target.dim} dimensions"
     x = jax.ShapeDtypeStruct((target.dim,), jnp.result_type(float))
     try:
@@ -72,13 +72,13 @@ def check_target(target: StaticTarget, key: KeyArray, *, num_draws: int = 4096) 
     return Report(name, tuple(checks))
 
 
-@eqx.filter_jit
+@compiled
 def _evaluate(function: Callable[..., Any], draws: Float[Array, "n dim"]) -> tuple[Array, Array]:
     """The function's values and gradients at all draws."""
     return jax.vmap(jax.value_and_grad(function))(draws)
 
 
-@eqx.filter_jit
+@compiled
 def _map(function: Callable[..., Any], values: PyTree[Any]) -> PyTree[Any]:
     return jax.vmap(function)(values)
 
@@ -157,7 +157,7 @@ def _gaussian(target: StaticTarget, draws: Array, log_base: Vectors) -> list[Che
     return [close("log_base is the Gaussian of base_mean and base_scale", log_base, declared, tolerance, hint)]
 
 
-@eqx.filter_jit
+@compiled
 def _sum_of_terms(terms: Callable[..., Any], draws: Float[Array, "n dim"], num_data: int) -> Float[Array, " n"]:
     return jax.vmap(lambda x: jnp.sum(terms(x, jnp.arange(num_data))))(draws)
 

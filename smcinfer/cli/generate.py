@@ -38,7 +38,7 @@ WISH = Door(Wish, "What is asked")
 GENERATION = Door(
     language.generation,
     "Model",
-    only=("max_tokens", "temperature", "end"),
+    only=("max_tokens", "temperature", "power", "end"),
     defaults={"max_tokens": 40},
     help={
         "max_tokens": "how many tokens may be generated.",

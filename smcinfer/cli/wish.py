@@ -63,7 +63,7 @@ class Wish:
                 raise ArgumentError(f"{name} does nothing here", expected=f"it beside {beside}", hint="leave it out")
 
     def target(self, model: Pretrained, **options: Any) -> tuple[Generation, float | None]:
-        """What is asked, as a generation, and the largest log phi where it is known.
+        """What is asked, as a generation, and the largest log weight of a text where it is known.
 
         Args:
             model: a language model with a tokenizer.
@@ -82,6 +82,8 @@ class Wish:
             raise ArgumentError("a constraint is on the whole text", expected="--infill left out", got=self.infill)
         else:
             target = constrained(model, self.prompt, constraint, potential, **options)
+        if options.get("power", 1.0) < 1.0:
+            return target, None
         return target, 0.0 if potential is None else potential.log_bound
 
     def factors(self, model: Pretrained) -> list[Factor]:

@@ -25,6 +25,7 @@ from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError, calling
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.slices import each
 
 __all__ = [
     "Bootstrap",
@@ -139,13 +140,13 @@ class Composed(FeynmanKac):
             log_twist = jnp.asarray(self._log_twist(t, state), jnp.result_type(float))
             return _Particle(state, log_twist, self._log_ahead(t + 1, state, log_twist))
 
-        return jax.vmap(one)(states)
+        return each(one)(states)
 
     def draw_initial(self, key: KeyArray, num_particles: int) -> tuple[Particles, LogWeights]:
         """Draws of x_0 with their log weights; ``None`` for x where every particle starts from one known state."""
         law = self.process.initial()
         if law is not None and jax.eval_shape(self.proposal.initial, key) is not None:
-            return jax.vmap(self.proposal.initial)(jax.random.split(key, num_particles))  # pyright: ignore
+            return each(self.proposal.initial)(jax.random.split(key, num_particles))  # pyright: ignore
         x = None if law is None else law.sample(key, (num_particles,))
         return x, jnp.zeros((num_particles,), jnp.result_type(float))
 
@@ -158,11 +159,9 @@ class Composed(FeynmanKac):
             state = self.process.advance(t, None, None)
             states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *jnp.shape(leaf))), state)
         else:
-            states = jax.vmap(lambda x: self.process.advance(t, None, x))(x)
+            states = each(lambda x: self.process.advance(t, None, x))(x)
         particles = self.carry(t, states)
-        return Mutation(
-            particles, log_w + jax.vmap(lambda state: self.potential(t, state))(states) + particles.log_twist
-        )
+        return Mutation(particles, log_w + each(lambda state: self.potential(t, state))(states) + particles.log_twist)
 
     def init(self, key: KeyArray, num_particles: int) -> Mutation:
         """Particles at t = 0, weighted by phi_0 psi_0 (and by a guide of x_0 where there is one)."""
@@ -175,7 +174,7 @@ class Composed(FeynmanKac):
 
     def advance(self, t: Time, particles: Particles, x: Particles, log_w: LogWeights) -> Mutation:
         """Particles moved to given x_t, weighted by what the look-ahead did not hold."""
-        states = jax.vmap(lambda state, x: self.process.advance(t, state, x))(particles.state, x)
+        states = each(lambda state, x: self.process.advance(t, state, x))(particles.state, x)
         moved = self.carry(t, states)
         log_w = log_w + moved.log_twist - particles.log_twist
         if not self.proposal.includes_potential:
@@ -187,7 +186,7 @@ class Composed(FeynmanKac):
 
     def _log_potentials(self, t: Time, states: Particles) -> LogWeights:
         """log phi_t of every particle; not evaluated where step t is known to weigh nothing."""
-        evaluate = jax.vmap(lambda state: self.potential(t, state))
+        evaluate = each(lambda state: self.potential(t, state))
         informative = self.informative(t)
         if informative is None:
             return evaluate(states)

@@ -33,6 +33,7 @@ from smcinfer.core.plan import Plan
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.slices import each
 
 Path = PyTree[Any]
 """x_0 .. x_T of one particle: every leaf with a leading axis of T + 1."""
@@ -105,7 +106,7 @@ class Conditioned(FeynmanKac):
             return None
         x = self._at(shared, t)
         particles: Any = population.particles
-        reach = jax.vmap(lambda state: jnp.sum(self.model.process.transition(t, state).log_prob(x)))(particles.state)
+        reach = each(lambda state: jnp.sum(self.model.process.transition(t, state).log_prob(x)))(particles.state)
         log_weights = population.log_weights - particles.log_twist + reach
         if particles.log_ahead is not None:
             # Resampling sees the look-ahead; the path's future is known and needs none.

@@ -35,6 +35,15 @@ def follow_leader(choices: PyTree[Any]) -> PyTree[Any]:
     return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, RUNS)[0], choices)
 
 
+def in_any_run(flag: Flag) -> Flag:
+    """Whether it holds in any run, inside the driver's map over runs: the bound of one loop for all; outside, the flag."""
+    try:
+        jax.lax.axis_index(RUNS)
+    except NameError:  # no map over runs is under way
+        return flag
+    return jax.lax.pmax(flag.astype(jnp.int32), RUNS) > 0
+
+
 class Population(eqx.Module):
     """A weighted particle system: what the engine carries, resamples and reports.
 

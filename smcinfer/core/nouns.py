@@ -17,6 +17,7 @@ from numpyro.distributions import Distribution
 from smcinfer.core.draws import draw_each
 from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.slices import each
 
 
 class Process(eqx.Module):
@@ -161,7 +162,7 @@ class Proposal(eqx.Module):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """Draws for all particles; override where one batched draw is cheaper than a key a particle."""
-        return jax.vmap(lambda key, state: self(key, t, state))(jax.random.split(key, size), states)
+        return each(lambda key, state: self(key, t, state))(jax.random.split(key, size), states)
 
 
 class Bootstrap(Proposal):
@@ -225,7 +226,7 @@ class Guided(Proposal):
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """One batched draw of all guides."""
         x = draw_each(key, lambda state: self.guide(t, state), states, size)
-        return x, jax.vmap(lambda state, x: self.log_weight(t, state, x))(states, x)
+        return x, each(lambda state, x: self.log_weight(t, state, x))(states, x)
 
 
 class TwistInduced(Proposal):
@@ -262,7 +263,7 @@ class TwistInduced(Proposal):
 
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """One batched categorical draw."""
-        joint, log_twist = jax.vmap(lambda state: self._joint(t, state))(states)
+        joint, log_twist = each(lambda state: self._joint(t, state))(states)
         symbols = jax.random.categorical(key, joint)
         chosen = jnp.take_along_axis(log_twist, symbols[:, None], axis=1)[:, 0]
         return symbols, _over(jax.nn.logsumexp(joint, axis=1), chosen)

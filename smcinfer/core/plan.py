@@ -19,6 +19,8 @@ class Plan:
         lag: resamplings that the genealogy of the error bar looks back over (`Settings.lag`). Filters forget noise within
             about ten resamplings, so that the error bars of the ready models are right to a fifth; moves along a path
             forget most of it at each step.
+        tells_variance: whether a run tells the variance of its own Z_hat; false where its particles were drawn to differ:
+            only the spread between runs does then.
         label: of the progress bar.
         name: of the algorithm, for a result's title; ``""`` for none.
         details: what a result's settings say beside, by name, as JSON can hold it.
@@ -28,6 +30,7 @@ class Plan:
     resample_below: float = 0.5
     resamples_always: bool = False
     lag: int = 10
+    tells_variance: bool = True
     label: str = "sampling"
     name: str = ""
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -32,6 +32,7 @@ class Settings:
         islands: K equal parts of the population, each resampling by itself when its own effective sample size asks.
             Islands exchange weights, never particles, and Z_hat stays unbiased.
         mesh: devices that share the particles, with one axis named `PARTICLES`; ``None`` for the default device.
+        particle_batch: particles of each run that likelihoods, moves and networks take at a time; all where ``None``.
     """
 
     num_particles: int
@@ -41,6 +42,7 @@ class Settings:
     lag: int = 0
     islands: int = 1
     mesh: Mesh | None = None
+    particle_batch: int | None = None
 
     def __post_init__(self) -> None:
         validate.count("num_particles", self.num_particles)
@@ -56,6 +58,11 @@ class Settings:
                 got=self.islands,
             )
         self._check_mesh()
+        if self.particle_batch is not None:
+            validate.count("particle_batch", self.particle_batch)
+            validate.not_given(
+                "a population that several devices share", particle_batch=self.mesh and self.particle_batch
+            )
 
     def _check_mesh(self) -> None:
         if self.mesh is None:

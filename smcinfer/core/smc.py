@@ -28,6 +28,7 @@ from smcinfer.core.weights import Weighed, compensated_add, unweighed, weigh
 from smcinfer.ground.arrays import Array, Float, Int, Key, PyTree
 from smcinfer.ground.keys import plain
 from smcinfer.ground.programs import merged
+from smcinfer.ground.slices import sliced
 
 __all__ = ["Record", "SMCState", "init", "scan", "step"]
 
@@ -43,7 +44,7 @@ def init(key: Key[Array, " num_runs"], model: FeynmanKac, settings: Settings) ->
     Returns:
         The state, and the record of t = 0 (a dict, empty at history level ``"none"``).
     """
-    with merged(settings.mesh is not None):
+    with merged(settings.mesh is not None), sliced(settings.particle_batch):
         return _started(key, model, settings)
 
 
@@ -92,7 +93,7 @@ def step(t: Int[Array, ""], state: SMCState, model: FeynmanKac, settings: Settin
     Properly weighted for: the model's target at t, ``E[Z_hat_t sum_i W_t^i f(x_t^i)] = gamma_t(f)``, whenever the
     model's own weights are and nothing in ``adapt`` depends on the particles.
     """
-    with merged(settings.mesh is not None):
+    with merged(settings.mesh is not None), sliced(settings.particle_batch):
         return _stepped(t, state, model, settings)
 
 

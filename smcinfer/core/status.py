@@ -49,7 +49,8 @@ EXPLANATIONS: dict[Status, str] = {
     Status.WEIGHTS_COLLAPSED: "the final weights of a run of N particles are worth fewer than sqrt(N): a few particles decide, "
     "and log Z may be too low by more than its error bar; more particles, a twist, or a proposal closer to the target",
     Status.MASS_MISSED: "moves went on to find what the weights had missed, the neck of a funnel say: log Z is too low, and "
-    "its error bar does not know; longer moves, Moves.exactly(100), kernels.Scales(HMC()) or other coordinates",
+    "its error bar does not know; sample(..., kernel=kernels.Scales(HMC()), method=Tempering(moves=Moves.exactly(100))) comes "
+    "nearer, coordinates without the neck are right",
     Status.ROUNDED: "log Z is known no better than the rounding of the numbers it was summed from: "
     "run in float64, or subtract a constant from the log density",
     Status.CUT_OFF: "every sequence was still going on at max_tokens, and none that is cut off there counts: raise max_tokens",

@@ -21,6 +21,7 @@ from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.process import GaussianSteps
 from smcinfer.diffusion.watched import Steered, Watched, Watching
 from smcinfer.ground.arrays import Array, KeyArray, LogWeights, Particles, Point, Scalar, Time
+from smcinfer.ground.slices import each
 
 InitialDraw = Callable[[Any], tuple[Array, Array]]
 """``key -> (x, log_w)``: a draw of x at step 0 and its log weight, as `Proposal.initial`."""
@@ -84,7 +85,7 @@ class Drifted(FromNoise):
         del size
         points: Any = states.x  # pyright: ignore[reportAttributeAccessIssue]
         noise = jax.random.normal(key, points.shape, points.dtype)
-        return jax.vmap(lambda noise, state: self._place(noise, t, state))(noise, states)
+        return each(lambda noise, state: self._place(noise, t, state))(noise, states)
 
     def _place(self, noise: Point, t: Time, state: Any) -> tuple[Point, Scalar]:
         """The draw that standard noise makes, and its log weight written in the noise."""

@@ -21,6 +21,7 @@ from smcinfer.core.weights import conditional_ess
 from smcinfer.diffusion.proposals import GradientGuided, Prior
 from smcinfer.diffusion.watched import Watched, Watching
 from smcinfer.ground.arrays import Array, Flag, Float, KeyArray, LogWeights, Particles, Scalar, Time
+from smcinfer.ground.slices import each
 from smcinfer.paths.rising import Rising, Travelled
 from smcinfer.paths.schedules import Schedule, times
 
@@ -93,7 +94,7 @@ class TemperedAlignment(Rising):
         """Noise, at strength zero: all weights one."""
         x = self.process.initial().sample(key, (num_particles,))
         t = jnp.zeros((), jnp.int32)
-        states = jax.vmap(lambda x: self.process.advance(t, None, x))(x)
+        states = each(lambda x: self.process.advance(t, None, x))(x)
         return Mutation(states, jnp.zeros((num_particles,), jnp.result_type(float)))
 
     def log_potential(self, particles: Particles) -> LogWeights:
@@ -115,7 +116,7 @@ class TemperedAlignment(Rising):
                 eqx.tree_at(lambda tree: tree.strengths, self.process, everywhere, is_leaf=is_none)
             )
         x, log_w = proposal.propose(key, t, states, size)
-        moved: Any = jax.vmap(lambda state, x: self.process.advance(t, state, x))(states, x)
+        moved: Any = each(lambda state, x: self.process.advance(t, state, x))(states, x)
         log_w = log_w + jnp.where(t >= self.num_steps, 1.0, strength) * moved.value - strength * states.value
         return Mutation(moved, log_w, shared, self.info(shared))
 

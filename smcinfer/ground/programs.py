@@ -20,6 +20,8 @@ import numpy as np
 from jax.core import Tracer, eval_jaxpr
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var  # pyright: ignore[reportPrivateImportUsage]
 
+from smcinfer.ground.slices import slice_size
+
 MOST = 64
 """Traces, and programs, that are kept: those used longest ago are forgotten, with the data that their closures hold."""
 
@@ -88,19 +90,24 @@ def compiled[Function: Callable[..., Any]](function: Function, *, inline: Any = 
 
     name = getattr(function, "__name__", "program")
 
-    def found(args: tuple[Any, ...]) -> tuple[_Traced, list[Any]]:
-        dynamic, static = eqx.partition(args, eqx.is_array)
+    def found(*args: Any, **named: Any) -> tuple[_Traced, list[Any]]:
+        dynamic, static = eqx.partition((args, named), eqx.is_array)
         leaves, structure = jax.tree.flatten(dynamic)
-        rest = tuple(jax.tree.leaves(static)), jax.tree.structure(static)
+        fixed, shape = jax.tree.flatten(static)
+        # One and True are equal, and not the same program.
+        rest = tuple((type(one), one) for one in fixed), shape
         how = inline if _apart.get() else jax.Inline.AUTO
         avals = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
         key = (function, rest, structure, avals, how, _context())
 
         def trace() -> _Traced:
-            flat = lambda *leaves: function(*eqx.combine(jax.tree.unflatten(structure, leaves), static))  # noqa: E731
+            def flat(*leaves: Any) -> Any:
+                args, named = eqx.combine(jax.tree.unflatten(structure, leaves), static)
+                return function(*args, **named)
+
             flat.__name__ = name
             closed, shape = jax.make_jaxpr(flat, return_shape=True)(*leaves)
-            order = _by_use(closed.jaxpr)
+            order = by_use(closed.jaxpr)
             jaxpr = closed.jaxpr.replace(invars=[closed.jaxpr.invars[at] for at in order])
             run = _programs.get((_identity(jaxpr), how, _context()), lambda: _program(jaxpr, name, how))
             return _Traced(closed.consts, order, jax.tree.structure(shape), run)
@@ -111,8 +118,8 @@ def compiled[Function: Callable[..., Any]](function: Function, *, inline: Any = 
         return made, [leaves[at] for at in made.order]
 
     @functools.wraps(function)
-    def call(*args: Any) -> Any:
-        made, leaves = found(args)
+    def call(*args: Any, **named: Any) -> Any:
+        made, leaves = found(*args, **named)
         return jax.tree.unflatten(made.results, made.run(made.consts, leaves))
 
     call.found = found  # pyright: ignore[reportAttributeAccessIssue]
@@ -126,7 +133,7 @@ def executable(program: Any, *args: Any) -> Any:
         program: made by `compiled`.
         *args: what it will be called on.
     """
-    made, leaves = program.found(args)
+    made, leaves = program.found(*args)
     return made.run.lower(made.consts, leaves).compile().runtime_executable()
 
 
@@ -138,7 +145,7 @@ Kept apart, a density and its gradient are compiled once for the start and all m
 """
 
 
-def _by_use(jaxpr: Jaxpr) -> list[int]:
+def by_use(jaxpr: Jaxpr) -> list[int]:
     """The arguments that are used, by first use: pytrees of other packages may list them in another order in every process."""
     places: dict[Any, int] = {}
     for variable in [*(one for equation in jaxpr.eqns for one in equation.invars), *jaxpr.outvars]:
@@ -158,7 +165,8 @@ def _program(jaxpr: Jaxpr, name: str, inline: Any) -> Callable[..., Any]:
 
 def _context() -> Hashable:
     config = jax.config
-    return config.jax_enable_x64, config.jax_default_matmul_precision, config.jax_numpy_dtype_promotion
+    precision = config.jax_enable_x64, config.jax_default_matmul_precision, config.jax_numpy_dtype_promotion
+    return precision, slice_size()
 
 
 def _identity(jaxpr: Jaxpr) -> Hashable:

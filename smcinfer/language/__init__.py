@@ -2,6 +2,8 @@
 
 from smcinfer.language import exact, potentials
 from smcinfer.language.decoding import decisions
+from smcinfer.language.decoding.beams import beams
+from smcinfer.language.decoding.codes import coded
 from smcinfer.language.generation import Generation, generation
 from smcinfer.language.networks.callables import CallableLM, from_callable
 from smcinfer.language.networks.enumerable import TableLM, table_lm
@@ -42,6 +44,8 @@ __all__ = [
     "TokenState",
     "Tokenizer",
     "WeightedText",
+    "beams",
+    "coded",
     "companion",
     "decisions",
     "draw_symbols",

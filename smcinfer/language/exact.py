@@ -6,8 +6,9 @@ r"""Exact draws of a generation's target, for bounds from above.
   :math:`(s, o) \sim p_0(s)\, p_0(o \mid s)`; given that very continuation, s is an exact draw of the infilling target.
 """
 
+import functools
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -71,6 +72,52 @@ def enumerated(model: Generation) -> Enumerated:
     if not alive.any():
         raise TargetError("no string has any weight", expected="a potential above -inf somewhere")
     return Enumerated(jnp.asarray(strings[alive]), jnp.asarray(joint[alive]))
+
+
+class Distortion(NamedTuple):
+    """How far the law of a sampler that renormalises at every token is from the model restricted to the same strings.
+
+    Attributes:
+        log_mass: log of the probability that the model gives the strings that are kept, nats.
+        kl: from the sampler's law to the restricted model, nats.
+        tv: total variation of the two, in [0, 1].
+    """
+
+    log_mass: float
+    kl: float
+    tv: float
+
+
+def distortion(model: Generation) -> Distortion:
+    """What a filter that forgets its weights does to the law of whole strings, by enumeration.
+
+    Args:
+        model: a target without potential whose ``proposal`` is the sampler, ``filtered(TopK(3))`` say.
+
+    Raises:
+        ArgumentError: where there are too many strings.
+    """
+    everything = enumerated(model)
+    log_w = eqx.filter_jit(jax.vmap(functools.partial(_log_weight_of, model)))(everything.strings)
+    log_w = np.asarray(log_w, np.float64)
+    joint = np.asarray(everything.log_joint, np.float64)
+    kept = log_w > -np.inf
+    log_q, log_p = joint[kept] - log_w[kept], joint[kept]
+    log_mass = float(np.logaddexp.reduce(log_p))
+    q, p = np.exp(log_q), np.exp(log_p - log_mass)
+    return Distortion(log_mass, float(q @ (log_q - log_p + log_mass)), float(0.5 * np.abs(q - p).sum()))
+
+
+def _log_weight_of(model: Generation, path: Int[Array, " T"]) -> Array:
+    """Sum of log p / q over the tokens of a path; minus infinity where one of them is never drawn."""
+
+    def step(state: Any, given: tuple[Array, Array]) -> tuple[Any, Array]:
+        t, x = given
+        return model.process.advance(t, state, x), model.proposal.log_weight(t, state, x)
+
+    start = model.process.advance(jnp.zeros((), jnp.int32), None, None)
+    steps = jnp.arange(1, model.num_steps + 1, dtype=jnp.int32)
+    return jnp.sum(jax.lax.scan(step, start, (steps, path))[1])
 
 
 class Pool(eqx.Module):

@@ -8,6 +8,14 @@ A sequence may end before T, by EOS. What happens then:
 - at the limit T, ``end="open"`` takes it as it is, cut off; ``end="force"`` asks for sequences that have ended by then. An
   unfinished one gets EOS at step T, and the weight :math:`p(\mathrm{EOS} \mid s_{1:T-1})` that goes with it: without that
   weight sequences that the model would rather continue count as if they had ended by themselves.
+
+A *power* :math:`\alpha` asks for :math:`p_0(s)^\alpha` over whole sequences, by exponents that rise evenly from
+:math:`a_1 = 1` to :math:`a_T = \alpha`. Token t is drawn in proportion to :math:`p_0(v \mid s_{1:t-1})^{a_t}`, and weighs
+
+.. math:: p_0(s_{1:t-1})^{a_t - a_{t-1}} \sum_v p_0(v \mid s_{1:t-1})^{a_t},
+
+which is known before it is drawn. A temperature of :math:`1 / \alpha` draws so and drops these weights, and with them what a
+token costs later.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +39,7 @@ from smcinfer.language.networks.tokenizer import Tokenizer
 from smcinfer.language.process import Rules, TokenState, language_process
 from smcinfer.language.proposals.forced import FREE, Given
 from smcinfer.language.reader import Reader
-from smcinfer.language.texts import TEXTS, WeightedText, weighted_texts
+from smcinfer.language.texts import TEXTS, WeightedText, powered, weighted_texts
 from smcinfer.language.vocabularies import check_vocabularies, told
 
 TokenPotential = Callable[[Time, TokenState], Scalar]
@@ -45,12 +53,13 @@ class Asked(eqx.Module):
 
     potential: TokenPotential | None
     given: Given
+    rules: Rules
 
     def __call__(self, t: Time, state: TokenState) -> Scalar:
         """log phi_t, zero after the end."""
         value = jnp.zeros(()) if self.potential is None else self.potential(t, state)
         value = jnp.where(self.given.allows(t, state), value, -jnp.inf)
-        return jnp.where(state.just_read(t), value, 0.0)
+        return jnp.where(state.just_read(t), value, 0.0) + self.rules.log_rise(t, state)
 
 
 class Generation(Composed):
@@ -65,7 +74,8 @@ class Generation(Composed):
     @property
     def plan(self) -> Plan:
         """Particles stand for the texts that the potential asks for."""
-        return Plan(TEXTS, label="generating")
+        power: float = self.process.rules.power  # pyright: ignore[reportAttributeAccessIssue]
+        return Plan(TEXTS if power == 1.0 else powered(power), label="generating")
 
     def _log_twist(self, t: Time, state: PyTree[Any]) -> Scalar:
         """The twist, one after the sequence's end: nothing is asked of it any more."""
@@ -124,6 +134,7 @@ def generation(
     look_ahead: TokenPotential | None = None,
     readers: Mapping[str, Reader] | None = None,
     temperature: float = 1.0,
+    power: float = 1.0,
     eos_id: int | Sequence[int] | None | str = "model",
     end: str = "open",
 ) -> Generation:
@@ -143,6 +154,7 @@ def generation(
         readers: what reads every token along with the model, by name (see `smcinfer.language.reader`): potentials, twists and
             proposals find what each carries in ``state.readings``.
         temperature: divides the logits; part of the base law.
+        power: whole sequences count by their probability to this power, above zero (see the module).
         eos_id: the token that ends a sequence; of several, the first is drawn with the probability of all, so that a sequence
             ends in one way. ``"model"`` for the loaded model's own, ``None`` for sequences that all have T tokens.
         end: ``"open"`` or ``"force"``, see the module.
@@ -154,12 +166,13 @@ def generation(
         ArgumentError: for a prompt that is empty, unknown to the model or too long for it, and settings out of range.
         TargetError: for a potential, twist or proposal that does not keep its contract.
 
-    Properly weighted for: ``p0(s) prod_t phi_t(s)``, restricted to sequences that have the continuation, and that have
+    Properly weighted for: ``p0(s)^power prod_t phi_t(s)``, restricted to sequences that have the continuation, and that have
     ended by T where ``end="force"``.
     """
     tokenizer: Tokenizer | None = getattr(lm, "tokenizer", None)
     eos_id, also_eos = ends_of(lm, eos_id)
     model = as_model(lm)
+    validate.number("power", power, above=0.0)
     _check(model, max_tokens, temperature, end, (eos_id, *also_eos))
     start = _tokens(prompt, "prompt", model, tokenizer)
     after = None if continuation is None else _continuation(prompt, continuation, model, tokenizer)
@@ -175,12 +188,12 @@ def generation(
     if after is not None:
         wanted = jnp.full((total,), FREE, jnp.int32).at[max_tokens : max_tokens + len(after)].set(jnp.asarray(after))
     given = Given(wanted, eos_id if end == "force" else None)
-    rules = Rules(total, eos_id, float(temperature), also_eos)
+    rules = Rules(total, eos_id, float(temperature), also_eos, float(power))
     process = language_process(model, jnp.asarray(start, jnp.int32), rules, readers)
     mover = _mover(process, given, twist, proposal)
     parts = {"potential": potential, "twist": twist, "proposal": mover, "look-ahead": look_ahead}
     check_vocabularies(tokenizer, dict(readers or {}) | parts)
-    asked = Asked(told(potential, process.prompt, eos_id), given)
+    asked = Asked(told(potential, process.prompt, eos_id), given, rules)
     made = compose(process, asked, twist, mover, num_steps=total, look_ahead=look_ahead)
     return Generation.extending(made, tokenizer=tokenizer)
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from smcinfer.core.compose import Composed, compose
 from smcinfer.ground.arrays import Array, Int, KeyArray, Scalar, Time
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.programs import compiled
 from smcinfer.language.networks.lm import CausalLM
 from smcinfer.language.process import LanguageProcess, Rules, TokenState, language_process
 from smcinfer.twists.family import Family
@@ -173,7 +174,7 @@ def _checked(lm: CausalLM, prompt: Int[Array, " prompt"], num_tokens: int, num_g
     return prompt
 
 
-@eqx.filter_jit
+@compiled
 def _after_each(lm: CausalLM, prompt: Int[Array, " prompt"]) -> Array:
     """Float["V D"], the hidden state after the prompt and one token, for each token."""
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from smcinfer.core.nouns import Process
-from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree, Time
+from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree, Scalar, Time
 from smcinfer.ground.errors import ArgumentError, surfacing
 from smcinfer.language.networks.lm import Cache, CausalLM, Output, Prefix, prefill
 from smcinfer.language.networks.symbols import TokenLaw
@@ -33,6 +33,7 @@ class TokenState(eqx.Module):
         last_hidden: Float["D"], the one before that token, from which it was drawn.
         cache: what the model keeps of the generated tokens.
         readings: what each reader carries, by its name.
+        log_p: Float[""], of the tokens under the model, nats; only where sequences count by a power of it.
     """
 
     tokens: Int[Array, " max_tokens"]
@@ -43,6 +44,7 @@ class TokenState(eqx.Module):
     last_hidden: Float[Array, " dim"]
     cache: Cache
     readings: dict[str, Reading] = eqx.field(default_factory=dict)
+    log_p: Float[Array, ""] = eqx.field(default_factory=lambda: jnp.zeros(()))
 
     def just_read(self, t: Time) -> Bool[Array, ""]:
         """Whether step t added a token (or is the prompt's own, t = 0): false once the sequence has ended before t."""
@@ -66,24 +68,63 @@ class Rules(eqx.Module):
         eos_id: the token that ends a sequence, or ``None`` where all have T tokens.
         temperature: the logits are divided by it; this is part of the base law.
         also_eos: tokens that end a sequence too: their probability is EOS's, which is what they are drawn and shown as.
+        power: whole sequences count by their probability to this power. Token t is drawn by an `exponent` of its own, and
+            `log_rise` is what such draws leave out.
     """
 
     max_tokens: int = eqx.field(static=True)
     eos_id: int | None = eqx.field(static=True)
     temperature: float = eqx.field(static=True)
     also_eos: tuple[int, ...] = eqx.field(static=True, default=())
+    power: float = eqx.field(static=True, default=1.0)
 
-    def logits(self, logits: Float[Array, " vocab"], finished: Bool[Array, ""]) -> Float[Array, " vocab"]:
-        """A model's logits as the next token is drawn from them: EOS alone after the end."""
+    def exponent(self, t: Time) -> Scalar:
+        r"""What a prefix of t tokens counts by, :math:`a_t = 1 + (\alpha - 1) (t - 1) / (T - 1)`, and token t is drawn by.
+
+        Args:
+            t: from 1, or anything below for the first.
+        """
+        passed = jnp.clip((t - 1) / max(self.max_tokens - 1, 1), 0.0, 1.0) if self.max_tokens > 1 else jnp.ones(())
+        return 1.0 + (self.power - 1.0) * passed
+
+    def logits(self, logits: Float[Array, " vocab"], finished: Bool[Array, ""], t: Time) -> Float[Array, " vocab"]:
+        """A model's logits as token t is drawn from them: EOS alone after the end."""
         if self.temperature != 1.0:
             logits = logits / self.temperature
-        if self.eos_id is None:
-            return logits
         if self.also_eos:
             ends = jnp.asarray((self.eos_id, *self.also_eos))
             logits = logits.at[ends].set(-jnp.inf).at[self.eos_id].set(jax.nn.logsumexp(logits[ends]))
+        if self.power != 1.0:
+            logits = (self.exponent(t) * logits).astype(logits.dtype)
+        if self.eos_id is None:
+            return logits
         only_eos = jnp.where(jnp.arange(logits.shape[0]) == self.eos_id, 0.0, -jnp.inf).astype(logits.dtype)
         return jnp.where(finished, only_eos, logits)
+
+    def log_rise(self, t: Time, state: "TokenState") -> Scalar:
+        r"""What step t + 1 weighs before its token is drawn, nats; zero at the end and where there is no power.
+
+        .. math:: (a_{t+1} - a_t) \log p(s_{1:t}) + \log \sum_v p(v \mid s_{1:t})^{a_{t+1}}
+
+        Args:
+            t: from 0.
+            state: after step t.
+        """
+        if self.power == 1.0:
+            return jnp.zeros(())
+        now, before = self.exponent(t + 1), jnp.where(t == 0, 1.0, self.exponent(t))
+        logits = state.logits
+        log_mass = jax.nn.logsumexp(logits) - now * jax.nn.logsumexp(logits / now)
+        rise = jnp.where(t == 0, 0.0, (now - before) * state.log_p) + jnp.where(state.finished, 0.0, log_mass)
+        return jnp.where(t < self.max_tokens, rise, 0.0)
+
+    def log_probability(self, t: Time, state: "TokenState", x: Int[Array, ""]) -> Scalar:
+        """log p of token t after the state of step t - 1, nats; only where a power asks for it, else zero."""
+        if self.power == 1.0:
+            return jnp.zeros((), state.logits.dtype)
+        return jnp.where(
+            state.finished, 0.0, jax.nn.log_softmax(state.logits / self.exponent(t).astype(state.logits.dtype))[x]
+        )
 
     def first(self, output: Output, cache: Cache, readings: dict[str, Reading]) -> TokenState:
         """The state of a sequence of which only the prompt was read."""
@@ -92,11 +133,12 @@ class Rules(eqx.Module):
             tokens=jnp.full((self.max_tokens,), 0 if self.eos_id is None else self.eos_id, jnp.int32),
             length=jnp.zeros((), jnp.int32),
             finished=no,
-            logits=self.logits(output.logits, no),
+            logits=self.logits(output.logits, no, jnp.ones((), jnp.int32)),
             hidden=output.hidden,
             last_hidden=output.hidden,
             cache=cache,
             readings=readings,
+            log_p=jnp.zeros((), output.logits.dtype),
         )
 
     def next(
@@ -115,11 +157,12 @@ class Rules(eqx.Module):
             tokens=jax.lax.dynamic_update_index_in_dim(state.tokens, x.astype(jnp.int32), t - 1, 0),
             length=state.length + jnp.where(state.finished, 0, 1).astype(jnp.int32),
             finished=finished,
-            logits=self.logits(output.logits, finished),
+            logits=self.logits(output.logits, finished, t + 1),
             hidden=output.hidden,
             last_hidden=state.hidden,
             cache=cache,
             readings=readings,
+            log_p=state.log_p + self.log_probability(t, state, x),
         )
 
 

@@ -13,6 +13,11 @@ TEXTS = "texts after the prompt, the model's law times what is asked; log Z is t
 """What the particles of a run over sequences stand for, in words."""
 
 
+def powered(power: float) -> str:
+    """The same where whole sequences count by a power of their probability."""
+    return f"texts after the prompt, the model's law to the power {power:g} times what is asked; log Z is of its total mass"
+
+
 @dataclasses.dataclass(frozen=True)
 class WeightedText:
     """One sequence and its share of the weight.

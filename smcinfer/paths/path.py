@@ -13,7 +13,6 @@ import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from smcinfer.core.feynman_kac import Mutation
@@ -80,7 +79,7 @@ class Path(Rising):
         del particles
 
     def stake(self, shared: Any) -> Scalar | float:
-        """How much of log Z rests on the next moves, in [0, 1]."""
+        """How much of log Z rests on the next moves, in [0, 1]: what they must forget and what they find count for as much."""
         del shared
         return 1.0
 
@@ -134,7 +133,7 @@ class Path(Rising):
         """
         key = small(key)
         params, zero = self.prepare(shared.at, shared.params), jnp.zeros((), jnp.result_type(float))
-        before = self.log_potential(particles)
+        before, stake = self.log_potential(particles), self.stake(shared)
 
         def once(key: KeyArray, particles: Particles) -> tuple[Particles, dict[str, Scalar]]:
             particles, report = self.move(plain(key), particles, shared.at, params)
@@ -143,7 +142,7 @@ class Path(Rising):
         look = (self.log_potential, self.coordinates)
         if self.chain_length is None:
             blank = dict.fromkeys(self.reports, zero)
-            rule = {"led": self.led, "wanted": wanted, "stake": self.stake(shared)}
+            rule = {"led": self.led, "wanted": wanted, "stake": stake}
             particles, done = repeat(key, particles, once, look, self.moves, blank, **rule)
             short = (done.num_steps >= self.moves.max_steps) & (done.autocorrelation > self.moves.autocorrelation)
             short = short & (self.moves.autocorrelation > 0)
@@ -155,10 +154,10 @@ class Path(Rising):
             status = raise_bit(status, Status.LOOP_CAP_REACHED, done.report["cap_reached"] > 0)
         info = self.info(dataclasses.replace(shared, report=done.report))
         info |= {"num_move_steps": done.num_steps, "autocorrelation": done.autocorrelation}
-        info["gap"] = jnp.where(wanted, rise_of_mean(before, self.log_potential(particles)), jnp.nan)
-        # Parameters are tuned by the last moves that there were.
-        report = jax.tree.map(lambda new, old: jnp.where(wanted, new, old), done.report, shared.report)
-        return particles, dataclasses.replace(shared, report=report), info, status
+        rise = stake * rise_of_mean(before, self.log_potential(particles))
+        info["gap"] = jnp.where(wanted, rise, jnp.nan).astype(before.dtype)
+        # Where nothing moved the report is NaN: an acceptance that was tuned by once must not be tuned by again.
+        return particles, dataclasses.replace(shared, report=done.report), info, status
 
     def _checked(self, report: dict[str, Scalar], like: Scalar) -> dict[str, Scalar]:
         if set(report) != set(self.reports):

@@ -145,13 +145,17 @@ class Estimates(Record, HasEvidence):
 
     @property
     def _missed(self) -> bool:
-        """Whether the last moves, at the target, still found what the weights had not."""
+        r"""Whether moves on the way went on to find what the weights had not.
+
+        The rises of a run, each of order one where nothing is missed, together are :math:`z = \sum_t g_t / \sqrt{T}`.
+        """
         gaps = self.history.get("gap")
         if gaps is None:
             return False
-        last = gaps[np.arange(self.num_runs), self.num_steps].astype(np.float64)
-        spread = float(last.std(ddof=1)) if last.size > 1 else 0.0
-        return float(last.mean()) > _CERTAIN * max(spread, 1.0) / math.sqrt(last.size)
+        moved = np.isfinite(gaps)
+        together = gaps.sum(axis=1, where=moved, dtype=np.float64) / np.sqrt(np.maximum(moved.sum(axis=1), 1))
+        spread = float(together.std(ddof=1)) if together.size > 1 else 0.0
+        return float(together.mean()) > _CERTAIN * max(spread, 1.0) / math.sqrt(together.size)
 
     @property
     def lower_bound(self) -> Bound:

@@ -29,6 +29,8 @@ def record(key: Array, done: Run, model: FeynmanKac, num_particles: int, **commo
         num_particles: of each run.
         **common: further settings of the run, by name, as JSON can hold them.
     """
+    if not model.plan.tells_variance:
+        done = dataclasses.replace(done, log_z_variance=np.full_like(np.asarray(done.log_z), np.nan))
     shown = leaves_by_name((_shown if model.on_host else _shown_compiled)(model, done.particles))
     found = result_of(done, shown, settings_of(key, model, num_particles, **common))
     return dataclasses.replace(found, described=model.described, model=model)

@@ -26,6 +26,7 @@ from smcinfer.ground.arrays import PyTree
 from smcinfer.ground.errors import CheckpointError, CheckpointWarning, FileError
 from smcinfer.ground.files import check_writable, write_whole
 from smcinfer.ground.keys import key_of_kind
+from smcinfer.ground.programs import by_use
 
 FORMAT = "smcinfer-checkpoint-2"
 
@@ -181,10 +182,17 @@ def program_digest(
         arguments: what to trace it on.
         arrays: those among the arguments whose values decide the outcome.
     """
-    jaxpr, _, _ = eqx.filter_make_jaxpr(function)(*arguments)
+    closed, _, _ = eqx.filter_make_jaxpr(function)(*arguments)
+    traced = lambda leaf: eqx.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
+    leaves = jax.tree.leaves(eqx.filter(arguments, traced))
+    order = by_use(closed.jaxpr)
+    jaxpr = closed.jaxpr.replace(invars=[closed.jaxpr.invars[at] for at in order])
+    # Pytrees of other packages list their arrays in another order in every process: the program knows which is which.
+    place = {id(leaves[at]): rank for rank, at in enumerate(order)}
+    arrays = sorted(arrays, key=lambda leaf: (place.get(id(leaf), len(place)), _plain(leaf).tobytes()))
     # Addresses of Python objects differ between processes; nothing else in the text does.
-    program = re.sub(r"0x[0-9a-f]+", "0x", str(jaxpr.jaxpr))
-    return array_digest((*identity, program), [*arrays, *jaxpr.consts])
+    program = re.sub(r"0x[0-9a-f]+", "0x", str(jaxpr))
+    return array_digest((*identity, program), [*arrays, *closed.consts])
 
 
 def array_digest(identity: tuple[Any, ...], arrays: list[Any]) -> str:

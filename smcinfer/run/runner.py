@@ -6,6 +6,7 @@ it would have ended.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Flag, PyTree
 from smcinfer.ground.errors import ArgumentError, surfacing
 from smcinfer.ground.keys import small
-from smcinfer.ground.memory import refuse_program_that_cannot_fit, refuse_what_cannot_fit, size_of
+from smcinfer.ground.memory import batch_that_fits, refuse_program_that_cannot_fit, refuse_what_cannot_fit, size_of
 from smcinfer.ground.programs import compiled, executable
 from smcinfer.results.finished import Run
 from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, joined, program_digest
@@ -71,6 +72,7 @@ def run(
     lag: int = 0,
     islands: int = 1,
     devices: Sequence[Any] | None = None,
+    particle_batch: int | None = None,
     progress: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
@@ -90,6 +92,9 @@ def run(
         resample_below: as in `Settings`; what the model's plan says where ``None``.
         devices: share the particles of every run among these (`jax.devices()`, of all processes where JAX's distributed
             runtime was started); resampling is global, or stays on each device with ``islands``.
+        particle_batch: particles of each run that likelihoods, moves and networks take at a time: a program holds what
+            they compute for so many only. The numbers are those of all at once, to rounding. Where ``None``, all that fit into
+            the memory that is free.
         progress: draw a bar on stderr.
         checkpoint: a file. Where it exists the run resumes from it (and must be the same run); it is written now and then,
             at the end, and after Ctrl-C, complete or not at all.
@@ -109,7 +114,7 @@ def run(
     progress = validate.flag("progress", progress)
     pause = validate.seconds("checkpoint_seconds", checkpoint_seconds)
     mesh, below = _mesh(devices), model.plan.threshold(resample_below)
-    settings = Settings(num_particles, resampling, below, history, lag, islands, mesh)
+    settings = Settings(num_particles, resampling, below, history, lag, islands, mesh, particle_batch)
     model.num_ancestors(num_particles)  # raises if the population cannot be split
     if model.on_host and not model.fixed_horizon:
         raise ArgumentError(
@@ -122,6 +127,8 @@ def run(
             got=checkpoint,
             hint="what it computes outside JAX is not in the state",
         )
+    if model.on_host:
+        validate.not_given("a model on the host", particle_batch=particle_batch)
     if model.on_host and mesh is not None:
         raise ArgumentError("a model on the host cannot be shared by devices", expected="devices=None", got=devices)
     if model.on_host and model.led:
@@ -134,7 +141,9 @@ def run(
     with surfacing(), compile_clock() as compiling:
         store = Checkpoint.open(checkpoint, pause, lambda: _shape(model, settings, keys))
         with watching(progress, description or model.plan.label, store, compiling) as watch:
-            t, state, records = store.load_or(lambda: Saved(0, _unborn(keys, model, settings, capacity), []))
+            unborn = _unborn(keys, model, settings, capacity)
+            settings = _fitted(unborn, keys, model, settings, capacity)
+            t, state, records = store.load_or(lambda: Saved(0, unborn, []))
             over = bool(records) and _over(t, state, model)
             while not over:
                 count = min(watch.length(), capacity, model.num_steps - t)
@@ -172,8 +181,7 @@ def _unborn(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -
     if model.on_host:
         return None
     state, record = eqx.filter_eval_shape(_init, keys, model, settings)
-    what = f"a population of {settings.num_particles} particles in {keys.shape[0]} runs"
-    refuse_what_cannot_fit(what, size_of(state) + capacity * size_of(record))
+    refuse_what_cannot_fit(_population(keys, settings), size_of(state) + capacity * size_of(record))
 
     def zeros(shape: jax.ShapeDtypeStruct) -> Any:
         if not jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
@@ -182,11 +190,35 @@ def _unborn(keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -
         return jax.random.wrap_key_data(jnp.asarray(np.zeros(words.shape, words.dtype)), impl=jax.random.key_impl(keys))
 
     make = lambda: jax.tree.map(zeros, state)  # noqa: E731
-    blank = make() if settings.mesh is None else jax.jit(lambda: shard_state(make(), settings))()
+    return make() if settings.mesh is None else jax.jit(lambda: shard_state(make(), settings))()
+
+
+def _fitted(unborn: smc.SMCState | None, keys: Array, model: FeynmanKac, settings: Settings, capacity: int) -> Settings:
+    """The settings with slices of the population, where they say nothing of slices, that fit into memory.
+
+    Raises:
+        ArgumentError: not even one particle at a time fits, or the slices that were asked for do not.
+    """
+    if unborn is None:
+        return settings
     one = jnp.ones((), jnp.int32)
-    program = executable(_steps, one, one, jnp.asarray(True), blank, keys, model, settings, capacity)
-    refuse_program_that_cannot_fit(what, settings.num_particles, program)
-    return blank
+
+    @functools.cache
+    def program(batch: int | None) -> Any:
+        sized = dataclasses.replace(settings, particle_batch=batch)
+        return executable(_steps, one, one, jnp.asarray(True), unborn, keys, model, sized, capacity)
+
+    batch, size = settings.particle_batch, settings.num_particles
+    hint = "" if batch is None else "particle_batch=None, which looks for slices that fit; "
+    if batch is None and settings.mesh is None:
+        batch = batch_that_fits(size, program)
+    what = _population(keys, settings) + ("" if batch is None else f", {batch} of them at a time,")
+    refuse_program_that_cannot_fit(what, size, program(batch), hint=hint)
+    return dataclasses.replace(settings, particle_batch=batch)
+
+
+def _population(keys: Array, settings: Settings) -> str:
+    return f"a population of {settings.num_particles} particles in {keys.shape[0]} runs"
 
 
 def _advance(
@@ -253,6 +285,8 @@ def _steps(
 def _shape(model: FeynmanKac, settings: Settings, keys: Array) -> Shape:
     """What a checkpoint of this run holds."""
     state, record = eqx.filter_eval_shape(smc.init, keys, model, settings)
+    # How many particles at a time is a matter of the machine that takes the run on.
+    settings = dataclasses.replace(settings, particle_batch=None)
     identity = program_digest(
         (settings, model.num_steps),
         lambda state, model: smc.step(jnp.ones((), jnp.int32), state, model, settings),

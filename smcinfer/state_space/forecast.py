@@ -9,7 +9,6 @@ import time
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +19,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, Particles, PyTree, Time
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.programs import compiled
 from smcinfer.results.forecast import Forecast, observations_by_name
 from smcinfer.results.pooling import resample
 from smcinfer.run.watch import compile_clock
@@ -94,7 +94,7 @@ def _paths_first(tree: PyTree[Any]) -> PyTree[Any]:
     return jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), 0, 1), tree)
 
 
-@eqx.filter_jit
+@compiled
 def _onwards(key: KeyArray, model: Any, states: Particles, first: Time, horizon: int) -> tuple[Particles, PyTree[Any]]:
     """States and observations of ``horizon`` steps from step ``first`` on, every leaf with a leading axis of steps."""
     size = jax.tree.leaves(states)[0].shape[0]
@@ -118,7 +118,7 @@ def _log_scores(model: Any, paths: Particles, first: Time, outcome: PyTree[Any])
     return np.asarray(_mean_density(seeing, paths, first))
 
 
-@eqx.filter_jit
+@compiled
 def _mean_density(potential: Observed, paths: Particles, first: Time) -> Float[Array, " horizon"]:
     def once(t: Time, states: Particles) -> tuple[Time, Array]:
         each = jax.vmap(lambda x: potential(t, x))(states)

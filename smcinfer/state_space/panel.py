@@ -26,6 +26,7 @@ from smcinfer.ground.arrays import Array, Int, KeyArray, PyTree, Scalar
 from smcinfer.ground.data import read
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.programs import compiled
 from smcinfer.results.from_run import settings_of
 from smcinfer.results.panel import PanelFiltered
 from smcinfer.run.runner import as_typed_key
@@ -252,7 +253,7 @@ def filter_series(
     return state, jax.tree.map(join, first, later)
 
 
-@eqx.filter_jit
+@compiled
 def _moments(many: Panel, keys: Array, settings: Settings) -> tuple[Array, PyTree[Any], PyTree[Any], Array]:
     """log Z of every run, the runs' pooled moments, and bits of the status."""
 

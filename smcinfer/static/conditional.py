@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from smcinfer.core.feynman_kac import FeynmanKac, Mutation, Population
 from smcinfer.core.plan import Plan
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, PyTree, Scalar
+from smcinfer.ground.slices import each
 from smcinfer.kernels.base import Kernel, KernelState
 from smcinfer.paths.rising import LAG
 from smcinfer.paths.schedules import times
@@ -97,7 +98,7 @@ class ConditionalTempering(FeynmanKac):
 
     def _states(self, positions: Float[Array, "n dim"], exponent: Scalar) -> KernelState:
         density = guarded_density(self.target, exponent)
-        return jax.vmap(lambda x: self.kernel.init(x, density))(positions)
+        return each(lambda x: self.kernel.init(x, density))(positions)
 
     def _move(self, key: KeyArray, t: Int[Array, ""], states: KernelState) -> KernelState:
         """The t-th kernel, as often as it was applied."""

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from smcinfer.core.feynman_kac import Mutation
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
+from smcinfer.ground.slices import each
 from smcinfer.kernels.base import KernelState, TemperedDensity
 from smcinfer.paths.rising import Place, Travelled
 from smcinfer.paths.schedules import Schedule
@@ -112,14 +113,14 @@ class DataPath(KernelPath):
             terms = log_terms(x, jnp.minimum(indices, num_data - 1))
             return jnp.sum(jnp.where(inside, terms, 0.0))
 
-        return jax.vmap(one)(positions)
+        return each(one)(positions)
 
     def start(self, key: KeyArray, num_particles: int) -> Mutation:
         """Exact draws of the base, no data seen."""
         dtype, start = jnp.result_type(float), jnp.zeros((), jnp.int32)
         positions = self.target.sample_base(key, num_particles).astype(dtype)
         density = self._density(start)
-        states = jax.vmap(lambda x: self.kernel.init(x, density))(positions)
+        states = each(lambda x: self.kernel.init(x, density))(positions)
         return Mutation(Seen(states, self.terms(start + 1, positions)), jnp.zeros((num_particles,), dtype))
 
     def log_potential(self, particles: Seen) -> LogWeights:
@@ -152,7 +153,7 @@ class DataPath(KernelPath):
         states = eqx.tree_at(lambda s: s.log_potential, known, known.log_potential + particles.next_terms)
 
         def refresh(_: tuple[Array, KernelState]) -> tuple[Array, KernelState]:
-            return jnp.asarray(False), jax.vmap(lambda x: self.kernel.init(x, density))(states.position)
+            return jnp.asarray(False), each(lambda x: self.kernel.init(x, density))(states.position)
 
         # A loop of at most one turn and not a branch: mapped over runs, a branch would pay for all the data at every
         # step of every run, a loop only where some run resampled. What kernels cache is stale once the data changed.

@@ -22,6 +22,7 @@ from smcinfer.core.plan import Plan
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.slices import each
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
 from smcinfer.kernels.registry import by_name, name_of
 from smcinfer.paths.moves import Moves
@@ -124,7 +125,7 @@ class MixedPath(Path):
         return Mutation(particles, jnp.zeros((num_particles,), x.dtype), info={"num_evals": 1.0})
 
     def _kept(self, x: Float[Array, "n dim"], z: Int[Array, "n sites"], exponent: Scalar) -> Mixed:
-        return jax.vmap(lambda x, z: Mixed(self.kernel.init(x, self._density(z, exponent)), z))(x, z)
+        return each(lambda x, z: Mixed(self.kernel.init(x, self._density(z, exponent)), z))(x, z)
 
     def log_potential(self, particles: Mixed) -> LogWeights:
         """The kernel's states keep it."""
@@ -150,10 +151,10 @@ class MixedPath(Path):
         share_key, kernel_key, gibbs_key = jax.random.split(key, 3)
         params = self.kernel.share(share_key, params)
         params = follow_leader(params) if self.led else params
-        states, done = jax.vmap(
-            lambda key, state, z: self.kernel.step(key, state, self._density(z, at.exponent), params)
-        )(jax.random.split(kernel_key, size), particles.state, particles.z)
-        z = jax.vmap(lambda key, x, z: self._gibbs(key, x, z, at.exponent))(
+        states, done = each(lambda key, state, z: self.kernel.step(key, state, self._density(z, at.exponent), params))(
+            jax.random.split(kernel_key, size), particles.state, particles.z
+        )
+        z = each(lambda key, x, z: self._gibbs(key, x, z, at.exponent))(
             jax.random.split(gibbs_key, size), states.position, particles.z
         )
         dtype = at.exponent.dtype

@@ -13,6 +13,7 @@ from smcinfer.core.described import Described
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import check_names
+from smcinfer.ground.slices import each
 from smcinfer.kernels.base import Kernel
 from smcinfer.paths.moves import Moves
 from smcinfer.paths.schedules import Schedule
@@ -77,7 +78,7 @@ class MixedReplay(Replay):
 
     def draws(self, key: KeyArray, n: int) -> tuple[Float[Array, "n dim"], Int[Array, "n sites"]]:
         """Exact draws of the prior: the two vectors of each."""
-        return jax.vmap(self._both)(jax.random.split(key, n))
+        return each(self._both)(jax.random.split(key, n))
 
     def _both(self, key: KeyArray) -> tuple[Float[Array, " dim"], Int[Array, " sites"]]:
         trace = self.drawn(key)

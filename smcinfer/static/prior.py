@@ -33,6 +33,18 @@ def _is_distribution(value: Any) -> bool:
     return isinstance(value, dist.Distribution)
 
 
+def numbers_as_arrays[Tree](tree: Tree) -> Tree:
+    """A tree with the numbers of its distributions as arrays, so that other numbers run the same program."""
+
+    def numbers(node: Any) -> Any:
+        if not _is_distribution(node):
+            return node
+        is_number = lambda leaf: isinstance(leaf, float | int) and not isinstance(leaf, bool)  # noqa: E731
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, float) if is_number(leaf) else leaf, node)
+
+    return jax.tree.map(numbers, tree, is_leaf=_is_distribution)
+
+
 def check_leaf(name: str, leaf: Any) -> None:
     """Raise `TargetError` unless ``leaf`` is a proper continuous distribution with a known bijection."""
     if not _is_distribution(leaf):

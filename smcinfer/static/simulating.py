@@ -21,6 +21,7 @@ from smcinfer.core.feynman_kac import Mutation
 from smcinfer.ground.arrays import Array, Float, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.data import complete
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.slices import each
 from smcinfer.kernels.random_walk import RandomWalk
 from smcinfer.paths.path import Path
 from smcinfer.paths.rising import Place
@@ -68,7 +69,7 @@ class Simulating(Path):
         """Exact draws of the prior and their simulations."""
         prior_key, simulate_key = jax.random.split(key)
         positions = self.prior.sample(prior_key, num_particles)
-        particles = jax.vmap(self._simulated)(jax.random.split(simulate_key, num_particles), positions)
+        particles = each(self._simulated)(jax.random.split(simulate_key, num_particles), positions)
         info = {"num_evals": float(self.num_simulations)}
         return Mutation(particles, jnp.zeros((num_particles,), positions.dtype), info=info)
 
@@ -96,7 +97,7 @@ class Simulating(Path):
         proposals = jax.vmap(lambda key, x: self.kernel.propose(key, x, params))(
             jax.random.split(propose_key, size), particles.position
         )
-        proposed = jax.vmap(self._simulated)(jax.random.split(simulate_key, size), proposals)
+        proposed = each(self._simulated)(jax.random.split(simulate_key, size), proposals)
         ratio = proposed.log_prior + self.log_weight(proposed, at)
         ratio = ratio - particles.log_prior - self.log_weight(particles, at)
         # A comparison that is false for NaN.

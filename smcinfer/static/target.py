@@ -24,7 +24,7 @@ from smcinfer.ground.errors import ArgumentError
 from smcinfer.kernels.base import TemperedDensity
 from smcinfer.static.contract import abstract_output, check_scalar
 from smcinfer.static.described import described_posterior
-from smcinfer.static.prior import Prior
+from smcinfer.static.prior import Prior, numbers_as_arrays
 
 POSTERIOR = "the posterior; log Z is the log evidence"
 """What the particles of a prior and a likelihood stand for, in words."""
@@ -107,15 +107,8 @@ class StaticTarget(eqx.Module):
             )
 
     def as_arrays(self) -> "StaticTarget":
-        """The target with the numbers of its distributions as arrays, so that other numbers run the same program."""
-
-        def numbers(node: Any) -> Any:
-            if not isinstance(node, dist.Distribution):
-                return node
-            is_number = lambda leaf: isinstance(leaf, float | int) and not isinstance(leaf, bool)  # noqa: E731
-            return jax.tree.map(lambda leaf: jnp.asarray(leaf, float) if is_number(leaf) else leaf, node)
-
-        return jax.tree.map(numbers, self, is_leaf=lambda node: isinstance(node, dist.Distribution))
+        """The target with the numbers of its distributions as arrays."""
+        return numbers_as_arrays(self)
 
     def density(self, exponent: Scalar | float) -> TemperedDensity:
         r"""The tempered density :math:`\mu(x) \exp(\lambda \Phi(x))` that kernels move on."""

@@ -19,8 +19,11 @@ from smcinfer.core.plan import Plan
 from smcinfer.core.status import Status, raise_bit
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Particles, PyTree, Scalar
 from smcinfer.ground.keys import small
+from smcinfer.ground.slices import each
 from smcinfer.kernels.base import Kernel, KernelState, TemperedDensity
+from smcinfer.kernels.queue import num_lanes, queued
 from smcinfer.kernels.registry import name_of
+from smcinfer.kernels.ticks import TickKernel
 from smcinfer.paths.humps import sparseness
 from smcinfer.paths.path import Path
 from smcinfer.paths.rising import Place
@@ -86,7 +89,7 @@ class StatesPath(KernelPath):
         dtype = jnp.result_type(float)
         positions = self.target.sample_base(key, num_particles).astype(dtype)
         density = self.target.density(0.0)
-        states = jax.vmap(lambda x: self.kernel.init(x, density))(positions)
+        states = each(lambda x: self.kernel.init(x, density))(positions)
         bad = undefined(states.log_potential)
         status = raise_bit(jnp.zeros((), jnp.int32), Status.NON_FINITE_POTENTIAL, jnp.any(bad))
         guarded = jnp.where(bad, -jnp.inf, states.log_potential)
@@ -130,6 +133,8 @@ def sweep(
 ) -> tuple[KernelState, Any]:
     """One kernel step of every particle; what lanes share is drawn once, and where led, once for all runs.
 
+    Particles whose steps take varying numbers of evaluations take them in a queue.
+
     Args:
         key: one random key.
         states: kernel states, leading axis of particles.
@@ -146,4 +151,6 @@ def sweep(
     # Followers then take trajectories as long as those that the leader stopped on, and one loop bound serves all runs.
     params = follow_leader(params) if led else params
     lanes = jax.random.split(lanes_key, size)
-    return jax.vmap(lambda key, state: kernel.step(key, state, density, params))(lanes, states)
+    if isinstance(kernel, TickKernel) and (side_by_side := num_lanes(size)) < size:
+        return queued(kernel, lanes, states, density, params, side_by_side)[:2]
+    return each(lambda key, state: kernel.step(key, state, density, params))(lanes, states)

@@ -11,13 +11,13 @@ Source: Heng, Bishop, Deligiannidis & Doucet (2020), algorithms 2 and 3.
 import dataclasses
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from smcinfer.core.compose import Composed
 from smcinfer.ground.arrays import Array, Float, KeyArray
+from smcinfer.ground.programs import compiled
 from smcinfer.twists.learned import attach
 from smcinfer.twists.objectives.consistency import FLOOR
 from smcinfer.twists.paths import Paths, watch
@@ -28,7 +28,7 @@ RIDGE = 1e-6
 """Of the normal equations, in units where every regressor is about one."""
 
 
-@eqx.filter_jit
+@compiled
 def controlled(
     key: KeyArray,
     model: Composed,

@@ -15,6 +15,7 @@ import jax
 from smcinfer.core.compose import Composed
 from smcinfer.ground.arrays import Array, KeyArray, PyTree
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.programs import compiled
 
 
 class Family(eqx.Module):
@@ -75,6 +76,6 @@ class Stored(eqx.Module):
         return jax.tree.map(lambda leaf: leaf[chosen], (self.contexts, self.paths))
 
 
-@eqx.filter_jit
+@compiled
 def _draw_many(family: Family, key: KeyArray, num_draws: int, batch_size: int) -> tuple[PyTree[Any], PyTree[Any]]:
     return jax.lax.map(family.simulate, jax.random.split(key, num_draws), batch_size=batch_size)

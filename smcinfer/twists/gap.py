@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -13,6 +12,7 @@ from smcinfer.core.conditional import condition
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.settings import Settings
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
+from smcinfer.ground.programs import compiled
 from smcinfer.twists.family import Family
 from smcinfer.twists.learned import LearnedTwist, attach
 
@@ -38,7 +38,7 @@ def log_z_runs(
     return state.log_z + state.log_z_error
 
 
-@eqx.filter_jit
+@compiled
 def bounds_over(
     key: KeyArray,
     family: Family,
@@ -71,7 +71,7 @@ def bounds_over(
     return jax.lax.map(one, jax.random.split(key, num_contexts), batch_size=batch)
 
 
-@eqx.filter_jit
+@compiled
 def shortfall(
     key: KeyArray,
     model: Composed,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from smcinfer.ground import validate as checked
 from smcinfer.ground.arrays import Float, Int, Scalar
 from smcinfer.ground.cache import use_cache
 from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.programs import compiled
 from smcinfer.run.fit import fit
 from smcinfer.run.runner import as_typed_key
 from smcinfer.twists.controlled import controlled
@@ -243,7 +243,7 @@ def _check_bounded(key: Any, target: Composed | Family, twist: LearnedTwist, num
             got=type(twist).__name__,
         )
 
-    @eqx.filter_jit
+    @compiled
     def largest(target: Composed | Family, twist: LearnedTwist, key: Any) -> Scalar:
         if isinstance(target, Family):
             context, _ = target.simulate(key)

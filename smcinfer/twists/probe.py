@@ -20,6 +20,7 @@ from smcinfer.core.compose import Composed
 from smcinfer.core.nouns import Time, Twist
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError
+from smcinfer.ground.programs import compiled
 
 Features = Callable[[Any], Array]
 """``state -> Float["F"]``, frozen: the hidden state of a network, say."""
@@ -43,7 +44,7 @@ class LinearProbe(Twist):
         return self.weight @ self.features(state) + self.bias[t]
 
 
-@eqx.filter_jit
+@compiled
 def _seen(model: Composed, features: Features, draw: Callable[[Any], Any], keys: Array) -> Float[Array, "K S F"]:
     """Features along paths: after x_first .. x_{T-1}."""
     process = model.process
@@ -128,7 +129,7 @@ def probe(
     return LinearProbe(features, weight, jnp.concatenate([bias, last]))
 
 
-@eqx.filter_jit
+@compiled
 def _logistic(positive: Array, negative: Array, ridge: float, num_newton: int) -> tuple[Array, Array]:
     """Weights and one bias a step; the steps' biases are lightly penalised too, so that every system can be solved."""
     num, steps, dim = positive.shape

@@ -1,16 +1,16 @@
 """The units that a twist learns in: where each x_t is, how far it spreads, and about how much is still to be earned."""
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from smcinfer.core.compose import Composed
 from smcinfer.ground.arrays import Array, Float, KeyArray
+from smcinfer.ground.programs import compiled
 from smcinfer.twists.gaussian import as_gaussian
 from smcinfer.twists.paths import Paths, watch
 from smcinfer.twists.quadratic import QuadraticTwist
 
 
-@eqx.filter_jit
+@compiled
 def units(
     key: KeyArray, model: Composed, num_particles: int
 ) -> tuple[Float[Array, "steps d"], Float[Array, "steps d"], Float[Array, " steps"]]:

@@ -1,10 +1,12 @@
 """Decisions over a weighted set, against sums done by hand."""
 
+import math
+
 import pytest
 
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import WeightedText
-from smcinfer.language.decoding.decisions import best_of, majority_vote, minimum_bayes_risk, word_overlap
+from smcinfer.language.decoding.decisions import best_of, majority_vote, minimum_bayes_risk, pass_at_k, word_overlap
 
 TEXTS = [
     WeightedText("the answer is 7", 0.4, (1, 2), True),
@@ -42,3 +44,18 @@ def test_word_overlap_of_nothing() -> None:
 def test_nothing_to_decide_on(rule) -> None:  # noqa: ANN001
     with pytest.raises(ArgumentError, match="nothing to decide on"):
         rule([], lambda *texts: 0.0)
+
+
+def test_pass_at_k_is_unbiased_by_enumeration() -> None:
+    """Over all outcomes of n tries the mean is 1 - (1 - p)^k; the plug-in is lower."""
+    p, n, k = 0.3, 6, 3
+    weights = [math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in range(n + 1)]
+    found = sum(weight * pass_at_k(n, c, k) for c, weight in enumerate(weights))
+    plugged = sum(weight * (1 - (1 - c / n) ** k) for c, weight in enumerate(weights))
+    assert found == pytest.approx(1 - (1 - p) ** k, abs=1e-12) and plugged < found - 0.01
+
+
+@pytest.mark.parametrize("counts", [(5, 6, 1), (5, -1, 1), (5, 2, 6), (5, 2, 0)])
+def test_counts_of_tries_are_checked(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ArgumentError):
+        pass_at_k(*counts)

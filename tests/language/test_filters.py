@@ -13,9 +13,24 @@ import pytest
 from smcinfer.core.conditional import condition
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language import Generation, generation, table_lm, terminal
+from smcinfer.language import exact as language_exact
 from smcinfer.language.proposals.companion import COMPANION, companion, second_model
 from smcinfer.language.proposals.filtered import FilteredProposal, filtered
-from smcinfer.language.proposals.filters import Chain, Eta, Filter, MinP, Nucleus, Temperature, TopK, Typical, by_name
+from smcinfer.language.proposals.filters import (
+    Chain,
+    Epsilon,
+    Eta,
+    Filter,
+    MinP,
+    Nucleus,
+    TailFree,
+    Temperature,
+    TopH,
+    TopK,
+    TopNSigma,
+    Typical,
+    by_name,
+)
 from smcinfer.run.runner import run
 from tests import exact_language as exact
 from tests.statistics import assert_mean_one_log
@@ -45,12 +60,34 @@ def epsilon_sampling(p: np.ndarray, epsilon: float) -> np.ndarray:
     return kept
 
 
+def bounded_entropy(p: np.ndarray, share: float) -> np.ndarray:
+    """The likeliest tokens, added while the entropy of what there is stays below."""
+    order, count = np.argsort(-p), 1
+    while count < len(p) and entropy(p[order[: count + 1]] / p[order[: count + 1]].sum()) <= share * entropy(p):
+        count += 1
+    return np.isin(np.arange(len(p)), order[:count])
+
+
+def before_the_tail(p: np.ndarray, share: float) -> np.ndarray:
+    """The likeliest token, and each next one while the bends before it are less than their share."""
+    order = np.argsort(-p)
+    bends = np.abs(np.diff(p[order], 2))
+    count = 1
+    while count <= len(bends) and bends[: count - 1].sum() < share * bends.sum():
+        count += 1
+    return np.isin(np.arange(len(p)), order[:count])
+
+
 CASES: dict[str, tuple[Filter, Callable[[np.ndarray], np.ndarray]]] = {
     "top_k": (TopK(3), lambda p: np.isin(np.arange(5), np.argsort(-p)[:3])),
     "nucleus": (Nucleus(0.7), lambda p: smallest_set(p, np.argsort(-p), 0.7)),
     "min_p": (MinP(0.3), lambda p: p >= 0.3 * p.max()),
     "eta": (Eta(0.2), lambda p: epsilon_sampling(p, 0.2)),
     "typical": (Typical(0.6), lambda p: smallest_set(p, np.argsort(abs(-np.log(p) - entropy(p))), 0.6)),
+    "epsilon": (Epsilon(0.15), lambda p: (p >= 0.15) | (p == p.max())),
+    "top_n_sigma": (TopNSigma(1.0), lambda p: np.log(p) >= np.log(p).max() - np.log(p).std()),
+    "top_h": (TopH(0.6), lambda p: bounded_entropy(p, 0.6)),
+    "tail_free": (TailFree(0.7), lambda p: before_the_tail(p, 0.7)),
     "temperature": (Temperature(0.6), lambda p: np.ones(5, bool)),
     "chain": (by_name("temperature=1.5,top_k=2"), lambda p: np.isin(np.arange(5), np.argsort(-p)[:2])),
     "function": (lambda logits: jnp.where(jnp.arange(5) == 2, -jnp.inf, logits), lambda p: np.arange(5) != 2),
@@ -156,7 +193,7 @@ def test_leaving_the_weight_out_is_caught() -> None:
 
 def test_filters_keep_the_end_of_a_finished_sequence() -> None:
     ended = jnp.array([0.0, -jnp.inf, -jnp.inf, -jnp.inf, -jnp.inf])
-    for rule, _ in itertools.islice(CASES.values(), 6):
+    for rule, _ in itertools.islice(CASES.values(), 10):
         np.testing.assert_array_equal(jnp.isfinite(rule(ended)), [True, False, False, False, False])
 
 
@@ -225,6 +262,31 @@ def test_the_companion_may_read_another_prompt() -> None:
 def test_bad_arguments_are_named(make: Callable[[], object], words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         make()
+
+
+def test_what_renormalising_at_every_token_does_to_strings() -> None:
+    """By the loop over all strings, and nothing where nothing is removed."""
+    rule, kept = CASES["top_k"]
+    plain = generation(exact.small_lm(), exact.PROMPT, max_tokens=3, eos_id=None, proposal=filtered(rule))
+    found = language_exact.distortion(plain)
+    table = np.asarray(exact.small_lm().table, np.float64)
+    p_next = np.exp(table - np.logaddexp.reduce(table, axis=1, keepdims=True))
+    allowed = np.array([kept(row) for row in p_next])
+    q_next = np.where(allowed, p_next, 0.0) / np.where(allowed, p_next, 0.0).sum(axis=1, keepdims=True)
+    p, q = [], []
+    for string in itertools.product(range(exact.VOCAB), repeat=3):
+        path = [*exact.PROMPT, *string]
+        rows = [a * (exact.VOCAB + 1) + b for a, b in zip(path, path[1:], strict=False)][:3]
+        fine = all(allowed[row, token] for row, token in zip(rows, string, strict=True))
+        p.append(np.prod([p_next[row, token] for row, token in zip(rows, string, strict=True)]) * fine)
+        q.append(np.prod([q_next[row, token] for row, token in zip(rows, string, strict=True)]))
+    p, q = np.array(p), np.array(q)
+    assert found.log_mass == pytest.approx(np.log(p.sum()), abs=1e-5)
+    p, some = p / p.sum(), q > 0
+    assert found.tv == pytest.approx(0.5 * abs(p - q).sum(), abs=1e-5) and found.tv > 0.04
+    assert found.kl == pytest.approx((q[some] * np.log(q[some] / p[some])).sum(), abs=1e-5)
+    whole = generation(exact.small_lm(), exact.PROMPT, max_tokens=3, eos_id=None, proposal=filtered(TopK(5)))
+    assert language_exact.distortion(whole).tv == pytest.approx(0.0, abs=1e-6)
 
 
 def test_names_make_the_same_filters() -> None:

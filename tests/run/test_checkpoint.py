@@ -21,7 +21,7 @@ from smcinfer import Moves, Tempering
 from smcinfer.ground.errors import ArgumentError, CheckpointError, CheckpointWarning, Interrupted
 from smcinfer.kernels import RandomWalk
 from smcinfer.run import watch
-from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, _read
+from smcinfer.run.checkpoint import Checkpoint, Saved, Shape, _read, program_digest
 from smcinfer.run.runner import run
 from smcinfer.run.watch import Watch
 from smcinfer.static import posterior
@@ -257,3 +257,37 @@ def test_chunks_follow_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
             now[0] += seen[-1] * seconds
             looking.look(0.0, "", seen[-1], Saved(0, {}, []))
     assert seen == [1, 1, 1, 1, 4, 16, 64, 64, 64, 1]
+
+
+class Turned:
+    """A pair whose halves a process may list in either order, as distributions of other packages do."""
+
+    backwards = False
+
+    def __init__(self, low: Any, high: Any) -> None:
+        self.low, self.high = low, high
+
+
+jax.tree_util.register_pytree_node(
+    Turned,
+    lambda pair: ((pair.high, pair.low), True) if Turned.backwards else ((pair.low, pair.high), False),
+    lambda turned, halves: Turned(*(reversed(halves) if turned else halves)),
+)
+
+
+def test_an_identity_is_the_same_in_a_process_that_lists_arrays_in_another_order(monkeypatch: Any) -> None:
+    """Else half of all killed runs would be told that their checkpoint is another run's."""
+
+    def digest(low: float, high: float) -> str:
+        pair = Turned(np.float32([low, 2.0]), np.float32([high, 5.0]))
+        unused = Turned(np.float32(low), np.float32(high))
+
+        def looped(pair: Turned, unused: Turned) -> Any:
+            del unused
+            return jax.lax.while_loop(lambda x: x[0] < 9.0, lambda x: x * pair.high + pair.low, pair.low)
+
+        return program_digest(("settings",), looped, (pair, unused), jax.tree.leaves((pair, unused)))
+
+    first, other = digest(1.0, 3.0), digest(3.0, 1.0)
+    monkeypatch.setattr(Turned, "backwards", True)
+    assert digest(1.0, 3.0) == first and digest(3.0, 1.0) == other and first != other

@@ -12,9 +12,11 @@ import numpyro.distributions as dist
 import pytest
 
 import smcinfer
+from smcinfer import twists
 from smcinfer.diffusion import Cosine, alignment
 from smcinfer.ground.programs import compiled
 from smcinfer.language import generation
+from smcinfer.language.decoding.cascade import cascade
 from tests.exact_diffusion import normal_model
 from tests.exact_language import LENGTH, small_lm
 
@@ -105,6 +107,52 @@ def test_chains_on_new_data_compile_nothing() -> None:
     with compilations() as names:
         run(2)
     assert names == []
+
+
+def smoothed(seed: int) -> Any:
+    return smcinfer.smooth(jax.random.key(seed), by_filter(seed), num_particles=8, num_runs=2, progress=False)
+
+
+def particle_chains(seed: int) -> Any:
+    data, law = jnp.asarray(numbers(seed)), lambda x: dist.Normal(x, 1.0)
+    build = lambda theta: smcinfer.state_space(  # noqa: E731
+        law(0.0), lambda t, x: law(theta["drift"] + x), lambda t, x: law(x), data
+    )
+    target = smcinfer.parametric({"drift": dist.Normal(0.0, 1.0 + seed)}, build)
+    sizes = {"num_particles": 4, "num_chains": 2, "num_draws": 4, "num_warmup": 4}
+    return smcinfer.pmmh(jax.random.key(seed), target, **sizes, progress=False)
+
+
+def grown(seed: int) -> Any:
+    reward = numbers(seed)
+    wish = lambda tokens, length: jnp.asarray(reward)[tokens[0]]  # noqa: E731
+    return cascade(jax.random.key(seed), small_lm(), (1,), wish, num_texts=4, max_tokens=LENGTH, eos_id=0)
+
+
+def checked(seed: int) -> Any:
+    return smcinfer.checks.check(by_functions(seed), jax.random.key(seed))
+
+
+def learned(seed: int) -> Any:
+    sizes = {"num_particles": 8, "num_steps": 4, "check_every": 2, "validation_particles": 4, "validation_runs": 2}
+    return twists.learn(jax.random.key(seed), by_filter(seed), **sizes, progress=False)
+
+
+@pytest.mark.parametrize(
+    "door",
+    [smoothed, checked, *(pytest.param(door, marks=pytest.mark.slow) for door in (particle_chains, grown, learned))],
+)
+def test_other_doors_compile_nothing_for_new_data(door: Callable[[int], Any]) -> None:
+    door(1)
+    with compilations() as names:
+        door(2)
+    assert names == []
+
+
+def test_one_and_true_are_not_the_same_program() -> None:
+    doubled = compiled(lambda x, by: x * 2 if by is True else x * by)
+    assert [float(doubled(jnp.float32(3.0), by)) for by in (1, True)] == [3.0, 6.0]
+    assert float(doubled(jnp.float32(3.0), by=5)) == 15.0
 
 
 def added(y: Any, *, twice: bool = False) -> Callable[[Any], Any]:

@@ -137,6 +137,18 @@ def test_data_annealing_in_batches(batch_size: int) -> None:
     assert done.num_steps[0] == -(-len(DATA) // batch_size)
 
 
+def test_an_acceptance_tunes_once_however_many_data_come_before_the_next_moves() -> None:
+    """Forty data, moves after two of them: a step that grew at every one between would end at its bounds."""
+    target = posterior(
+        dist.Normal(0.0, 1.0), lambda x, y: dist.Normal(x, 1.0).log_prob(y), data=jnp.linspace(-2.0, 3.0, 40)
+    )
+    done = run(jax.random.key(8), DataAnnealing().model(target, HMC()), 128, num_runs=2)
+    assert (np.asarray(done.status) == 0).all()
+    assert np.nansum(done.history["num_evals"], axis=1).max() < 100
+    acceptance = np.asarray(done.history["acceptance"])
+    assert (np.isfinite(acceptance).sum(axis=1) >= 2).all() and np.nanmin(acceptance) > 0.8
+
+
 def test_data_annealing_needs_data() -> None:
     target = posterior(dist.Normal(0.0, 1.0), lambda x: -(x**2))
     with pytest.raises(TargetError, match="sum over data"):

@@ -17,6 +17,7 @@ from smcinfer.diffusion.watched import Watched
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.programs import compiled
 from smcinfer.kernels import MALA, Kernel, KernelState
 from smcinfer.kernels.registry import by_name
 
@@ -206,7 +207,7 @@ def _prepared(
     return first, mover, eqx.tree_at(lambda tree: tree.step_size, params, jnp.asarray(step_size, float))
 
 
-@eqx.filter_jit
+@compiled
 def _pilot(key: KeyArray, noise: Noise, kernel: Kernel, params: PyTree[Any]) -> PyTree[Any]:
     """Parameters after rounds of a few steps of pilot chains, each followed by the kernel's own tuning."""
     density = noise.density(noise.share)

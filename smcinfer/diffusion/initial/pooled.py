@@ -9,6 +9,7 @@ from smcinfer.core.weights import log_mean_exp
 from smcinfer.diffusion.alignment import Alignment
 from smcinfer.diffusion.initial.noise import Foreseen
 from smcinfer.ground.arrays import KeyArray, LogWeights, Particles
+from smcinfer.ground.slices import each
 
 
 class Pooled(Alignment):
@@ -25,9 +26,9 @@ class Pooled(Alignment):
         chain = proposal.start
         tries_key, choice_key, walk_key = jax.random.split(key, 3)
         tries = chain.prior(tries_key, num_particles * chain.first.num_tries)
-        worth = chain.share * jax.vmap(Foreseen(chain.process))(tries)
+        worth = chain.share * each(Foreseen(chain.process))(tries)
         starts = tries[by_name("systematic")(choice_key, worth, num_particles)]
-        _, ends = jax.vmap(chain.walk)(jax.random.split(walk_key, num_particles), starts)
+        _, ends = each(chain.walk)(jax.random.split(walk_key, num_particles), starts)
         return jax.vmap(chain.as_point)(ends.position), log_mean_exp(worth) - chain.share * ends.log_potential
 
 

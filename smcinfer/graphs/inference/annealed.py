@@ -12,7 +12,6 @@ import math
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from smcinfer.core.feynman_kac import Mutation
@@ -22,6 +21,7 @@ from smcinfer.graphs.block_gibbs import BlockGibbs
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, LogWeights, Scalar
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.slices import each
 from smcinfer.paths import schedules
 from smcinfer.paths.moves import Moves
 from smcinfer.paths.path import Path
@@ -81,7 +81,7 @@ class AnnealedGraph(Path):
         return self._weighed(x), {"acceptance": acceptance, "share_changed": jnp.sum(info.changed) / x.size}
 
     def _weighed(self, x: Array) -> GraphParticles:
-        return GraphParticles(x, jax.vmap(self.graph.log_prob)(x))
+        return GraphParticles(x, each(self.graph.log_prob)(x))
 
 
 def annealed(

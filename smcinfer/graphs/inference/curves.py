@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from smcinfer.graphs import FactorGraph, uniform_states
 from smcinfer.graphs.block_gibbs import BlockGibbs
 from smcinfer.ground.arrays import Array
+from smcinfer.ground.programs import compiled
 from smcinfer.run.runner import as_typed_key
 
 
@@ -73,7 +73,7 @@ def error_curve(
     return Curve(times, errors, sweeps * len(times), float(counts[0] / max(counts[1], 1.0)))
 
 
-@eqx.filter_jit
+@compiled
 def _run(
     key: Array, x: Array, total: Array, graph: FactorGraph, kernel: BlockGibbs, sweeps: int
 ) -> tuple[Array, Array, Array]:

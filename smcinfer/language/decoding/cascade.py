@@ -31,6 +31,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, surfacing
+from smcinfer.ground.programs import compiled
 from smcinfer.language.generation import generation
 from smcinfer.language.networks.hosts import only_in_jax
 from smcinfer.language.networks.lm import as_model
@@ -298,7 +299,7 @@ def _status(log_weights: np.ndarray | None) -> Status:
     return Status.WEIGHTS_COLLAPSED if collapsed(normalised[None]).any() else Status.OK
 
 
-@eqx.filter_jit
+@compiled
 def _grow(machine: _Machine, keys: KeyArray | Array) -> Any:
     """All texts, until the last is complete."""
 

@@ -5,8 +5,10 @@ who needs draws takes them in proportion to the weights (`smcinfer.Result.draws`
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Hashable, Sequence
 
+from smcinfer.ground import validate
 from smcinfer.ground.errors import ArgumentError
 from smcinfer.language.texts import WeightedText
 
@@ -29,6 +31,27 @@ class Decision:
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.value:.4g}  {self.text.text!r}"
+
+
+def pass_at_k(num_tries: int, num_right: int, k: int) -> float:
+    r"""How likely at least one of k independent tries is right, from n tries of which c were: unbiased.
+
+    .. math:: 1 - \binom{n - c}{k} \Big/ \binom{n}{k}
+
+    Putting c / n into :math:`1 - (1 - p)^k` is too low on average. Source: Chen et al. (2021).
+
+    Args:
+        num_tries: n, independent draws of equal weight.
+        num_right: c of them.
+        k: at most n.
+
+    Raises:
+        ArgumentError: for counts that do not fit each other.
+    """
+    validate.count("num_tries", num_tries)
+    validate.count("num_right", num_right, at_least=0, at_most=num_tries)
+    validate.count("k", k, at_most=num_tries)
+    return 1.0 - math.comb(num_tries - num_right, k) / math.comb(num_tries, k)
 
 
 def best_of(texts: Sequence[WeightedText], score: Callable[[str], float]) -> Decision:

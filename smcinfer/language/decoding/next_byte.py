@@ -17,7 +17,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +24,7 @@ import numpy as np
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Float
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.programs import compiled
 from smcinfer.language.constraints.vocabulary import check_vocabulary, read_vocabulary
 from smcinfer.language.networks.lm import as_model
 from smcinfer.language.networks.loading import ends_of
@@ -59,7 +59,7 @@ def _name(byte: int) -> str:
     return "end" if byte == END else repr(chr(byte)) if 32 <= byte < 127 else f"0x{byte:02x}"
 
 
-_read = eqx.filter_jit(lambda lm, rows: jax.vmap(lambda row: jax.nn.log_softmax(lm.forward(row).logits))(rows))
+_read = compiled(lambda lm, rows: jax.vmap(lambda row: jax.nn.log_softmax(lm.forward(row).logits))(rows))
 
 
 def next_byte(

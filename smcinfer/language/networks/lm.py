@@ -11,6 +11,7 @@ import equinox as eqx
 
 from smcinfer.ground.arrays import Array, Float, Int, PyTree
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.programs import compiled
 
 Prefix: TypeAlias = PyTree[Any]
 """What the prompt left behind: its keys and values, for a transformer. No particle axis."""
@@ -76,7 +77,7 @@ class CausalLM(eqx.Module):
         """Read a whole sequence at once, to score it or to learn from it: what is said after each of its tokens."""
 
 
-@eqx.filter_jit
+@compiled
 def prefill(lm: CausalLM, tokens: Int[Array, " prompt"]) -> tuple[Output, Prefix]:
     """`CausalLM.prefill`, compiled: one program for all prompts of a length."""
     return lm.prefill(tokens)

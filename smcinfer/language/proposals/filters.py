@@ -103,6 +103,88 @@ class Eta(NamedFilter):
         return jnp.where((log_p > least) | (log_p == jnp.max(log_p)), logits, -jnp.inf)
 
 
+class Epsilon(NamedFilter):
+    """Tokens of at least this probability, and the likeliest. Source: Hewitt, Manning & Liang (2022)."""
+
+    epsilon: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        validate.number("epsilon", self.epsilon, above=0.0, below=1.0)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The logits of tokens that are likely enough, minus infinity for the others."""
+        log_p = jax.nn.log_softmax(logits)
+        return jnp.where((log_p >= jnp.log(self.epsilon)) | (log_p == jnp.max(log_p)), logits, -jnp.inf)
+
+
+class TopNSigma(NamedFilter):
+    """Tokens whose logits are at most n standard deviations of all logits below the largest.
+
+    The set does not change with a temperature. Source: Tang, Liu, Xu, Zhang & Lin (2024), *Top-n-sigma*.
+    """
+
+    n: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        validate.number("top_n_sigma", self.n, above=0.0)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The logits near enough to the largest, minus infinity for the others."""
+        spread = jnp.std(logits, where=logits > -jnp.inf)
+        return jnp.where(logits >= jnp.max(logits) - self.n * spread, logits, -jnp.inf)
+
+
+class TopH(NamedFilter):
+    r"""As many of the likeliest tokens as have together, renormalised, at most a share of the entropy.
+
+    .. math:: H(q) \le \alpha H(p)
+
+    Source: Potraghloo, Azizi, Kundu & Pedram (2025), *Top-H decoding*, algorithm 1.
+    """
+
+    share: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        validate.number("top_h", self.share, above=0.0, at_most=1.0)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The logits of the set, minus infinity for the others; the likeliest token is always kept."""
+        log_p = jax.nn.log_softmax(logits)
+        ranked = -jnp.sort(-log_p)
+        p = jnp.exp(ranked)
+        mass = jnp.cumsum(p)
+        # Entropy of the first k renormalised: log of their mass, less their mean log probability.
+        surprise = jnp.cumsum(jnp.where(ranked == -jnp.inf, 0.0, p * ranked))
+        fits = jnp.log(mass) - surprise / mass <= self.share * _entropy(log_p)
+        # The entropy of the first k grows with k, but for rounding where it is small.
+        last = jnp.max(jnp.cumprod(fits.at[0].set(True)) * jnp.arange(1, p.shape[0] + 1))
+        return jnp.where(log_p >= ranked[last - 1], logits, -jnp.inf)
+
+
+class TailFree(NamedFilter):
+    """The likeliest tokens, cut where the sorted probabilities stop bending: by this share of all bends.
+
+    Source: Bricken (2019), *Tail free sampling*.
+    """
+
+    share: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        validate.number("tail_free", self.share, above=0.0, at_most=1.0)
+
+    def __call__(self, logits: Logits) -> Logits:
+        """The logits before the tail, minus infinity for it; the likeliest token is always kept."""
+        p = -jnp.sort(-jax.nn.softmax(logits))
+        bends = jnp.abs(jnp.diff(p, 2))
+        total = jnp.sum(bends)
+        before = jnp.cumsum(bends) - bends
+        # Token k + 1 goes with the bend at k; the last two have none of their own.
+        inside = jnp.where(total > 0, before < self.share * total, True)
+        kept = jnp.concatenate([jnp.ones((1,), bool), inside, jnp.full((1,), self.share == 1.0)])
+        last = jnp.max(jnp.cumprod(kept) * jnp.arange(1, p.shape[0] + 1))
+        return jnp.where((jax.nn.softmax(logits) >= p[last - 1]) & (logits > -jnp.inf), logits, -jnp.inf)
+
+
 class Typical(NamedFilter):
     r"""The smallest set of this mass among the tokens whose surprise :math:`-\log p(v)` is nearest to the entropy.
 
@@ -139,6 +221,10 @@ _BY_NAME: dict[str, tuple[type, type]] = {
     "min_p": (MinP, float),
     "eta": (Eta, float),
     "typical": (Typical, float),
+    "epsilon": (Epsilon, float),
+    "top_n_sigma": (TopNSigma, float),
+    "top_h": (TopH, float),
+    "tail_free": (TailFree, float),
 }
 
 

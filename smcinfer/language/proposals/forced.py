@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from smcinfer.core.nouns import Process, Proposal
 from smcinfer.ground.arrays import Array, Int, KeyArray, LogWeights, Particles, PyTree, Scalar, Time
 from smcinfer.ground.errors import TargetError
+from smcinfer.ground.slices import each
 from smcinfer.language.process import TokenState
 
 FREE = -1
@@ -109,7 +110,7 @@ class Forced(Proposal):
     def propose(self, key: KeyArray, t: Time, states: Particles, size: int) -> tuple[Particles, LogWeights]:
         """The inner proposal's batched draw, the given tokens put in."""
         x, log_w = self.inner.propose(key, t, states, size)
-        return jax.vmap(lambda state, x, log_w: self._force(t, state, x, log_w))(states, x, log_w)
+        return each(lambda state, x, log_w: self._force(t, state, x, log_w))(states, x, log_w)
 
     def log_weight(self, t: Time, state: PyTree[Any], x: PyTree[Any]) -> Scalar:
         """The log probability of the given token, minus infinity for another; else the inner proposal's."""

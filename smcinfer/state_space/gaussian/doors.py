@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,7 @@ from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, PyTree, Scalar
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.programs import compiled
 from smcinfer.results.gaussian import GaussianMoments
 from smcinfer.run.runner import as_typed_key
 from smcinfer.run.watch import compile_clock
@@ -141,7 +141,7 @@ def log_likelihood(model: StateSpace, *, method: str = "kalman", in_parallel: bo
     return jnp.sum(_filtered(model, method, way)[0].log_z_increments)
 
 
-@eqx.filter_jit
+@compiled
 def filtered_and_smoothed(
     model: StateSpace, method: str, way: Way | Scan | None
 ) -> tuple[Filtered, Moments, Report | None]:
@@ -164,7 +164,7 @@ def _filtered(model: StateSpace, method: str, way: Way | Scan | None) -> tuple[F
     return found, None if way is None else report
 
 
-@eqx.filter_jit
+@compiled
 def _drawn(key: Array, model: StateSpace, num_members: int, *, transform: bool) -> tuple[Filtered, Moments]:
     seen, any_model = vectors(model), _parts(model)
     vector, unravel = lambda tree: ravel_pytree(tree)[0], _unravel(model)

@@ -70,6 +70,7 @@ class Score(Climb):
             score = jnp.where(jnp.isfinite(found.score), found.score, 0.0)
             way: Any
             way, moments = adam.update(score, moments)
+            assert isinstance(way, jax.Array)
             length = self.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * step / num_steps))
             moved = position + length * way
             return (moved, moments), (moved, found.log_z)

@@ -34,6 +34,7 @@ from smcinfer.run.chains.plan import checked, doubling
 from smcinfer.run.chains.sampler import Info, Sampler
 from smcinfer.state_space.parameters.parametric import Parametric, check_model, filter_path, next_path
 from smcinfer.state_space.parameters.start import likely_position, tuned_to
+from smcinfer.static.prior import numbers_as_arrays
 
 
 class GibbsState(eqx.Module):
@@ -164,7 +165,8 @@ def particle_gibbs(
     settings = Settings(num_particles, resampling, history="full")
     known = not isinstance(target, Parametric)
     mover = None if known else by_name(kernel)
-    sampler = ParticleGibbs(check_model(target) if known else target, mover, settings, ancestor_sampling, num_moves)
+    model = check_model(target) if known else numbers_as_arrays(target)
+    sampler = ParticleGibbs(model, mover, settings, ancestor_sampling, num_moves)
     driven = drive(
         key,
         sampler,

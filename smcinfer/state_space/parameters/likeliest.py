@@ -6,7 +6,6 @@ The estimate is the mean of the last quarter of the way. Standard errors come fr
 import time
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, KeyArray
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.programs import compiled
 from smcinfer.results.likeliest import Likeliest
 from smcinfer.run.runner import as_typed_key
 from smcinfer.run.watch import compile_clock
@@ -23,6 +23,7 @@ from smcinfer.state_space.parameters.climbs import CLIMBS, Climb, Score, Steps
 from smcinfer.state_space.parameters.parametric import Parametric, Position
 from smcinfer.state_space.parameters.scores import Slopes, slopes
 from smcinfer.state_space.parameters.start import likely_position
+from smcinfer.static.prior import numbers_as_arrays
 
 FRESH = 16
 """Filters at the end: of the log likelihood, its error, and the information."""
@@ -63,6 +64,7 @@ def maximum_likelihood(
         raise ArgumentError(
             "target needs unknown parameters", expected="parametric(prior, build)", got=type(target).__name__
         )
+    target = numbers_as_arrays(target)
     num_steps = validate.count("num_steps", num_steps, at_least=4)
     climb = _climb_of(method, learning_rate)
     settings, typed = Settings(num_particles, resampling, history="none"), as_typed_key(key)
@@ -104,7 +106,7 @@ def _climb_of(method: str | Climb, learning_rate: float | None) -> Climb:
     return validate.instance("method", method, Climb, "a name, Score(...), IteratedFiltering(...) or OnlineEM(...)")
 
 
-@eqx.filter_jit
+@compiled
 def _climb(key: KeyArray, target: Parametric, settings: Settings, num_steps: int, climb: Climb) -> Steps:
     """Positions and log likelihood estimates of all passes."""
     start_key, key = jax.random.split(key)
@@ -112,14 +114,14 @@ def _climb(key: KeyArray, target: Parametric, settings: Settings, num_steps: int
     return climb.steps(key, target, settings, start, num_steps)
 
 
-@eqx.filter_jit
+@compiled
 def _fresh(key: KeyArray, target: Parametric, position: Position, settings: Settings) -> Slopes:
     """Independent filters at one point, with second derivatives."""
     look = lambda key: slopes(key, target, position, settings, twice=True)  # noqa: E731
     return jax.lax.map(look, jax.random.split(key, FRESH))
 
 
-@eqx.filter_jit
+@compiled
 def _on_its_scale(target: Parametric, position: Position) -> tuple[dict[str, Array], dict[str, Array]]:
     """Parameters by name, and their derivatives by the unconstrained position."""
     return target.prior.constrain(position), jax.jacfwd(target.prior.constrain)(position)

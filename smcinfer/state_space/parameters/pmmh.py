@@ -20,6 +20,7 @@ from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Count, Float, KeyArray, PyTree
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.programs import compiled
 from smcinfer.kernels import RandomWalk
 from smcinfer.kernels.base import Kernel, KernelState
 from smcinfer.results.particle_chains import ParticleChains
@@ -31,6 +32,7 @@ from smcinfer.run.chains.sampler import Info, Sampler
 from smcinfer.run.runner import as_typed_key
 from smcinfer.state_space.parameters.parametric import Parametric, check_parametric
 from smcinfer.state_space.parameters.start import likely_position, tuned_to
+from smcinfer.static.prior import numbers_as_arrays
 
 TARGET_ACCEPTANCE = 0.15
 """What the random walk is tuned to: below the 0.234 of an exact likelihood, for its noise alone rejects."""
@@ -113,7 +115,7 @@ def pmmh(
     check_parametric("pmmh", target)
     walk = random_walk("pmmh", kernel)
     settings = Settings(num_particles, resampling, history="none")
-    sampler = PMMH(target, walk, settings)
+    sampler = PMMH(numbers_as_arrays(target), walk, settings)
     chain_key, noise_key = jax.random.split(as_typed_key(key))
     driven = drive(
         chain_key,
@@ -161,7 +163,7 @@ def random_walk(who: str, kernel: Any) -> RandomWalk:
     return kernel
 
 
-@eqx.filter_jit
+@compiled
 def _noise(key: KeyArray, sampler: PMMH, position: Float[Array, " dim"]) -> Float[Array, " replicates"]:
     """Independent estimates of the log likelihood at one point."""
     keys = jax.random.split(key, NOISE_REPLICATES)

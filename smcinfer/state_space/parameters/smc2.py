@@ -26,6 +26,7 @@ from smcinfer.core.settings import Settings
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Flag, Int, KeyArray, Particles, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError
+from smcinfer.ground.slices import each
 from smcinfer.kernels import RandomWalk
 from smcinfer.kernels.base import KernelState, TemperedDensity
 from smcinfer.kernels.metropolis import metropolis
@@ -34,6 +35,7 @@ from smcinfer.results.from_run import record
 from smcinfer.run.runner import as_typed_key, run
 from smcinfer.state_space.parameters.parametric import Parametric, check_parametric, filter_to, log_z
 from smcinfer.state_space.parameters.pmmh import random_walk
+from smcinfer.static.prior import numbers_as_arrays
 
 
 class Filtered(KernelState):
@@ -91,7 +93,7 @@ class SMC2(FeynmanKac):
         positions = self.target.prior.sample(draw_key, num_particles)
         keys = jax.random.split(filter_key, num_particles)
         zero = jnp.zeros((), jnp.int32)
-        particles = jax.vmap(lambda key, x: self._filtered(key, x, zero))(keys, positions)
+        particles = each(lambda key, x: self._filtered(key, x, zero))(keys, positions)
         dtype = jnp.result_type(float)
         params = self.kernel.parameters(self.target.prior.dim)
         count = jnp.asarray(num_particles, dtype)
@@ -123,13 +125,13 @@ class SMC2(FeynmanKac):
         def move(number: Array, carry: tuple[Any, Scalar]) -> tuple[Any, Scalar]:
             particles, total = carry
             keys = jax.random.split(jax.random.fold_in(move_key, number), size)
-            particles, acceptance = jax.vmap(one)(keys, particles)
+            particles, acceptance = each(one)(keys, particles)
             return particles, total + jnp.mean(acceptance).astype(total.dtype)
 
         count = jnp.where(resampled, self.num_moves, 0)
         particles, total = jax.lax.fori_loop(0, count, move, (particles, jnp.zeros_like(shared.acceptance)))
         keys = jax.random.split(step_key, size)
-        moved = jax.vmap(lambda key, state: self._advance(key, t, state))(keys, particles)
+        moved = each(lambda key, state: self._advance(key, t, state))(keys, particles)
         after = Tuned(
             shared.params,
             jnp.where(resampled, total / self.num_moves, jnp.nan),
@@ -215,7 +217,7 @@ def smc2(
             got=history,
         )
     inner = Settings(num_inner, resampling, history="none")
-    model = SMC2(target, walk, inner, num_moves, target.num_steps, led)
+    model = SMC2(numbers_as_arrays(target), walk, inner, num_moves, target.num_steps, led)
     key = as_typed_key(key)
     done = run(
         key,

@@ -8,7 +8,6 @@ zero) shows after the filter, when a particle cannot be reached from the parent 
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -17,6 +16,7 @@ from smcinfer.core.compose import Composed
 from smcinfer.ground.arrays import Array, Bool, Float, Int, PyTree
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.programs import compiled
 from smcinfer.state_space.joint import Joint, is_law
 from smcinfer.state_space.smoothing.backward import reach
 
@@ -62,7 +62,7 @@ def _holds_point_mass(law: Any) -> bool:
     return any(isinstance(part, dist.Delta) for part in parts)
 
 
-@eqx.filter_jit
+@compiled
 def orphans(
     model: Composed,
     particles: Any,

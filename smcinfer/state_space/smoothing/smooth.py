@@ -15,6 +15,7 @@ from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int
 from smcinfer.ground.errors import TargetError
 from smcinfer.ground.names import leaves_by_name
+from smcinfer.ground.programs import compiled
 from smcinfer.results.from_run import settings_of
 from smcinfer.results.smoothed import Smoothed
 from smcinfer.run.runner import Run, as_typed_key, compile_clock, run
@@ -130,7 +131,7 @@ def _of_run(done: Run, index: int) -> _History:
     return _History(particles, log_weights, ancestors)
 
 
-@eqx.filter_jit
+@compiled
 def _look_back(
     key: Array, model: Any, history: _History, method: str, num_draws: int, lag: int
 ) -> tuple[Int[Array, "steps k"], Float[Array, "steps k"]]:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from smcinfer.core.compose import Composed
 from smcinfer.ground import validate
 from smcinfer.ground.arrays import Array, Float, Int, KeyArray, Scalar
+from smcinfer.ground.programs import compiled
 from smcinfer.twists.learned import LearnedTwist, Seen, attach
 from smcinfer.twists.objectives.base import Objective, Sample
 from smcinfer.twists.paths import Paths, watch
@@ -80,7 +81,7 @@ class LinearExponential(Objective):
         return jnp.mean(jnp.exp(inside) - inside - 1.0 + slope * (surprise - inside))
 
 
-@eqx.filter_jit
+@compiled
 def _ahead(key: KeyArray, model: Composed, twist: LearnedTwist, num_paths: int) -> Ahead:
     """Only what the loss reads leaves the compiled program: points of long paths are large."""
     return Ahead.of(watch(key, attach(model, None), twist, num_paths, resample_below=0.0).paths)
