@@ -10,7 +10,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 SHARE ?= 0
 BENCHMARKS := $(basename $(notdir $(shell grep -l __main__ benchmarks/*.py 2>/dev/null)))
 
-.PHONY: check-docs demo test test-slow test-all lint format bench docs lock clean
+.PHONY: check-docs demo test test-site test-slow test-all lint format bench docs lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n '$(BASE_PYTHON)' || { echo 'smcinfer needs python3.12, python3.13 or python3.14, and none of them runs here' >&2; exit 1; }
@@ -53,7 +53,11 @@ bench: $(BENCH_STAMP) ## every benchmark in its quick form; each ends with one l
 
 docs: $(STAMP) ## the figures and the site, into site/
 	@$(PYTHON) -m docs.figures
+	@$(PYTHON) -m docs.katex
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+test-site: $(STAMP) ## the site that stands in site/, in a browser: formulas, images, search, a narrow screen
+	@$(PYTHON) -m pytest tests/site
 
 check-docs: $(STAMP) ## every page, link and docstring of the site, without drawing its figures
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m docs.check

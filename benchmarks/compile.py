@@ -2,10 +2,12 @@
 
 On a CPU the price of a program is that of its kernels: about ten milliseconds for each that is unlike the others, and half a
 millisecond for each of their instructions. Both are counted from what XLA says it compiled. The columns of seconds are CPU
-seconds, which other work on the machine does not stretch.
+seconds, which other work on the machine does not stretch. PyMC runs in the interpreter that ``PYMC_PYTHON`` names, or in this
+one where it is installed; else its figure is null.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -118,24 +120,36 @@ def main() -> None:
 
 
 def first_result(level: int | None) -> dict[str, Any]:
-    """Ratios of the README's first example: to numpyro, to itself with a cache, of imports; and what new data compile.
+    """Ratios of the README's first example: to peers, to itself with a cache, of imports; and what new data compile.
 
     Args:
         level: of optimisation, as in `in_a_new_process`.
     """
-    cold, peer = in_a_new_process("readme", level), in_a_new_process("nuts", level)
+    cold, peer, pymc = in_a_new_process("readme", level), in_a_new_process("nuts", level), pymc_seconds()
     with tempfile.TemporaryDirectory() as folder:
         in_a_new_process("readme", level, SMCINFER_CACHE_DIR=folder)
         warm = in_a_new_process("readme", level, SMCINFER_CACHE_DIR=folder)
     # The peer needs no smcinfer, which its process imports all the same.
     return {
         "readme_first_seconds_ratio_numpyro": cold["total"] / (peer["total"] - peer["import_smcinfer"]),
+        "readme_first_seconds_ratio_pymc": None if pymc is None else cold["total"] / pymc,
         "readme_first_cpu_seconds": cold["total"],
         "second_process_seconds_ratio": warm["total"] / cold["total"],
         "recompiles_new_data": int(in_a_new_process("new_data", level)["printed"]),
         "import_seconds_ratio_jax": 1.0 + cold["import_smcinfer"] / cold["import_jax"],
         "programs": sum(row["count"] for row in cold["programs"].values()),
     }
+
+
+def pymc_seconds() -> float | None:
+    """CPU seconds of PyMC on the README's first example; ``None`` where it is not installed, with the reason printed."""
+    python = os.environ.get("PYMC_PYTHON") or (sys.executable if importlib.util.find_spec("pymc") else None)
+    if python is None:
+        print("PyMC is not installed: set PYMC_PYTHON to an interpreter that has it")
+        return None
+    program = Path(__file__).parent / "peers" / "pymc_line.py"
+    done = subprocess.run([python, program], capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["total"])
 
 
 if __name__ == "__main__":

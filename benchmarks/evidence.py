@@ -3,8 +3,9 @@
     python -m benchmarks.evidence [--quick] [--problems spike_5,shells_2] [--num-particles 512] [--seeds 10]
 
 A seed is a group of four runs of `smcinfer.Nested`; all seeds of a problem share one call, and so the levels of its leading
-run. Evaluations are compared at equal error: evaluations times the squared error of log Z. Peers (dynesty, nautilus) are run
-``--peer-seeds`` times where they are installed. ``--quick`` takes two problems and few seeds.
+run. They tell how often intervals hold the truth. What an error costs is told by runs to a tolerance, ``sample(tolerance=)``,
+and compared with peers at equal error: evaluations times the squared error of log Z. Peers (dynesty, nautilus, ultranest) are
+run ``--peer-seeds`` times where they are installed, and named as skipped where not. ``--quick``: four problems, few seeds.
 
 ``spike_interval_share`` is the share of 99% intervals that hold the truth on the spikes, ``interval_share`` that of all results
 with status OK; ratios over peers are medians over problems; ``pooled_variance_ratio`` is the variance of log Z from all
@@ -28,7 +29,7 @@ from smcinfer.models import evidence_problems
 from smcinfer.models.evidence_problems import EvidenceProblem
 
 RUNS = 4
-QUICK = ("spike_5", "shells_2")
+QUICK = ("spike_5", "shells_2", "eggbox", "log_gamma_2")
 Estimate = tuple[float, float, float]
 """log Z, its standard error, and evaluations of the likelihood."""
 
@@ -49,19 +50,17 @@ def groups(result: Any) -> list[Any]:
     return [part(run) for run in range(0, result.num_runs, RUNS)]
 
 
-def ours(problem: EvidenceProblem, num_particles: int, seeds: int) -> tuple[list[Any], float]:
-    """Results of all seeds, and evaluations of one of them."""
-    result = smcinfer.sample(
-        jax.random.key(0),
-        problem.target,
-        method="nested",
-        num_particles=num_particles,
-        num_runs=RUNS * seeds,
-        progress=False,
-    )
-    each = np.nansum(result.history["num_evals"].astype(np.float64), axis=1).mean()
-    # The leading run is paid for as well.
-    return groups(result), float(each * num_particles * (RUNS + 1))
+def ours(problem: EvidenceProblem, num_particles: int, seeds: int) -> list[Any]:
+    """Results of all seeds."""
+    common: dict[str, Any] = {"method": "nested", "num_particles": num_particles, "progress": False}
+    return groups(smcinfer.sample(jax.random.key(0), problem.target, num_runs=RUNS * seeds, **common))
+
+
+def to_tolerance(problem: EvidenceProblem, tolerance: float, seed: int) -> Estimate:
+    """Ours, until an error is met."""
+    key = jax.random.key(seed)
+    result = smcinfer.sample(key, problem.target, method="nested", tolerance=tolerance, progress=False)
+    return result.log_z, result.log_z_se, result.settings["num_evals"]
 
 
 def on_the_cube(problem: EvidenceProblem) -> Callable[[np.ndarray], np.ndarray]:
@@ -96,7 +95,17 @@ def nautilus(problem: EvidenceProblem, seed: int) -> Estimate:
     return float(sampler.log_z), float(sampler.n_eff**-0.5), float(sampler.n_like)
 
 
-PEERS = {"dynesty": dynesty, "nautilus": nautilus}
+def ultranest(problem: EvidenceProblem, seed: int) -> Estimate:
+    """Its reactive sampler with its defaults, in batches."""
+    peer: Any = importlib.import_module("ultranest")
+    np.random.seed(seed)  # noqa: NPY002, it takes no generator
+    names = [f"x{i}" for i in range(problem.target.dim)]
+    sampler = peer.ReactiveNestedSampler(names, on_the_cube(problem), lambda u: u, vectorized=True)
+    found: Any = sampler.run(show_status=False, viz_callback=None)
+    return float(found["logz"]), float(found["logzerr"]), float(found["ncall"])
+
+
+PEERS = {"dynesty": dynesty, "nautilus": nautilus, "ultranest": ultranest}
 
 
 def squared_error(estimates: list[float], exact: float) -> float:
@@ -104,15 +113,17 @@ def squared_error(estimates: list[float], exact: float) -> float:
     return float(np.mean((np.asarray(estimates) - exact) ** 2))
 
 
-def compare(name: str, num_particles: int, seeds: int, peer_seeds: int) -> dict[str, Any]:
+def compare(name: str, num_particles: int, seeds: int, peer_seeds: int, tolerance: float) -> dict[str, Any]:
     """Everything about one problem."""
     problem = evidence_problems.EXAMPLES[name]()
-    results, evaluations = ours(problem, num_particles, seeds)
+    results = ours(problem, num_particles, seeds)
     intervals = [result.log_z_interval() for result in results]
     held = [low < problem.log_z < high for low, high in intervals]
-    own = squared_error([result.log_z for result in results], problem.log_z)
+    reached = [to_tolerance(problem, tolerance, seed) for seed in range(max(peer_seeds, 3))]
+    own = squared_error([log_z for log_z, *_ in reached], problem.log_z)
+    evaluations = float(np.mean([spent for *_, spent in reached]))
     row: dict[str, Any] = {"exact": problem.log_z, "held": held, "fine": [not int(result.status) for result in results]}
-    row |= {"rmse": own**0.5, "se": float(np.mean([result.log_z_se for result in results])), "evals": evaluations}
+    row |= {"rmse": own**0.5, "se": float(np.mean([se for _, se, _ in reached])), "evals": evaluations}
     for peer in [peer for peer in PEERS if peer_seeds and importlib.util.find_spec(peer)]:
         found = [PEERS[peer](problem, seed) for seed in range(peer_seeds)]
         error = squared_error([estimate[0] for estimate in found], problem.log_z)
@@ -133,17 +144,23 @@ def pooled_ratio(num_particles: int, num_runs: int) -> float:
 def main() -> None:
     """Print a row a problem, then one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two problems, few seeds")
+    parser.add_argument("--quick", action="store_true", help="four problems, few seeds")
     parser.add_argument("--problems", help="names between commas; all of them if not given")
     parser.add_argument("--num-particles", type=int, default=1024)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument(
+        "--tolerance", type=float, default=0.02, help="standard error of log Z at which costs are compared"
+    )
     parser.add_argument("--peer-seeds", type=int, default=3)
     args = parser.parse_args()
     names = args.problems.split(",") if args.problems else QUICK if args.quick else tuple(evidence_problems.EXAMPLES)
     size, seeds, peer_seeds = (256, 5, 1) if args.quick else (args.num_particles, args.seeds, args.peer_seeds)
+    for peer in PEERS:
+        if not importlib.util.find_spec(peer):
+            print(f"{peer}: skipped, it is not installed", flush=True)
     rows = {}
     for name in names:
-        rows[name] = compare(name, size, seeds, peer_seeds)
+        rows[name] = compare(name, size, seeds, peer_seeds, args.tolerance)
         shown = {key: round(value, 4) for key, value in rows[name].items() if isinstance(value, float)}
         print(
             f"{name}: held {sum(rows[name]['held'])} of {seeds}, status OK {sum(rows[name]['fine'])}; {shown}",

@@ -170,7 +170,7 @@ def warm_start_evals_ratio() -> tuple[float, float]:
     return float(spent[1] / spent[0] * errors**2), float(errors)
 
 
-def abc_distance_ratio(num_seeds: int = 5, size: int = 500) -> float | None:
+def abc_distance_ratio(num_seeds: int = 3, size: int = 500) -> float | None:
     """Wasserstein distance of ABC draws from the exact posterior over that of pyabc's, with as many draws and simulations."""
     if importlib.util.find_spec("pyabc") is None:
         return None
@@ -233,7 +233,7 @@ def main(*, quick: bool) -> None:
             "warm_start_evals_ratio": ratio,
             "warm_start_error_ratio": errors,
             "pool_efficiency": efficiency,
-            "abc_distance_ratio_pyabc": abc_distance_ratio(1 if quick else 5),
+            "abc_distance_ratio_pyabc": abc_distance_ratio(1 if quick else 3),
             "arviz_groups": arviz_groups(),
         }
         | found

@@ -16,6 +16,9 @@ def to_markdown(docstring: str) -> str:
 
     def display(match: re.Match[str]) -> str:
         body = textwrap.dedent(match["body"]).strip()
+        if ("&" in body or "\\\\" in body) and "\\begin" not in body:
+            # The directive aligns its lines by itself.
+            body = f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
         return "\n" + textwrap.indent(f"$$\n{body}\n$$", match["indent"]) + "\n\n"
 
     text = BLOCK.sub(display, docstring)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from smcinfer.bounds.importance import BATCH, finished
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.ground import validate
 from smcinfer.ground.cache import use_cache
@@ -24,6 +26,18 @@ from smcinfer.static.target import StaticTarget
 
 CHECKED = 0x5160
 """Folded into the key of a run for the run that checks it."""
+
+FINISHED = 0xF1A1
+"""Folded into the key of a run for the draws that finish it."""
+
+FEWEST = 128
+"""Particles of the first of the runs that go on until an error is met."""
+
+GROWTH = 4
+"""The next of these runs has at most so many times as many."""
+
+MOST_DRAWS = 2**20
+"""The most draws that finish a run."""
 
 
 def sample(
@@ -44,6 +58,7 @@ def sample(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
     check: str | Method | None = None,
+    tolerance: float | None = None,
 ) -> Result:
     """Sample a target, and estimate its normaliser with an error bar.
 
@@ -52,7 +67,7 @@ def sample(
         target: made by `posterior`, `log_density` or `from_numpyro` (a static target: a density on vectors); or a
             `FeynmanKac` model: one made by `state_space`, `annealed`, `language.generation`, `diffusion.alignment`,
             `compose`, or written by hand.
-        num_particles: particles of each run.
+        num_particles: particles of each run; the most of them where a ``tolerance`` is given.
         num_runs: independent runs, side by side in one program; their spread is part of the error bar.
         method: of a static target, how to get there: ``"tempering"`` (default), ``"data_annealing"`` for targets given with
             ``data``, or one of them with settings of its own, ``smcinfer.Tempering(schedule="conditional_ess")`` say.
@@ -76,6 +91,9 @@ def sample(
         checkpoint_seconds: how often, at most, seconds.
         check: of a static target, another way to go there, ``"nested"`` say, by which a quarter as many particles sign the
             result or contradict it (`certify`).
+        tolerance: standard error of log Z that is wanted, nats. A few particles begin; independent draws from a mixture fitted
+            to them finish (`smcinfer.bounds.finished`), or more particles begin anew, until it is met or there are
+            ``num_particles``.
 
     Returns:
         `Result`: prints log Z with its error bar; ``to_arviz()``, ``expectation``, ``draws``, ``save``.
@@ -93,6 +111,15 @@ def sample(
     model = _model(target, method, kernel)
     if check is not None:
         _model(target, check, None)
+    if tolerance is not None:
+        validate.number("tolerance", tolerance, above=0.0)
+        validate.not_given("a run to a tolerance, which is several,", checkpoint=checkpoint)
+        way: dict[str, Any] = {"num_runs": num_runs, "method": method, "kernel": kernel, "resampling": resampling}
+        way |= {"resample_below": resample_below, "islands": islands, "devices": devices, "history": history}
+        result = _to_tolerance(key, target, tolerance, num_particles, way | {"progress": progress})
+        return (
+            result if check is None else certify(_apart(key, CHECKED), target, result, method=check, progress=progress)
+        )
     shape = {
         "num_runs": num_runs,
         "resampling": resampling,
@@ -116,7 +143,7 @@ def sample(
     if check is None:
         return result
     # A key of its own: what is checked is the same with and without.
-    return certify(jax.random.fold_in(key, CHECKED), target, result, method=check, progress=progress)
+    return certify(_apart(key, CHECKED), target, result, method=check, progress=progress)
 
 
 def certify(
@@ -154,11 +181,47 @@ def certify(
     validate.instance("result", result, Result, "what smcinfer.sample returned")
     count = max(result.num_particles // 4, 1) if num_particles is None else num_particles
     runs = result.num_runs if num_runs is None else num_runs
-    way = {"num_particles": count, "num_runs": runs, "method": method, "kernel": kernel}
+    way: dict[str, Any] = {"num_particles": count, "num_runs": runs, "method": method, "kernel": kernel}
     other = sample(key, target, **way, progress=progress)
     signed = result.with_check(other)
     spent = (result.seconds + other.seconds, result.compile_seconds + other.compile_seconds)
     return dataclasses.replace(signed, seconds=spent[0], compile_seconds=spent[1])
+
+
+def _to_tolerance(key: Any, target: Any, tolerance: float, most: int, way: dict[str, Any]) -> Result:
+    """Runs of more and more particles, each of them new, until log Z is known well enough.
+
+    Args:
+        key: one random key.
+        target: of any kind.
+        tolerance: standard error that is wanted, nats.
+        most: particles.
+        way: the other options of `sample`.
+    """
+    validate.count("num_particles", most)
+    finishes = isinstance(target, StaticTarget) and target.unconstrain is not None
+    size, spent, seconds, compile_seconds = min(FEWEST, most), 0.0, 0.0, 0.0
+    while True:
+        result = sample(jax.random.fold_in(key, size), target, num_particles=size, **way)
+        evaluations = result.num_evals
+        if finishes and not result.log_z_se <= tolerance and np.isfinite(result.log_z):
+            # No more draws than a run of all the particles would take evaluations.
+            enough = max(BATCH, min(int(evaluations * most / size), MOST_DRAWS))
+            draws_key = jax.random.fold_in(_apart(key, FINISHED), size)
+            result = finished(draws_key, target, result, tolerance=tolerance, num_draws=enough)
+        spent += evaluations + (0 if result.finish is None else result.finish.num_draws)
+        seconds, compile_seconds = seconds + result.seconds, compile_seconds + result.compile_seconds
+        if result.log_z_se <= tolerance or size >= most:
+            settings = result.settings | {"tolerance": tolerance, "num_evals": spent}
+            return dataclasses.replace(result, settings=settings, seconds=seconds, compile_seconds=compile_seconds)
+        # No more than four times as many: a better fit may do what their number would.
+        wanted = (result.log_z_se / tolerance) ** 2 if np.isfinite(result.log_z_se) else GROWTH
+        size = min(most, size * (2 if wanted < 2 else GROWTH))
+
+
+def _apart(key: Any, purpose: int) -> Any:
+    """A key for another purpose than the run's."""
+    return jax.random.fold_in(key, purpose)
 
 
 def _model(target: Any, method: str | Method | None, kernel: str | Kernel | None) -> FeynmanKac:

@@ -90,7 +90,7 @@ def test_the_options_are_those_of_the_design() -> None:
         list(inspect.signature(smcinfer.sample).parameters)
         == (
             "key target num_particles num_runs method kernel resampling resample_below islands devices history progress "
-            "checkpoint checkpoint_seconds check"
+            "checkpoint checkpoint_seconds check tolerance"
         ).split()
     )
 
@@ -107,6 +107,7 @@ BAD: dict[str, list[Any]] = {
     "history": ["all", True],
     "progress": ["no", 1],
     "checkpoint_seconds": [-1, "30", float("nan")],
+    "tolerance": [0.0, "0.1", float("nan")],
 }
 
 

@@ -15,6 +15,7 @@ Sources: Grosse, Ghahramani & Adams (2015); Zhao, Brekelmans, Makhzani & Grosse 
 from smcinfer.bounds.bridge import bridge_sampling, evidence_ratio
 from smcinfer.bounds.by_particles import BoundsByParticles, by_particles
 from smcinfer.bounds.front import sandwich
+from smcinfer.bounds.importance import finished
 from smcinfer.bounds.simulated import bidirectional
 from smcinfer.results.sandwich import Sandwich
 
@@ -25,5 +26,6 @@ __all__ = [
     "bridge_sampling",
     "by_particles",
     "evidence_ratio",
+    "finished",
     "sandwich",
 ]

@@ -21,7 +21,8 @@ TARGETS = (StaticTarget, FeynmanKac)
 SAMPLING = Door(
     api.sample,
     "Sampling",
-    without=("key", "target", "devices"),
+    # On a command line --tolerance is where levels end.
+    without=("key", "target", "devices", "tolerance"),
     objects={"method": tuple(METHODS.values()), "schedule": (ESS, ConditionalESS), "moves": (Moves,)},
     flat=("method",),
     types={"schedule": str | list[float], "survival": float, "check": str},

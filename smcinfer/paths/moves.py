@@ -12,7 +12,8 @@ squared jump in units of the variance) and in the potential, which is what log Z
 Where modes lie apart a coordinate is never forgotten: what is left is the mode. `Moves.within_modes` then looks at how the
 autocorrelation falls. An exponential that has fallen to :math:`\rho_k = x^2` had x left after half the moves, so that
 :math:`q = (\rho_{k/2} - \rho_k) / (1 - \rho_k) = x / (1 + x)`; the moves stop once :math:`(q / (1 - q))^2` is small, that is
-once the fall has levelled off, wherever it ends.
+once the fall has levelled off, wherever it ends. Whether moves were too few is then told by the potential alone: which mode a
+particle is in, or where in it, may be remembered.
 """
 
 from collections.abc import Callable
@@ -67,11 +68,15 @@ class Moves(eqx.Module):
 
 
 class Repeated(eqx.Module):
-    """What the moves of one step did: how many, what they reported together, and the autocorrelation that is left."""
+    """What the moves of one step did: how many, what they reported together, and the autocorrelation that is left.
+
+    `remembered` is the part of it that says whether the moves were too few.
+    """
 
     num_steps: Int[Array, ""]
     report: dict[str, Scalar]
     autocorrelation: Scalar
+    remembered: Scalar
 
 
 def correlation(before: Float[Array, "n k"], after: Float[Array, "n k"]) -> Float[Array, " k"]:
@@ -146,7 +151,6 @@ def repeat(
     *,
     led: bool,
     wanted: Array | bool = True,
-    stake: Array | float = 1.0,
 ) -> tuple[Particles, Repeated]:
     """Move all particles until they have forgotten their start, or the cap.
 
@@ -159,7 +163,6 @@ def repeat(
         blank: a zero for everything that a move reports.
         led: whether to stop when the leader's particles have forgotten theirs, and not one's own.
         wanted: where false, take none; the loop then costs nothing.
-        stake: in [0, 1], how much of log Z rests on the moves; their autocorrelation counts for this share of it.
 
     Returns:
         The moved particles and what was done.
@@ -170,28 +173,30 @@ def repeat(
     past = jnp.ones((moves.max_steps + 1, *kinds) if moves.within_modes else (0,), one.dtype)
 
     def unfinished(carry: tuple[Any, ...]) -> Array:
-        step, _, _, _, rho, _ = carry
+        step, rho = carry[0], carry[4]
         more = (step < moves.min_steps) | (rho > moves.autocorrelation) | (moves.autocorrelation == 0)
         return wanted & (step < moves.max_steps) & more
 
     def again(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        step, particles, sums, _, _, past = carry
+        step, particles, sums, past = *carry[:3], carry[6]
         particles, report = once(jax.random.fold_in(key, step), particles)
         each = autocorrelations(start, particles, look).astype(one.dtype)
         if moves.within_modes:
             half = past[(step + 1) // 2]
             past = past.at[step + 1].set(each)
             each = jnp.where(step % 2 == 1, jnp.minimum(each, levelled(half, each)), each)
-        own = (stake * jnp.max(each)).astype(one.dtype)
+        own = jnp.max(each)
+        judged = each[0] if moves.within_modes else own
         sums = jax.tree.map(jnp.add, sums, report)
-        return step + 1, particles, sums, own, follow_leader(own) if led else own, past
+        return step + 1, particles, sums, own, follow_leader(own) if led else own, judged, past
 
-    carry = (jnp.zeros((), jnp.int32), particles, blank, one, one, past)
-    step, particles, sums, rho, _, _ = jax.lax.while_loop(unfinished, again, carry)
+    carry = (jnp.zeros((), jnp.int32), particles, blank, one, one, one, past)
+    step, particles, sums, rho, _, judged, _ = jax.lax.while_loop(unfinished, again, carry)
     taken = step > 0
     means = {name: jnp.where(taken, total / jnp.maximum(step, 1), jnp.nan) for name, total in sums.items()}
     report = {name: sums[name] if name.startswith("num_") else means[name] for name in sums}
-    return particles, Repeated(step, report, jnp.where(taken, rho, jnp.nan))
+    rho, judged = (jnp.where(taken, value, jnp.nan) for value in (rho, judged))
+    return particles, Repeated(step, report, rho, judged)
 
 
 def chain(key: KeyArray, particles: Particles, once: Once, look: Look, length: int) -> tuple[Particles, Repeated]:
@@ -222,4 +227,5 @@ def chain(key: KeyArray, particles: Particles, once: Once, look: Look, length: i
     spread = jnp.var(values)
     share = jnp.where(spread > 0, jnp.var(jnp.mean(values, axis=0)) / jnp.where(spread > 0, spread, 1.0), 0.0)
     report = {name: (jnp.sum if name.startswith("num_") else jnp.mean)(each) for name, each in reports.items()}
-    return flat, Repeated(jnp.asarray(length - 1, jnp.int32), report, share.astype(jnp.result_type(float)))
+    share = share.astype(jnp.result_type(float))
+    return flat, Repeated(jnp.asarray(length - 1, jnp.int32), report, share, share)

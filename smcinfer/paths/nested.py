@@ -8,10 +8,14 @@ those above take their places. :math:`\hat P` is the product of the shares that 
 chosen by a leading run, every term is unbiased, and so is their sum. The draws are taken from all shells: as many as there are
 particles are kept on the way, each with the same weight.
 
+Levels rise beyond those that matter: a narrow peak may begin near the top of a broad one, where hardly any of the mass that
+is known stands.
+
 Source: Skilling (2006); Salomone, South, Drovandi, Johansen & Kroese (2018), section 3.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import equinox as eqx
@@ -29,6 +33,12 @@ from smcinfer.ground.keys import plain, small
 from smcinfer.paths.levels import Level, Levels, Survival
 from smcinfer.paths.path import Path
 from smcinfer.paths.rising import Travelled, outside
+
+FLAT = 0.25
+"""Range of the potential above a level, nats, within which no peak is left that could hide another beside it."""
+
+FURTHER = 5
+"""Power of the tolerance at which a path ends that has not become flat."""
 
 LOST = -20.0
 """Log of the share of the base below which a path gives up that has met no potential above minus infinity."""
@@ -110,7 +120,8 @@ class LevelPath(Path):
 
     Attributes:
         schedule: how levels are chosen, a `Levels`.
-        tolerance: the path ends once what stands above can add at most this share to the estimate.
+        tolerance: what stands above may add at most this share to the estimate when the path ends, and must be flat
+            (`FLAT`) or add no more than its fifth power.
     """
 
     schedule: Any = eqx.field(kw_only=True, default=Survival())
@@ -191,8 +202,10 @@ class LevelPath(Path):
             return Level(t, height, tie, t >= self.num_steps, t >= 0)
         highest = jnp.max(heights)
         lost = (highest == -jnp.inf) & (log_mass < LOST)
-        enough = lost | (log_mass + highest < log_z + jnp.log(jnp.asarray(self.tolerance, log_z.dtype)))
-        return Level(t, height, tie, enough | (t >= self.num_steps), enough)
+        log_share, log_tolerance = log_mass + highest - log_z, math.log(self.tolerance)
+        enough = lost | (log_share < log_tolerance)
+        explored = lost | (highest - height < FLAT) | (log_share < FURTHER * log_tolerance)
+        return Level(t, height, tie, (enough & explored) | (t >= self.num_steps), enough)
 
     def look_ahead(self, t: Int[Array, ""], particles: Any, shared: Any) -> LogWeights:
         """Zero above the level, minus infinity below; at the end what makes all alike."""

@@ -79,7 +79,7 @@ class Path(Rising):
         del particles
 
     def stake(self, shared: Any) -> Scalar | float:
-        """How much of log Z rests on the next moves, in [0, 1]: what they must forget and what they find count for as much."""
+        """How much of log Z rests on what the next moves find, in [0, 1]."""
         del shared
         return 1.0
 
@@ -133,7 +133,7 @@ class Path(Rising):
         """
         key = small(key)
         params, zero = self.prepare(shared.at, shared.params), jnp.zeros((), jnp.result_type(float))
-        before, stake = self.log_potential(particles), self.stake(shared)
+        before = self.log_potential(particles)
 
         def once(key: KeyArray, particles: Particles) -> tuple[Particles, dict[str, Scalar]]:
             particles, report = self.move(plain(key), particles, shared.at, params)
@@ -142,19 +142,18 @@ class Path(Rising):
         look = (self.log_potential, self.coordinates)
         if self.chain_length is None:
             blank = dict.fromkeys(self.reports, zero)
-            rule = {"led": self.led, "wanted": wanted, "stake": stake}
-            particles, done = repeat(key, particles, once, look, self.moves, blank, **rule)
-            short = (done.num_steps >= self.moves.max_steps) & (done.autocorrelation > self.moves.autocorrelation)
+            particles, done = repeat(key, particles, once, look, self.moves, blank, led=self.led, wanted=wanted)
+            short = (done.num_steps >= self.moves.max_steps) & (done.remembered > self.moves.autocorrelation)
             short = short & (self.moves.autocorrelation > 0)
         else:
             particles, done = chain(key, particles, once, look, self.chain_length)
-            short = done.autocorrelation > CHAIN_SHARE
+            short = done.remembered > CHAIN_SHARE
         status = raise_bit(jnp.zeros((), jnp.int32), Status.MOVES_TOO_SHORT, short)
         if "cap_reached" in done.report:
             status = raise_bit(status, Status.LOOP_CAP_REACHED, done.report["cap_reached"] > 0)
         info = self.info(dataclasses.replace(shared, report=done.report))
         info |= {"num_move_steps": done.num_steps, "autocorrelation": done.autocorrelation}
-        rise = stake * rise_of_mean(before, self.log_potential(particles))
+        rise = self.stake(shared) * rise_of_mean(before, self.log_potential(particles))
         info["gap"] = jnp.where(wanted, rise, jnp.nan).astype(before.dtype)
         # Where nothing moved the report is NaN: an acceptance that was tuned by once must not be tuned by again.
         return particles, dataclasses.replace(shared, report=done.report), info, status

@@ -23,6 +23,7 @@ from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.ground.names import leaves_by_name
 from smcinfer.results import evidence, transition
 from smcinfer.results.evidence import Bound, Check, Evidence, HasEvidence
+from smcinfer.results.finish import Finish
 from smcinfer.results.mixture import Pooled, pool
 from smcinfer.results.pooling import combine_runs, effective_sizes, jackknife_se, resample, weighted_mean
 from smcinfer.results.record import Record, arrays, not_kept, revived
@@ -52,6 +53,7 @@ class Estimates(Record, HasEvidence):
         model: what was sampled, where this process sampled it: a file has none.
         described: what the target tells of itself beside draws; a file does not keep it.
         check: what another path to the same target found, or ``None`` (`smcinfer.certify`).
+        finish: what independent draws say of log Z, or ``None`` (`smcinfer.bounds.finished`).
         status: the bits of all runs, and what their estimates of log Z say of each other.
     """
 
@@ -66,6 +68,7 @@ class Estimates(Record, HasEvidence):
     model: Any = not_kept(None)
     described: Described | None = not_kept(None)
     check: Check | None = revived(lambda fields: Check(*fields), default=None)
+    finish: Finish | None = revived(lambda fields: Finish(*fields), default=None)
     status: Status = dataclasses.field(init=False, default=Status.OK)
 
     WEIGHTED_FOR = "the target, runs in proportion to their Z_hat; log Z is of its normaliser"
@@ -94,6 +97,13 @@ class Estimates(Record, HasEvidence):
         """Particles of each run."""
         return self.log_weights.shape[1]
 
+    @property
+    def num_evals(self) -> float:
+        """Evaluations of the target by all runs, the leading one included; zero where they were not counted."""
+        each = self.history.get("num_evals", np.zeros((1, 1))).astype(np.float64)
+        runs = self.num_runs + bool(self.settings.get("led", False))
+        return float(np.nansum(each, axis=1).mean() * self.num_particles * runs)
+
     @functools.cached_property
     def floor(self) -> Floor:
         """What counting and rounding say at least of the error of log Z."""
@@ -105,6 +115,12 @@ class Estimates(Record, HasEvidence):
     @functools.cached_property
     def evidence(self) -> Evidence:
         """log Z with its standard error, degrees of freedom and where the error comes from."""
+        run = self._of_the_runs
+        return run if self.finish is None else self.finish.joined(run)
+
+    @functools.cached_property
+    def _of_the_runs(self) -> Evidence:
+        """log Z as the runs alone tell it."""
         return evidence.combine(self._log_z, self._own_variance, within_reliable=self._reliable, floor=self.floor)
 
     @property
@@ -116,8 +132,9 @@ class Estimates(Record, HasEvidence):
 
     @property
     def _signed(self) -> bool:
-        """Whether no other path contradicts."""
-        return self.check is None or self.check.agrees(self.log_z, *self.log_z_interval())
+        """Whether neither another path nor independent draws contradict."""
+        drawn = self.finish is None or not self.finish.contradicts(self._of_the_runs)
+        return drawn and (self.check is None or self.check.agrees(self.log_z, *self.log_z_interval()))
 
     @property
     def _log_z(self) -> Float[np.ndarray, " num_runs"]:

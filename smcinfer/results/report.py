@@ -34,6 +34,7 @@ def lines(result: Estimates) -> Lines:
         ("lower bound", f"{with_error(result.lower_bound)} nats, E[log Z_hat] <= log Z"),
         ("upper bound", _upper(result)),
         *_check(result),
+        *_finish(result),
         ("ESS", _ess(result)),
         ("steps", _steps(result)),
     ]
@@ -72,6 +73,15 @@ def _check(result: Estimates) -> Lines:
         digits = decimals(check.log_z_se)
         said += f", 99% interval [{check.low:.{digits}f}, {check.high:.{digits}f}]"
     return [("check", said)]
+
+
+def _finish(result: Estimates) -> Lines:
+    finish = result.finish
+    if finish is None:
+        return []
+    said = f"{with_error(Bound(finish.log_z, finish.log_z_se))} nats from {finish.num_draws} independent draws"
+    said += f", worth {finish.effective:.0f}" if finish.sound else ": their weights are too uneven, not used"
+    return [("finish", said)]
 
 
 def _ess(result: Estimates) -> str:

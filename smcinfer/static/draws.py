@@ -82,7 +82,7 @@ def reference_from(draws: Any, *, share: float = 0.05, num_components: int | Non
         draws: an ArviZ tree, a numpyro MCMC, a `Result` or `Chains`; a dict of arrays by the target's names, leading axes
             draws or (chain, draw); or an array of such values of the only variable, or of unconstrained vectors.
         share: of the target's own base in the law to start from, in (0, 1): it covers what the draws missed.
-        num_components: of the mixture that is fitted to them; chosen by BIC, at most four, where ``None``.
+        num_components: of the mixture that is fitted to them; chosen by BIC where ``None``.
 
     Raises:
         ArgumentError: for a share or number out of range. Draws that do not fit a target are refused where they meet it.

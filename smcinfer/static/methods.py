@@ -144,8 +144,10 @@ class Nested(Method):
 
     Attributes:
         survival: the share of the particles that stands above the next level; or a list of levels given beforehand, nats.
-        tolerance: the levels end once what stands above them can add at most this share to Z.
-        moves: how many kernel steps a move takes; ``Moves(within_modes=True)`` where ``None``.
+        tolerance: the levels end once what stands above them can add at most this share to Z, and is flat or next to nothing
+            besides: a narrow peak may begin near the top of a broad one.
+        moves: how many kernel steps a move takes; where ``None`` at least as many as it takes to move along every direction,
+            and no more than a few times that: ``Moves(2 + 2 * dim, dim / 2, within_modes=True)``, at most 100.
         max_steps: the most levels, 1000 where ``None``; fewer than needed shows in the status.
         led: as of `Tempering`: one run chooses levels, kernel parameters and move lengths for all the others.
 
@@ -181,7 +183,7 @@ class Nested(Method):
             kernel,
             schedule=levels.by_share(self.survival),
             tolerance=self.tolerance,
-            moves=self.moves or Moves(within_modes=True),
+            moves=self.moves or _along_every_direction(target.dim),
             max_steps=self.max_steps,
             led=self.led,
         )
@@ -206,6 +208,11 @@ def by_name(method: Any) -> Method:
         return METHODS[validate.one_of("method", method, METHODS)]()
     examples = "smcinfer.Tempering(...), smcinfer.DataAnnealing(...), smcinfer.Nested(...) or a name"
     return validate.instance("method", method, Method, examples)
+
+
+def _along_every_direction(dim: int) -> Moves:
+    """Moves for levels: a kernel step is along a few lines, and no correlation shows a direction in which a peak is hidden."""
+    return Moves(min(2 + 2 * dim, 100), min(-(-dim // 2), 50), within_modes=True)
 
 
 def _check(moves: Moves | None, led: bool) -> None:

@@ -17,9 +17,11 @@ from jax.scipy.special import gammaln, logsumexp
 from smcinfer.ground.arrays import Array, Float, KeyArray, Scalar
 
 DEGREES = 5.0
-MOST_COMPONENTS = 4
+NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+SURELY_TRIED = 4
+"""Numbers of components, and those up to which all are tried; then others while the last is the best so far."""
 
-DRAWS_A_PARAMETER = 4
+DRAWS_A_PARAMETER = 3
 """Draws that a parameter of a mixture needs, or there are fewer components."""
 
 
@@ -42,7 +44,7 @@ class StudentMixture(eqx.Module):
 
         Args:
             vectors: Float["n dim"], finite.
-            num_components: how many; that of the least BIC, at most four, where ``None``.
+            num_components: how many; that of the least BIC, of `NUMBERS`, where ``None``.
         """
         # Only a fit needs it, and it takes a second to import.
         from sklearn.mixture import GaussianMixture
@@ -52,10 +54,15 @@ class StudentMixture(eqx.Module):
         spread = np.where(spread > 0, spread, np.maximum(np.abs(centre), 1.0) * 1e-3)
         whitened = (vectors - centre) / spread
         parameters = 1 + dim + dim * (dim + 1) // 2
-        most = max(1, min(MOST_COMPONENTS, count // (DRAWS_A_PARAMETER * parameters)))
-        numbers = range(1, most + 1) if num_components is None else [num_components]
-        fits = [GaussianMixture(k, reg_covar=1e-4, random_state=0).fit(whitened) for k in numbers]
-        best = min(fits, key=lambda fit: fit.bic(whitened))
+        most = max(1, count // (DRAWS_A_PARAMETER * parameters))
+        numbers = [k for k in NUMBERS if k <= most] if num_components is None else [num_components]
+        tried: list[tuple[float, int, GaussianMixture]] = []
+        for k in numbers:
+            if k > SURELY_TRIED and min(tried)[1] < tried[-1][1]:
+                break
+            fit = GaussianMixture(k, reg_covar=1e-4, random_state=0).fit(whitened)
+            tried.append((fit.bic(whitened), k, fit))
+        best = min(tried)[2]
         sizes = best.weights_ * count
         # Few draws tell less of how coordinates go together than of each alone.
         trust = (sizes / (sizes + dim))[:, None, None]

@@ -103,6 +103,25 @@ def test_islands_and_a_run_that_was_kept(tmp_path) -> None:  # noqa: ANN001
     np.testing.assert_array_equal(done.log_z, again.log_z)
 
 
+@pytest.mark.parametrize(
+    ("highest", "range_above", "log_mass", "last"),
+    [(0.0, 5.0, -12.0, False), (0.0, 0.1, -12.0, True), (0.0, 5.0, -40.0, True), (0.0, 0.1, -2.0, False)],
+)
+def test_levels_rise_until_what_stands_above_is_flat_or_nothing(
+    highest: float, range_above: float, log_mass: float, last: bool
+) -> None:
+    """A share of e^-12 no longer counts, and yet a narrow peak can begin where the potential still rises by five nats."""
+    made = Nested(moves=FEW).model(target(SLOPE), RandomWalk())
+    heights = highest - range_above * jnp.asarray([2.0, 1.5, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0])
+    below, weights = jnp.full((), -jnp.inf), jnp.full(8, -jnp.log(8.0))
+    no = jnp.zeros((), bool)
+    before = Level(jnp.zeros((), jnp.int32), below, jnp.ones(()), no, no)
+    rule = dataclasses.replace(made, schedule=Survival(0.8))
+    found = rule._level(jnp.ones((), jnp.int32), weights, heights, before, jnp.asarray(log_mass), jnp.zeros(()))
+    assert bool(found.last) == last
+    assert bool(found.enough) == (log_mass + highest < np.log(1e-3))
+
+
 @pytest.mark.slow
 def test_a_small_region_is_found_from_the_plateau_around_it() -> None:
     """Prior mass 1e-4 and 4000 particles: two runs in three start with none inside; levels that stop early are flagged."""
