@@ -49,7 +49,6 @@ WHOLE_NUMBERS = {
     "t": "a step",
     "eos_id": "a name",
     "columns": "a layout",
-    "particle_batch": "a layout",
     "cardinalities": "sizes, as of arrays",
     "patience": "checks without progress",
 }
