@@ -89,7 +89,8 @@ def test_the_options_are_those_of_the_design() -> None:
     assert (
         list(inspect.signature(smcinfer.sample).parameters)
         == (
-            "key target num_particles num_runs method kernel resampling resample_below islands devices history progress "
+            "key target num_particles num_runs method kernel resampling resample_below islands devices "
+            "particle_batch history progress "
             "checkpoint checkpoint_seconds check tolerance"
         ).split()
     )
@@ -104,6 +105,7 @@ BAD: dict[str, list[Any]] = {
     "resample_below": ["0.5", 1.5, True],
     "islands": [0, "2", 3],
     "devices": [[], "cpu", 3, [jax.devices()[0]] * 2],
+    "particle_batch": [0, "8", 2.5, True],
     "history": ["all", True],
     "progress": ["no", 1],
     "checkpoint_seconds": [-1, "30", float("nan")],
