@@ -53,6 +53,7 @@ def test_paths_of_the_base_law_know_what_they_earn() -> None:
     np.testing.assert_allclose(value.log_mean(jnp.asarray(3), jnp.ones(1)), value(jnp.ones(1), target.process.times[2]))
 
 
+@pytest.mark.slow
 def test_a_cut_training_goes_on_where_it_was(tmp_path: Path) -> None:
     """One record and one checkpoint for every kind of twist; attached, the value leaves log Z where it is."""
     options: dict[str, Any] = {"validate": False, "check_every": 30}

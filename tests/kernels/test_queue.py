@@ -23,6 +23,7 @@ def heavy() -> TemperedDensity:
     )
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize(
     ("kernel", "double"),
     [(GibbsianPolarSlice(), False), (HitAndRun(), True), (EllipticalSlice(reference="cloud"), False)],

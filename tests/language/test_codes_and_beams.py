@@ -37,6 +37,7 @@ def counts_of(model: Any, num_particles: int, num_runs: int, place: int) -> np.n
     return TRUTH.everything.counts(np.asarray(shown["tokens"])[:, place])
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("kind", ["codes", "beams"])
 def test_estimates_are_unbiased(kind: str, precision: str) -> None:
     model = coded(target()) if kind == "codes" else beams(target())
@@ -52,6 +53,7 @@ def test_each_coded_text_is_a_draw_of_the_model() -> None:
     assert_chi2(seen, np.exp(TRUTH.everything.log_base))
 
 
+@pytest.mark.slow
 def test_one_beam_is_a_draw_of_the_model() -> None:
     assert_chi2(counts_of(beams(target(None)), 1, 4000, 0), np.exp(TRUTH.everything.log_base))
 
@@ -64,6 +66,7 @@ def last_pairs(max_tokens: int) -> np.ndarray:
     return np.bincount(tokens[:, -2] * 4 + tokens[:, -1], minlength=16)
 
 
+@pytest.mark.slow
 def test_codes_do_not_run_out_of_bits() -> None:
     """The last tokens are as random as the first, in float32 too."""
     assert_chi2(last_pairs(40), np.full(16, 1 / 16))
@@ -90,6 +93,7 @@ def test_a_wrong_threshold_is_caught() -> None:
         assert_mean_one_log(done.log_z, TRUTH.log_z)
 
 
+@pytest.mark.slow
 def test_enough_beams_are_the_sum_over_all_texts() -> None:
     """Thirty-one strings and forty beams: nothing is dropped, and nothing left to chance."""
     small = target(None, max_tokens=2)
@@ -113,6 +117,7 @@ def test_beam_search_finds_the_likeliest_texts() -> None:
     assert result.log_z < 0.0 and "no sample" in result.settings["weighted_for"]
 
 
+@pytest.mark.slow
 def test_the_error_of_texts_that_differ_is_told_between_runs() -> None:
     for model in (coded(target()), beams(target())):
         result = smcinfer.sample(jax.random.key(0), model, num_particles=32, num_runs=16, progress=False)
@@ -120,12 +125,14 @@ def test_the_error_of_texts_that_differ_is_told_between_runs() -> None:
         assert abs(result.log_z - TRUTH.log_z) < 5 * result.log_z_se
 
 
+@pytest.mark.slow
 def test_beams_of_one_run_differ() -> None:
     result = smcinfer.sample(jax.random.key(0), beams(target(None)), num_particles=32, num_runs=3, progress=False)
     for tokens in np.asarray(result.particles["tokens"]):
         assert len({tuple(row) for row in tokens.tolist()}) == 32
 
 
+@pytest.mark.slow
 def test_forced_ends_and_continuations_are_kept_by_codes() -> None:
     given = target(continuation=[2, 1], max_tokens=3, end="force")
     done = run(jax.random.key(2), coded(given), 8, num_runs=NUM_RUNS, history="none", resample_below=0.0)

@@ -204,6 +204,7 @@ def rejection_draws(
     return np.asarray(draws.token), np.asarray(draws.log_weight, np.float64), np.asarray(draws.num_calls)
 
 
+@pytest.mark.slow
 @IN_DOUBLE_LATER
 @pytest.mark.parametrize(
     ("variant", "rounds"),
@@ -214,7 +215,6 @@ def rejection_draws(
         ("geometric", 4),
     ],
 )
-@pytest.mark.dealt
 def test_rejection_is_unbiased_for_every_token(variant: str, rounds: int, precision: str) -> None:
     token, log_weight, calls = rejection_draws(np.log(LAW), ACCEPTED, 100_000, variant=variant, rounds=rounds)
     weight = np.exp(log_weight)

@@ -53,6 +53,7 @@ def test_a_temperature_and_several_ends_come_before_the_power() -> None:
     np.testing.assert_allclose(found.log_joint, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_powered_run_is_unbiased() -> None:
     done = run(jax.random.key(0), target(3.0), NUM_PARTICLES, num_runs=NUM_RUNS, history="none")
     assert_mean_one_log(done.log_z, float(np.logaddexp.reduce(powered(3.0))))

@@ -157,6 +157,7 @@ def test_a_proposal_that_forgets_its_weights_is_caught() -> None:
         assert_mean_one_log(result.log_z_runs, exact.log_z)
 
 
+@pytest.mark.slow
 def test_the_causal_reading_is_the_same_word_by_word_and_at_once() -> None:
     tagger = tiny_tagger()
     vectors = tagger.vectors(jnp.asarray(tagger.features(["the", "cats", "slept", "the"])))

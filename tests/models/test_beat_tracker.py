@@ -49,6 +49,7 @@ def test_a_song_without_beats_to_find_is_not_tracked(song: Song) -> None:
     assert f_measure(heard.beats, song.beats) < 0.7
 
 
+@pytest.mark.slow
 def test_gated_frames_are_neither_weighed_nor_resampled(song: Song) -> None:
     heard = gated(song.strengths, GATE)
     history = run(jax.random.key(1), Pulse().state_space(heard), 64).history

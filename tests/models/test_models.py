@@ -140,6 +140,7 @@ def test_eight_schools_evidence(is_centred):
         assert_mean_one_log(estimates, eight_schools.log_evidence() + 0.05)
 
 
+@pytest.mark.slow
 def test_both_forms_of_eight_schools_are_one_model(x64):
     centred, noncentred = (eight_schools.eight_schools(is_centred=flag) for flag in (True, False))
     values = noncentred.constrain(noncentred.sample_base(jax.random.key(3), 1)[0])

@@ -38,6 +38,7 @@ def test_the_law_sums_to_one(precision: str) -> None:
     assert total == pytest.approx(1.0, abs=2e-5)
 
 
+@pytest.mark.slow
 def test_draws_follow_the_law() -> None:
     draws = np.asarray(jax.jit(lambda key: mixed((40_000,)).sample(key))(jax.random.key(1)))
     law = mixed()

@@ -54,6 +54,7 @@ def test_no_alarm_where_nothing_was_missed(method: str) -> None:
     assert 0.3 < together.std() < 1.3
 
 
+@pytest.mark.slow
 def test_a_neck_that_is_entered_late_is_said() -> None:
     """The funnel in a box: log Z is too low, and the moves that still found more tell it."""
     problem = funnel_in_a_box(10)

@@ -65,6 +65,7 @@ class TiesUnbroken(NestedPath):
         return super().move(key, particles, dataclasses.replace(at, tie=jnp.ones_like(at.tie)), params)
 
 
+@pytest.mark.slow
 def test_the_sum_over_shells_and_its_draws_are_unbiased(precision: str) -> None:
     """On a slope and on plateaus; what families over all shells say of the error is what runs show."""
     for datum in (SLOPE, STAIRCASE):
@@ -91,11 +92,13 @@ def test_levels_that_a_run_chooses_for_itself_are_caught() -> None:
         assert_mean_one_log(nested(num_particles=8, led=False)[0].log_z, exact(SLOPE)[0])
 
 
+@pytest.mark.slow
 def test_ties_that_are_not_broken_are_caught() -> None:
     with pytest.raises(AssertionError):
         assert_mean_one_log(nested(STAIRCASE, kind=TiesUnbroken)[0].log_z, exact(STAIRCASE)[0])
 
 
+@pytest.mark.slow
 def test_islands_and_a_run_that_was_kept(tmp_path) -> None:  # noqa: ANN001
     done, _ = nested(num_particles=16, islands=2, checkpoint=tmp_path / "run.npz")
     assert_mean_one_log(done.log_z, exact(SLOPE)[0])

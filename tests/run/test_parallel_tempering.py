@@ -48,6 +48,7 @@ def test_modes_and_log_z_are_right(ladders: TemperedChains) -> None:
     assert ladders.status == Status.OK
 
 
+@pytest.mark.slow
 def test_one_chain_cannot_do_it() -> None:
     """The control: the same kernel without a ladder stays in the mode where it began."""
     plain = smcinfer.mcmc(

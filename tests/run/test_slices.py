@@ -63,6 +63,7 @@ def wide(num_particles: int) -> Callable[..., Any]:
     return lambda **options: smcinfer.sample(jax.random.key(0), model, **fixed, **options)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_at_once_is_taken_in_slices_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
     run = wide(64)
     whole = run()
@@ -77,6 +78,7 @@ def test_what_does_not_fit_at_once_is_taken_in_slices_that_do(monkeypatch: pytes
         run()
 
 
+@pytest.mark.slow
 def test_a_run_is_taken_on_in_slices_of_another_size(tmp_path: Path) -> None:
     run, where = wide(32), tmp_path / "run"
     first = run(particle_batch=8, checkpoint=where)

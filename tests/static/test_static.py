@@ -137,6 +137,7 @@ def test_data_annealing_in_batches(batch_size: int) -> None:
     assert done.num_steps[0] == -(-len(DATA) // batch_size)
 
 
+@pytest.mark.slow
 def test_an_acceptance_tunes_once_however_many_data_come_before_the_next_moves() -> None:
     """Forty data, moves after two of them: a step that grew at every one between would end at its bounds."""
     target = posterior(

@@ -54,6 +54,7 @@ def test_log_z_and_draws_are_exact_with_few_simulations() -> None:
     assert set(result.particles) == {"theta"} and "evidence of the summaries" in str(result)
 
 
+@pytest.mark.slow
 def test_a_simulator_on_the_host_that_fails_is_far() -> None:
     def pair(seed: Any, theta: Any) -> np.ndarray:
         found = theta + np.random.default_rng(seed).normal(size=2)
