@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from smcinfer.core import smc
 from smcinfer.core.compose import Composed
 from smcinfer.core.conditional import Conditioned, Fixed, Path, log_joint
+from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.core.settings import Settings
 from smcinfer.ground.arrays import Array, Float, KeyArray, PyTree, Scalar
 from smcinfer.ground.errors import ArgumentError, TargetError, calling
@@ -63,7 +64,7 @@ class Parametric(eqx.Module):
         return TemperedDensity(self.prior.log_density, joint, jnp.ones((), jnp.result_type(float)))
 
 
-def filter_to(key: KeyArray, model: Composed, settings: Settings, last: Array) -> smc.SMCState:
+def filter_to(key: KeyArray, model: FeynmanKac, settings: Settings, last: Array) -> smc.SMCState:
     """One run of the filter up to a step.
 
     Args:
