@@ -121,9 +121,9 @@ class IteratedFiltering(Climb):
 
 
 class _Placed(eqx.Module):
-    """A state with the parameters that it was drawn by."""
+    """A state with the parameters that it was drawn by, or many with theirs."""
 
-    position: Position
+    position: Float[Array, "*n dim"]
     x: PyTree[Any]
 
 
