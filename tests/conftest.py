@@ -29,6 +29,7 @@ import tests.signatures  # noqa: E402
 
 install_import_hook("smcinfer", f"{tests.signatures.__name__}.checked")
 
+from smcinfer.ground import programs  # noqa: E402
 from smcinfer.ground.cache import machine  # noqa: E402
 from tests.programs import make_room, share_programs  # noqa: E402
 
@@ -118,6 +119,21 @@ def forget_compiled_programs() -> Iterator[None]:
     yield
     if not MAX_MAPS or MAPS.read_bytes().count(b"\n") > MAX_MAPS:
         jax.clear_caches()
+
+
+@pytest.fixture
+def mistaken(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """`monkeypatch` for what compiled programs call: traces made without the mistake do not serve, and those with it go."""
+    forget_traces()
+    yield monkeypatch
+    monkeypatch.undo()
+    forget_traces()
+
+
+def forget_traces() -> None:
+    """Trace whatever is called from now on anew."""
+    programs._traces._values.clear()
+    jax.clear_caches()
 
 
 @pytest.fixture(params=PRECISIONS)

@@ -76,8 +76,8 @@ def test_every_particle_has_luck_of_its_own(name: str) -> None:
     assert_mean((found - mean).reshape(SIZE, -1), 0.0, num_comparisons=len(LAWS))
 
 
-def test_one_draw_for_all_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draws, "together", lambda law: True)
+def test_one_draw_for_all_is_found_out(mistaken: pytest.MonkeyPatch) -> None:
+    mistaken.setattr(draws, "together", lambda law: True)
     found, mean = drawn(LAWS["LogNormal"])
     with pytest.raises(AssertionError):
         assert_mean(np.log(found) - np.linspace(0.0, 1.0, SIZE) / 4, 0.0)

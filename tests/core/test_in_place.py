@@ -56,9 +56,9 @@ def test_the_loop_over_rows_has_the_gradient_of_a_gather():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("islands", [1, 2])
-def test_z_hat_is_unbiased_when_particles_are_moved_in_place(monkeypatch, islands, precision):
-    monkeypatch.setattr(in_place, "LARGE", 0)
-    monkeypatch.setattr(in_place, "SMALL_LEAF", 0)
+def test_z_hat_is_unbiased_when_particles_are_moved_in_place(mistaken, islands, precision):
+    mistaken.setattr(in_place, "LARGE", 0)
+    mistaken.setattr(in_place, "SMALL_LEAF", 0)
     if jax.default_backend() != "cpu":
         pytest.skip("particles are moved in place on a CPU")
     model = exact_models.hmm("bootstrap")

@@ -22,9 +22,9 @@ def test_error_bars_are_honest_in_every_scheme(scheme: str, resample_below: floa
     assert_error_bars(done.log_z, done.eve_variance, LOG_Z)
 
 
-def test_what_multinomial_resampling_takes_back_is_too_much_for_an_even_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "EVEN", frozenset())
-    monkeypatch.setattr(
+def test_what_multinomial_resampling_takes_back_is_too_much_for_an_even_scheme(mistaken: pytest.MonkeyPatch) -> None:
+    mistaken.setattr(resampling, "EVEN", frozenset())
+    mistaken.setattr(
         lineage,
         "neutral_factor",
         lambda log_weights, ancestors: -np.log1p(-1.0 / ancestors.shape[0]) + 0 * log_weights[0],

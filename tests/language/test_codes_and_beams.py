@@ -72,9 +72,9 @@ def test_codes_do_not_run_out_of_bits() -> None:
     assert_chi2(last_pairs(40), np.full(16, 1 / 16))
 
 
-def test_codes_whose_bits_run_out_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codes_whose_bits_run_out_are_caught(mistaken: pytest.MonkeyPatch) -> None:
     """The mistake: what is left of a code is stretched, and nothing is drawn anew."""
-    monkeypatch.setattr(codes, "refilled", lambda left, log2_p, bits: left)
+    mistaken.setattr(codes, "refilled", lambda left, log2_p, bits: left)
     with pytest.raises(AssertionError):
         assert_chi2(last_pairs(41), np.full(16, 1 / 16))
 

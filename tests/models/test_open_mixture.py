@@ -147,21 +147,21 @@ SLOW_FAULTS = [pytest.param(fault, marks=pytest.mark.slow, id=fault.__name__) fo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [pytest.param(component_density, id="component_density"), *SLOW_FAULTS])
-def test_wrong_proposal_density_is_caught(fault: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_law.PairLaw, "log_prob", fault)
+def test_wrong_proposal_density_is_caught(fault: Callable[..., Any], mistaken: pytest.MonkeyPatch) -> None:
+    mistaken.setattr(pair_law.PairLaw, "log_prob", fault)
     with pytest.raises(AssertionError):
         check_posterior(after(MOVES["learned"]())[1])
 
 
 @pytest.mark.slow
-def test_split_without_its_slots_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_without_its_slots_is_caught(mistaken: pytest.MonkeyPatch) -> None:
     # An allocation walk that forgets its own probability proposes splits for nothing.
     walk = split_merge._allocate
 
     def forgetful(*args: Any) -> Any:
         return eqx.tree_at(lambda done: done.log_prob, walk(*args), jnp.zeros((), args[-2].data.dtype))
 
-    monkeypatch.setattr(split_merge, "_allocate", forgetful)
+    mistaken.setattr(split_merge, "_allocate", forgetful)
     with pytest.raises(AssertionError):
         check_posterior(after(MOVES["split_merge"]())[1])
 
@@ -181,11 +181,11 @@ def touches_its_blanket(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("gibbs", "split_merge", "control")), "learned"]
 )
-def test_geweke(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_geweke(name: str, mistaken: pytest.MonkeyPatch) -> None:
     """Data given the state, state given the data, over and over: both must stay what the prior says."""
     move = MOVES["learned" if name == "control" else name]()
     if name == "control":
-        touches_its_blanket(monkeypatch)
+        touches_its_blanket(mistaken)
     num_slots, num_data = 4, 6
     template = om.open_mixture(np.zeros((num_data, 2)), num_slots=num_slots, spread=1.5, noise=0.7)
 

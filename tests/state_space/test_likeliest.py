@@ -64,7 +64,7 @@ class Forgetful(scores.ScoredProcess):
         return after if state is None else scores.Scored(x, after.slope - state.slope, None)
 
 
-def test_z_hat_times_the_score_is_unbiased(x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_z_hat_times_the_score_is_unbiased(x64: None, mistaken: pytest.MonkeyPatch) -> None:
     target, settings = smcinfer.parametric(PRIOR, build), Settings(64, history="none")
     position = target.prior.unconstrain({"a": jnp.asarray(0.5), "q": jnp.asarray(0.7)})
     of_position = lambda z, w: exact(*(float(v) for v in target.prior.constrain(jnp.array([z, w])).values()))  # noqa: E731
@@ -77,7 +77,7 @@ def test_z_hat_times_the_score_is_unbiased(x64: None, monkeypatch: pytest.Monkey
         return np.exp(np.asarray(found.log_z) - exact(0.5, 0.7))[:, None] * np.asarray(found.score)
 
     assert_mean(weighted(), slope)
-    monkeypatch.setattr(scores, "ScoredProcess", Forgetful)
+    mistaken.setattr(scores, "ScoredProcess", Forgetful)
     with pytest.raises(AssertionError):
         assert_mean(weighted(), slope)
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
 from smcinfer.ground.cache import use_cache
-from smcinfer.ground.files import check_writable
 from smcinfer.ground.keys import small
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name, name_of
@@ -73,11 +72,7 @@ def parallel_tempering(
     started = time.perf_counter()
     num_chains, num_draws, num_warmup, thin = checked(num_chains, num_draws, num_warmup, thin)
     num_rungs = validate.count("num_rungs", num_rungs, at_least=2)
-    validate.seconds("checkpoint_seconds", checkpoint_seconds)
-    validate.flag("progress", progress)
     validate.instance("target", target, StaticTarget, "posterior(...), log_density(...) or from_numpyro(...)")
-    if checkpoint is not None:
-        check_writable(checkpoint)
     chosen = by_name(kernel)
     target.check_precision()
     use_cache()
