@@ -14,6 +14,7 @@ from smcinfer import Status
 from smcinfer.kernels import RandomWalk
 from smcinfer.results.tempered_chains import TemperedChains
 from smcinfer.run.chains.ladder import Ladder, Rungs, even_exponents, swap_chances, swapped
+from smcinfer.run.chains.tempered import two_kinds
 from tests.statistics import assert_mean, assert_within
 
 MODES, SPREAD, SHARES = jnp.array([-3.0, 3.0]), 0.3, jnp.array([0.2, 0.8])
@@ -127,6 +128,15 @@ def test_a_trip_is_counted_when_the_top_comes_home() -> None:
     _, trips = jax.lax.scan(step, start, jax.random.split(jax.random.key(2), 6))
     # Only pair (0, 1) exists, and it may swap every second time.
     np.testing.assert_array_equal(trips, [0, 0, 1, 0, 1, 0])
+
+
+def test_ladders_that_went_to_different_places_are_said() -> None:
+    """Two kinds of states in shares that differ from ladder to ladder; the same states dealt out evenly give no alarm."""
+    rng = np.random.default_rng(0)
+    low, high = rng.normal(0.0, 1.0, (4, 300, 2)), rng.normal(200.0, 1.0, (4, 300, 2))
+    uneven = np.where(np.arange(4)[:, None, None] < 2, low, high)
+    even = np.where(np.arange(300)[:, None] % 2, low, high)
+    assert [two_kinds(each.astype(np.float32)) for each in (uneven, even, low)] == [True, False, False]
 
 
 def test_few_round_trips_are_said() -> None:

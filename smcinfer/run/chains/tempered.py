@@ -6,14 +6,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from smcinfer.core.status import Status
 from smcinfer.ground import validate
+from smcinfer.ground.arrays import Float
 from smcinfer.ground.cache import use_cache
 from smcinfer.ground.keys import small
 from smcinfer.kernels.base import Kernel
 from smcinfer.kernels.registry import by_name, name_of
+from smcinfer.paths.humps import sparseness
 from smcinfer.results.tempered_chains import TemperedChains
+from smcinfer.results.transition import SPARSE
 from smcinfer.run.chains.finish import chains_of, named
 from smcinfer.run.chains.ladder import Ladder
 from smcinfer.run.chains.loop import drive
@@ -24,6 +28,9 @@ from smcinfer.static.target import StaticTarget
 
 FEWEST_TRIPS = 30
 """Round trips of a ladder below which the shares of its modes are hardly known."""
+
+LADDERS_DIFFER = 1.05
+"""R-hat of a rung's potentials from which on ladders are said to have gone to different places."""
 
 
 def parallel_tempering(
@@ -96,6 +103,8 @@ def parallel_tempering(
     status = Status.NO_ROUND_TRIPS if trips.min() < FEWEST_TRIPS else Status.OK
     if records["cap_reached"].any():
         status |= Status.LOOP_CAP_REACHED
+    if two_kinds(records["potentials"]):
+        status |= Status.PHASE_TRANSITION
     return chains_of(
         TemperedChains,
         key,
@@ -115,3 +124,19 @@ def parallel_tempering(
         swap_rejection=records["swap_rejection"].sum(axis=1) / (num_draws * thin),
         round_trips=trips,
     )
+
+
+def two_kinds(potentials: Float[np.ndarray, "chains draws rungs"]) -> bool:
+    """Whether states of some rung are of two kinds with next to none between them, and ladders differ in how many of which.
+
+    Modes of unlike height are of two kinds as well; where states travel between them, ladders agree.
+
+    Args:
+        potentials: of the states on all rungs, nats.
+    """
+    flat = jnp.asarray(potentials).reshape(-1, potentials.shape[2]).T
+    sparse = np.asarray(jax.vmap(lambda each: sparseness(each, jnp.zeros_like(each)))(flat)) > SPARSE
+    finite = np.where(np.isfinite(potentials), potentials, np.nan).astype(np.float64)
+    within, between = np.nanmean(np.nanvar(finite, axis=1), axis=0), np.nanvar(np.nanmean(finite, axis=1), axis=0)
+    # R-hat is the root of one plus this ratio.
+    return bool(np.any(sparse & (between > (LADDERS_DIFFER**2 - 1) * within)))
