@@ -116,6 +116,7 @@ def sample(
         validate.not_given("a run to a tolerance, which is several,", checkpoint=checkpoint)
         way: dict[str, Any] = {"num_runs": num_runs, "method": method, "kernel": kernel, "resampling": resampling}
         way |= {"resample_below": resample_below, "islands": islands, "devices": devices, "history": history}
+        way["particle_batch"] = particle_batch
         result = _to_tolerance(key, target, tolerance, num_particles, way | {"progress": progress})
         return (
             result if check is None else certify(_apart(key, CHECKED), target, result, method=check, progress=progress)

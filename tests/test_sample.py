@@ -14,13 +14,13 @@ import numpyro.distributions as dist
 import pytest
 
 import smcinfer
-from smcinfer import ConditionalESS, DataAnnealing, Moves, Tempering
+from smcinfer import ConditionalESS, DataAnnealing, Moves, Tempering, api
 from smcinfer.core.feynman_kac import FeynmanKac
 from smcinfer.diffusion import Cosine, alignment
 from smcinfer.ground.errors import ArgumentError, TargetError
 from smcinfer.kernels import HMC
 from smcinfer.language import generation
-from smcinfer.models import binary_grids
+from smcinfer.models import binary_grids, conjugate
 from smcinfer.models import open_mixture as om
 from smcinfer.static.methods import Method
 from tests import exact_models
@@ -94,6 +94,21 @@ def test_the_options_are_those_of_the_design() -> None:
             "checkpoint checkpoint_seconds check tolerance"
         ).split()
     )
+
+
+def test_a_run_to_a_tolerance_takes_every_other_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ReachedError(Exception):
+        pass
+
+    def seen(*_: Any, **options: Any) -> None:
+        raise ReachedError(sorted(options))
+
+    original = api.sample
+    monkeypatch.setattr(api, "sample", seen)
+    apart = {"key", "target", "checkpoint", "checkpoint_seconds", "check", "tolerance"}
+    with pytest.raises(ReachedError) as found:
+        original(KEY, conjugate.EXAMPLES["beta_binomial"]().target, tolerance=0.1)
+    assert found.value.args[0] == sorted(set(inspect.signature(original).parameters) - apart)
 
 
 BAD: dict[str, list[Any]] = {
