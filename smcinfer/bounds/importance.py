@@ -2,9 +2,9 @@ r"""Independent draws that finish a run: a mixture is fitted to its particles, a
 
 .. math:: \hat Z = \frac1n \sum_i \frac{\gamma(x_i)}{q(x_i)}, \qquad x_i \sim q
 
-q is fitted to what the run found, with a share of the target's base in it, and its draws are new: the estimate is unbiased
-whatever the fit. A draw costs one evaluation, where a particle of a run costs hundreds. How many draws are made is told by
-the variance among the first of them.
+q is fitted to what the run found, with a share of the target's base in it, and its draws are new: the mean of a number of them
+that was fixed beforehand is unbiased whatever the fit. A draw costs one evaluation, where a particle of a run costs hundreds.
+Where an error is wanted the variance among the first draws tells how many are made, and the mean is consistent.
 
 Source: Hesterberg (1995), defensive mixtures; Vehtari, Simpson, Gelman, Yao & Gabry (2024) for the tail.
 """
